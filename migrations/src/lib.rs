@@ -1,0 +1,105 @@
+//! Brings the two databases to the shape that this program needs: tables, publication, slot, and the facts of the
+//! installation. Everything here may be run again at any time and changes nothing the second time.
+//!
+//! The SQL is in `truth/` and `read/`; the rules for changing it are in `README.md`.
+
+mod installation;
+mod replication;
+
+pub use installation::Installation;
+pub use replication::{SlotMade, ensure_publication, ensure_slot, server_problems};
+
+use runtime::Secret;
+use runtime::postgres::{self, PostgresError};
+use tokio_postgres::Client;
+
+/// What migrating can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrateError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] PostgresError),
+    /// A migration failed, or the database has one that this program doesn't know.
+    #[error("migrating {database} failed")]
+    Migration {
+        /// Database.
+        database: &'static str,
+        /// What the migrator says.
+        #[source]
+        source: Box<refinery::Error>,
+    },
+    /// A statement failed.
+    #[error("preparing Postgres failed: {what}")]
+    Statement {
+        /// What was tried, and what it needs.
+        what: String,
+        /// What Postgres says.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The server isn't set up for this.
+    #[error("{0}")]
+    Server(String),
+}
+
+mod truth_sql {
+    refinery::embed_migrations!("truth");
+}
+
+mod read_sql {
+    refinery::embed_migrations!("read");
+}
+
+/// Migrates the source of truth; returns the names of the migrations that were new.
+pub async fn migrate_truth(url: &Secret) -> Result<Vec<String>, MigrateError> {
+    let mut client = open(url, "postgres.truth_url").await?;
+    run("the source of truth", truth_sql::migrations::runner(), &mut client).await
+}
+
+/// Migrates the read models; returns the names of the migrations that were new.
+pub async fn migrate_read(url: &Secret) -> Result<Vec<String>, MigrateError> {
+    let mut client = open(url, "postgres.read_url").await?;
+    run("the read models", read_sql::migrations::runner(), &mut client).await
+}
+
+async fn open(url: &Secret, setting: &'static str) -> Result<Client, MigrateError> {
+    Ok(postgres::connect(&postgres::parse(url, setting)?).await?)
+}
+
+async fn run(database: &'static str, runner: refinery::Runner, client: &mut Client) -> Result<Vec<String>, MigrateError> {
+    // Two migrators at once would each make the tables: the second waits here. The lock ends with the connection.
+    client
+        .execute("SELECT pg_advisory_lock(7767)", &[])
+        .await
+        .map_err(|source| MigrateError::Statement { what: "waiting for other migrators".into(), source })?;
+    let report = runner
+        .set_abort_missing(true)
+        .set_abort_divergent(true)
+        .run_async(client)
+        .await
+        .map_err(|source| MigrateError::Migration { database, source: Box::new(source) })?;
+    client
+        .execute("SELECT pg_advisory_unlock(7767)", &[])
+        .await
+        .map_err(|source| MigrateError::Statement { what: "letting other migrators go on".into(), source })?;
+    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+}
+
+/// Makes a database on the server of `server_url` if it isn't there; for the local stack and tests.
+pub async fn ensure_database(server_url: &Secret, name: &str) -> Result<bool, MigrateError> {
+    let client = open(server_url, "postgres").await?;
+    let statement = |source| MigrateError::Statement { what: format!("making database {name} (needs CREATEDB)"), source };
+    let there = client
+        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
+        .await
+        .map_err(statement)?
+        .is_some();
+    if !there {
+        client.batch_execute(&format!("CREATE DATABASE {}", quoted(name))).await.map_err(statement)?;
+    }
+    Ok(!there)
+}
+
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}

@@ -1,0 +1,332 @@
+//! The configuration: one `waltalkie.toml`, every key also as `WALTALKIE_<SECTION>__<KEY>`, secrets also from files.
+
+mod load;
+mod secret;
+
+use serde::{Deserialize, Serialize};
+
+pub use load::{ConfigError, load};
+pub use secret::Secret;
+
+use crate::names::Names;
+
+/// The effective configuration. Field docs are what `waltalkie config --help` and the operators' page are made of.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Relaxes what durability needs and opens development's conveniences: tokens for demonstration people, the way of
+    /// each message in its frames.
+    pub development: bool,
+    /// Names that installations on the same servers must not share.
+    pub names: NamesConfig,
+    /// HTTP and WebSocket towards clients.
+    pub gateway: Gateway,
+    /// HTTP towards operators.
+    pub ops: Ops,
+    /// Who may come in.
+    pub auth: Auth,
+    /// The two databases.
+    pub postgres: Postgres,
+    /// Kafka.
+    pub kafka: Kafka,
+    /// The schema registry.
+    pub registry: RegistryConfig,
+    /// Redis.
+    pub redis: Redis,
+    /// Limits towards clients.
+    pub limits: LimitsConfig,
+    /// Commands into Postgres.
+    pub persister: Persister,
+    /// Read models.
+    pub projector: Projector,
+    /// Cleaning up.
+    pub janitor: Janitor,
+    /// Logs.
+    pub log: Log,
+}
+
+impl Config {
+    /// The installation's names.
+    pub fn names(&self) -> Names {
+        Names::new(self.names.prefix.clone())
+    }
+}
+
+/// `[names]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamesConfig {
+    /// Goes before every topic, subject, group, transactional id, slot, publication and Redis key: lower-case letters,
+    /// digits and `-`. Recorded at the first start; a later change is refused.
+    pub prefix: String,
+}
+
+/// `[gateway]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// Address to listen on.
+    pub listen: String,
+    /// Name of this node; must differ from every other node's. Empty: made anew at each start.
+    pub node_id: String,
+    /// Origins, such as `https://chat.example.com`, whose pages may open a WebSocket. The gateway's own always may.
+    pub allowed_origins: Vec<String>,
+    /// How often clients send a heartbeat. A connection that is silent for three of them is closed.
+    pub heartbeat_ms: u64,
+    /// Bytes that may wait for one slow connection before it is closed with 4008.
+    pub outgoing_bytes: usize,
+    /// How long a stopping node waits for its connections to leave.
+    pub drain_ms: u64,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            node_id: String::new(),
+            allowed_origins: Vec::new(),
+            heartbeat_ms: 5_000,
+            outgoing_bytes: 1 << 20,
+            drain_ms: 3_000,
+        }
+    }
+}
+
+/// `[ops]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ops {
+    /// Address of `/metrics`, `/healthz` and `/readyz` for operators; empty for none. Keep it off public networks.
+    pub listen: String,
+}
+
+impl Default for Ops {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8090".into() }
+    }
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Secret of HS256 tokens; development only. At least 32 bytes.
+    pub hs256_secret: Secret,
+    /// PEM of the public key that signs tokens (EdDSA, RS256 or ES256, as `auth.algorithm` says).
+    pub public_key_pem: Secret,
+    /// Algorithm of `auth.public_key_pem`: `EdDSA`, `RS256` or `ES256`.
+    pub algorithm: String,
+    /// Required `iss`; empty to accept any.
+    pub issuer: String,
+    /// Required `aud`; empty to accept any.
+    pub audience: String,
+    /// Difference between clocks that is forgiven, in seconds.
+    pub leeway_s: u64,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            hs256_secret: Secret::default(),
+            public_key_pem: Secret::default(),
+            algorithm: "EdDSA".into(),
+            issuer: String::new(),
+            audience: String::new(),
+            leeway_s: 10,
+        }
+    }
+}
+
+/// `[postgres]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Postgres {
+    /// Database of the source of truth: `postgres://user:password@host:5432/waltalkie`.
+    pub truth_url: Secret,
+    /// Database of the read models, on the same server or another.
+    pub read_url: Secret,
+    /// The server that holds the slot; empty for `postgres.truth_url`. Name it if that is a pooler.
+    pub replication_url: Secret,
+    /// Most connections of one pool.
+    pub pool_size: usize,
+    /// Accept a server without a synchronous standby, knowing that its disk is then the only copy until the slot is read.
+    pub accept_single_copy: bool,
+}
+
+impl Default for Postgres {
+    fn default() -> Self {
+        Self {
+            truth_url: Secret::default(),
+            read_url: Secret::default(),
+            replication_url: Secret::default(),
+            pool_size: 16,
+            accept_single_copy: false,
+        }
+    }
+}
+
+/// `[kafka]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kafka {
+    /// `host:port`, several with commas.
+    pub brokers: String,
+    /// Partitions of each `chat.*` topic when it is made. For ever: see the sizing table.
+    pub partitions: u16,
+    /// Copies of each topic when it is made.
+    pub replication_factor: u16,
+    /// Copies that must have a record before it counts.
+    pub min_insync_replicas: u16,
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
+    pub security_protocol: String,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub sasl_mechanism: String,
+    /// Name towards the brokers.
+    pub sasl_username: String,
+    /// Password towards the brokers.
+    pub sasl_password: Secret,
+    /// File of certificates to trust; empty for the system's.
+    pub ca_file: String,
+    /// How long a record may try to reach the brokers before the sender is told to try again.
+    pub delivery_timeout_ms: u64,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            brokers: String::new(),
+            partitions: 12,
+            replication_factor: 3,
+            min_insync_replicas: 2,
+            security_protocol: "plaintext".into(),
+            sasl_mechanism: "SCRAM-SHA-512".into(),
+            sasl_username: String::new(),
+            sasl_password: Secret::default(),
+            ca_file: String::new(),
+            delivery_timeout_ms: 10_000,
+        }
+    }
+}
+
+/// `[registry]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RegistryConfig {
+    /// Address of a Confluent-compatible registry; `http://user:password@host:8081` where it wants a login.
+    pub url: Secret,
+}
+
+/// `[redis]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// `redis://:password@host:6379`, or `rediss://` for TLS.
+    pub url: Secret,
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Longest body of a message, in bytes of UTF-8.
+    pub content_bytes: usize,
+    /// Commands a second that one person may send through one node, on average.
+    pub commands_per_s: u32,
+    /// Commands that one person may send at once.
+    pub commands_burst: u32,
+    /// Requests and handshakes a second from one address, on average.
+    pub requests_per_s: u32,
+    /// Requests and handshakes from one address at once.
+    pub requests_burst: u32,
+    /// Connections that one person may hold on one node.
+    pub connections_per_user: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            content_bytes: 16_384,
+            commands_per_s: 20,
+            commands_burst: 60,
+            requests_per_s: 100,
+            requests_burst: 300,
+            connections_per_user: 20,
+        }
+    }
+}
+
+/// `[persister]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Persister {
+    /// Most commands in one transaction.
+    pub batch_commands: usize,
+}
+
+impl Default for Persister {
+    fn default() -> Self {
+        Self { batch_commands: 500 }
+    }
+}
+
+/// `[projector]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Projector {
+    /// Most records in one transaction of a projection.
+    pub batch_records: usize,
+    /// How far the inbox stays behind the history, so that people who are online have received a message before a row
+    /// for it would be written.
+    pub inbox_delay_ms: u64,
+}
+
+impl Default for Projector {
+    fn default() -> Self {
+        Self { batch_records: 1_000, inbox_delay_ms: 10_000 }
+    }
+}
+
+/// `[janitor]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Janitor {
+    /// How often it looks.
+    pub interval_ms: u64,
+    /// Most rows that one statement deletes.
+    pub batch_rows: u32,
+    /// How long results of commands are kept.
+    pub result_retention_ms: u64,
+}
+
+impl Default for Janitor {
+    fn default() -> Self {
+        Self { interval_ms: 5_000, batch_rows: 1_000, result_retention_ms: 86_400_000 }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `text` for people, `json` for programs.
+    pub format: LogFormat,
+    /// What to log, such as `info` or `warn,cdc_worker=debug`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}

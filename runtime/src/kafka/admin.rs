@@ -1,0 +1,137 @@
+//! Topics: making them, and what the cluster says of itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use schemas::topics::{Partitions, Topic};
+
+use crate::config::Kafka;
+use crate::names::Names;
+
+/// What making topics can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The cluster doesn't answer.
+    #[error("Kafka at {brokers} doesn't answer")]
+    Away {
+        /// Addresses.
+        brokers: String,
+        /// What the client says.
+        #[source]
+        source: KafkaError,
+    },
+    /// A topic can't be made.
+    #[error("topic {topic} can't be made: {code}")]
+    Refused {
+        /// Topic.
+        topic: String,
+        /// Kafka's reason.
+        code: RDKafkaErrorCode,
+    },
+}
+
+/// An administrator of the configured cluster.
+pub struct Admin {
+    client: Arc<AdminClient<DefaultClientContext>>,
+    brokers: String,
+}
+
+/// What the cluster says of one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicFacts {
+    /// Partitions, 0 if there is no such topic.
+    pub partitions: usize,
+    /// Fewest copies of a partition.
+    pub replicas: usize,
+}
+
+impl Admin {
+    /// Connects lazily.
+    pub fn new(kafka: &Kafka) -> Result<Self, AdminError> {
+        let client = super::client_config(kafka)
+            .create()
+            .map(Arc::new)
+            .map_err(|source| AdminError::Away { brokers: kafka.brokers.clone(), source })?;
+        Ok(Self { client, brokers: kafka.brokers.clone() })
+    }
+
+    /// Makes the topics that aren't there; returns the names of those that it made.
+    pub async fn make_topics(&self, kafka: &Kafka, names: &Names) -> Result<Vec<String>, AdminError> {
+        let named: Vec<(String, Topic)> = Topic::ALL.iter().map(|&topic| (names.topic(topic), topic)).collect();
+        let min_insync = kafka.min_insync_replicas.to_string();
+        let wanted: Vec<NewTopic<'_>> = named
+            .iter()
+            .map(|(name, topic)| {
+                let partitions = match topic.partitions() {
+                    Partitions::Configured => kafka.partitions,
+                    Partitions::Fixed(count) => count,
+                };
+                let copies = TopicReplication::Fixed(i32::from(kafka.replication_factor));
+                let base = NewTopic::new(name, i32::from(partitions), copies)
+                    .set("min.insync.replicas", &min_insync)
+                    .set("unclean.leader.election.enable", "false");
+                topic.config().iter().fold(base, |topic, (key, value)| topic.set(key, value))
+            })
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
+        let results = self.client.create_topics(&wanted, &options).await.map_err(|source| self.away(source))?;
+        let mut made = Vec::new();
+        for result in results {
+            match result {
+                Ok(topic) => made.push(topic),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => return Err(AdminError::Refused { topic, code }),
+            }
+        }
+        Ok(made)
+    }
+
+    /// Deletes every topic of an installation; for tests.
+    pub async fn delete_topics(&self, names: &Names) -> Result<(), AdminError> {
+        let named: Vec<String> = Topic::ALL.iter().map(|&topic| names.topic(topic)).collect();
+        let topics: Vec<&str> = named.iter().map(String::as_str).collect();
+        self.client.delete_topics(&topics, &AdminOptions::new()).await.map(drop).map_err(|source| self.away(source))
+    }
+
+    /// The cluster's identity.
+    pub async fn cluster_id(&self) -> Result<String, AdminError> {
+        self.blocking(|client| {
+            client.fetch_cluster_id(Duration::from_secs(10)).ok_or(KafkaError::Canceled)
+        })
+        .await
+    }
+
+    /// What the cluster says of a topic.
+    pub async fn topic_facts(&self, name: &str) -> Result<TopicFacts, AdminError> {
+        let name = name.to_owned();
+        let metadata = self
+            .blocking(move |client| {
+                let metadata = client.fetch_metadata(Some(&name), Duration::from_secs(10))?;
+                Ok(metadata.topics().first().filter(|topic| topic.error().is_none()).map(|topic| TopicFacts {
+                    partitions: topic.partitions().len(),
+                    replicas: topic.partitions().iter().map(|part| part.replicas().len()).min().unwrap_or(0),
+                }))
+            })
+            .await?;
+        Ok(metadata.unwrap_or(TopicFacts { partitions: 0, replicas: 0 }))
+    }
+
+    /// Client calls that block go to a thread that may.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&rdkafka::client::Client<DefaultClientContext>) -> Result<T, KafkaError> + Send + 'static,
+    ) -> Result<T, AdminError> {
+        let client = Arc::clone(&self.client);
+        tokio::task::spawn_blocking(move || call(client.inner()))
+            .await
+            .unwrap_or(Err(KafkaError::Canceled))
+            .map_err(|source| self.away(source))
+    }
+
+    fn away(&self, source: KafkaError) -> AdminError {
+        AdminError::Away { brokers: self.brokers.clone(), source }
+    }
+}

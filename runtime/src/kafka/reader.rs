@@ -1,0 +1,426 @@
+//! Reading topics in batches, from offsets that are kept where the results are.
+//!
+//! ```text
+//!   broker ──▶ consumer (own thread) ──▶ bounded channel of batches ──▶ Reader::next (the role's loop)
+//!                 │  assignment
+//!                 ▼
+//!            OffsetStore::load  (the tables that the loop writes, or Kafka's own group offsets)
+//! ```
+//!
+//! *Progress.* A partition starts where the store says, each time that it is assigned. Batches carry the generation of
+//! the assignment that they were read under; [`Reader::next`] drops those of an earlier one. The loop advances offsets
+//! in the transaction of its results by compare-and-set, which is what makes a zombie harmless; this reader only makes
+//! it rare.
+//!
+//! *Failure.* An offset that is out of range, or a topic that isn't there, ends the reader with an error: it never
+//! jumps. Brokers that are away are waited for.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList};
+use tokio::sync::mpsc;
+
+use crate::retry::Backoff;
+use crate::shutdown::Shutdown;
+
+/// Batches that wait for the loop.
+const QUEUED_BATCHES: usize = 2;
+/// Most bytes of values in one batch.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Where a partition starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At this offset.
+    At(i64),
+    /// At its first record.
+    Beginning,
+    /// At the group's offset in Kafka; at the end, if there is none.
+    Committed,
+}
+
+/// A topic's partition.
+pub type Place = (String, i32);
+
+/// Boxed future of a store's answer.
+pub type Loading<'a> = Pin<Box<dyn Future<Output = Result<HashMap<Place, Start>, String>> + Send + 'a>>;
+
+/// Where offsets are kept.
+pub trait OffsetStore: Send + Sync + 'static {
+    /// Where each of these partitions starts; one that is absent starts at its beginning. An error is tried again.
+    fn load<'a>(&'a self, places: &'a [Place]) -> Loading<'a>;
+}
+
+/// Offsets kept in Kafka by the group; for readers that may see a record twice or start at the end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct GroupOffsets;
+
+impl OffsetStore for GroupOffsets {
+    fn load<'a>(&'a self, places: &'a [Place]) -> Loading<'a> {
+        Box::pin(async move { Ok(places.iter().map(|place| (place.clone(), Start::Committed)).collect()) })
+    }
+}
+
+/// One record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Received {
+    /// Topic, with prefix.
+    pub topic: Arc<str>,
+    /// Partition.
+    pub partition: i32,
+    /// Offset.
+    pub offset: i64,
+    /// The record's timestamp in milliseconds, 0 if it has none.
+    pub timestamp_ms: i64,
+    /// Key.
+    pub key: Option<Vec<u8>>,
+    /// Value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Value of the header `ce_type`, where there is one.
+    pub event_type: Option<String>,
+}
+
+/// Records of one or more partitions, each partition's in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Assignment under which it was read.
+    generation: u64,
+    /// The records.
+    pub records: Vec<Received>,
+}
+
+impl Batch {
+    /// For each partition in the batch, its first offset and the one after its last.
+    pub fn ranges(&self) -> HashMap<(&str, i32), (i64, i64)> {
+        let mut ranges = HashMap::new();
+        for record in &self.records {
+            ranges
+                .entry((&*record.topic, record.partition))
+                .and_modify(|(_, next): &mut (i64, i64)| *next = record.offset + 1)
+                .or_insert((record.offset, record.offset + 1));
+        }
+        ranges
+    }
+}
+
+/// Why reading ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ReaderError {
+    /// The consumer could not be made.
+    #[error("consumer of group {group} could not be made")]
+    Create {
+        /// Group.
+        group: String,
+        /// What Kafka's client says.
+        #[source]
+        source: KafkaError,
+    },
+    /// Nothing can be read any more without somebody's decision.
+    #[error("group {group}: {problem}")]
+    Definite {
+        /// Group.
+        group: String,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+}
+
+/// What a reader reads.
+pub struct Settings {
+    /// From [`super::client_config`].
+    pub client: ClientConfig,
+    /// Consumer group.
+    pub group: String,
+    /// Topics, with prefix.
+    pub topics: Vec<String>,
+    /// Most records in a batch.
+    pub batch_records: usize,
+    /// Metric that takes the lag, labelled by topic and partition.
+    pub lag_metric: &'static str,
+}
+
+/// The loop's end of a reader.
+pub struct Reader {
+    batches: mpsc::Receiver<Result<Batch, ReaderError>>,
+    consumer: Arc<BaseConsumer<Context>>,
+    generation: Arc<AtomicU64>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Reader {
+    /// Starts reading. Must be called on a runtime, whose handle the consumer's thread uses to ask the store.
+    pub fn start(settings: Settings, store: Arc<dyn OffsetStore>, shutdown: &Shutdown) -> Result<Self, ReaderError> {
+        let Settings { mut client, group, topics, batch_records, lag_metric } = settings;
+        client
+            .set("group.id", &group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("isolation.level", "read_committed")
+            .set("auto.offset.reset", "error")
+            .set("session.timeout.ms", "10000")
+            .set("heartbeat.interval.ms", "2000")
+            .set("max.poll.interval.ms", "300000")
+            .set("queued.max.messages.kbytes", "16384")
+            .set("fetch.wait.max.ms", "500")
+            .set("statistics.interval.ms", "5000");
+        let generation = Arc::new(AtomicU64::new(0));
+        let context = Context {
+            store,
+            handle: tokio::runtime::Handle::current(),
+            generation: Arc::clone(&generation),
+            shutdown: shutdown.clone(),
+            lag_metric,
+        };
+        let create = |source| ReaderError::Create { group: group.clone(), source };
+        let consumer: BaseConsumer<Context> = client.create_with_context(context).map_err(create)?;
+        let names: Vec<&str> = topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&names).map_err(create)?;
+        let consumer = Arc::new(consumer);
+        let (sender, batches) = mpsc::channel(QUEUED_BATCHES);
+        let reload = Arc::new(AtomicBool::new(false));
+        let puller = Puller {
+            consumer: Arc::clone(&consumer),
+            generation: Arc::clone(&generation),
+            reload: Arc::clone(&reload),
+            batch_records,
+            group: group.clone(),
+            shutdown: shutdown.clone(),
+        };
+        std::thread::Builder::new()
+            .name("kafka-reader".into())
+            .spawn(move || puller.run(&sender))
+            .map_err(|error| ReaderError::Definite { group, problem: format!("no thread could be started: {error}") })?;
+        Ok(Self { batches, consumer, generation, reload })
+    }
+
+    /// The next batch of the present assignment; `None` when it is time to stop.
+    pub async fn next(&mut self) -> Result<Option<Batch>, ReaderError> {
+        while let Some(batch) = self.batches.recv().await {
+            let batch = batch?;
+            if batch.generation == self.generation.load(Ordering::Acquire) && !self.reload.load(Ordering::Acquire) {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A batch that is here already.
+    pub fn try_next(&mut self) -> Option<Result<Batch, ReaderError>> {
+        loop {
+            match self.batches.try_recv().ok()? {
+                Ok(batch) if batch.generation != self.generation.load(Ordering::Acquire) => {}
+                other => return Some(other),
+            }
+        }
+    }
+
+    /// Asks the store again where to go on: what was read since is dropped. For loops whose compare-and-set failed.
+    pub fn reload(&self) {
+        self.reload.store(true, Ordering::Release);
+    }
+
+    /// Commits a batch's end to the group, for readers with [`GroupOffsets`].
+    pub fn commit(&self, batch: &Batch) -> KafkaResult<()> {
+        let mut offsets = TopicPartitionList::new();
+        for ((topic, partition), (_, next)) in batch.ranges() {
+            offsets.add_partition_offset(topic, partition, Offset::Offset(next))?;
+        }
+        self.consumer.commit(&offsets, CommitMode::Async)
+    }
+
+    /// The consumer's group membership, with which a transactional producer is fenced.
+    pub fn group_metadata(&self) -> Option<rdkafka::consumer::ConsumerGroupMetadata> {
+        self.consumer.group_metadata()
+    }
+}
+
+struct Context {
+    store: Arc<dyn OffsetStore>,
+    handle: tokio::runtime::Handle,
+    generation: Arc<AtomicU64>,
+    shutdown: Shutdown,
+    lag_metric: &'static str,
+}
+
+impl Context {
+    /// Sets each partition's start from the store, asking until it answers or it is time to stop.
+    fn fill(&self, partitions: &mut TopicPartitionList) -> bool {
+        let places: Vec<Place> =
+            partitions.elements().iter().map(|part| (part.topic().to_owned(), part.partition())).collect();
+        let mut backoff = Backoff::default();
+        let starts = loop {
+            match self.handle.block_on(self.store.load(&places)) {
+                Ok(starts) => break starts,
+                Err(problem) => {
+                    tracing::warn!(error = %problem, "offsets can't be read; asking again");
+                    if !self.handle.block_on(self.shutdown.pause(backoff.next_pause())) {
+                        return false;
+                    }
+                }
+            }
+        };
+        for (topic, partition) in places {
+            let offset = match starts.get(&(topic.clone(), partition)) {
+                Some(Start::At(offset)) => Offset::Offset(*offset),
+                Some(Start::Committed) => Offset::Stored,
+                Some(Start::Beginning) | None => Offset::Beginning,
+            };
+            if partitions.set_partition_offset(&topic, partition, offset).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        for topic in statistics.topics.values() {
+            for (number, partition) in &topic.partitions {
+                if *number >= 0 && partition.consumer_lag >= 0 {
+                    let labels = [("topic", topic.topic.clone()), ("partition", number.to_string())];
+                    metrics::gauge!(self.lag_metric, &labels).set(partition.consumer_lag as f64);
+                }
+            }
+        }
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(error = %error, reason, "Kafka's client reports");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        let outcome = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && self.fill(partitions) {
+            consumer.assign(partitions)
+        } else {
+            consumer.unassign()
+        };
+        if let Err(error) = outcome {
+            tracing::error!(error = %error, "an assignment could not be taken");
+        }
+    }
+}
+
+struct Puller {
+    consumer: Arc<BaseConsumer<Context>>,
+    generation: Arc<AtomicU64>,
+    reload: Arc<AtomicBool>,
+    batch_records: usize,
+    group: String,
+    shutdown: Shutdown,
+}
+
+impl Puller {
+    fn run(self, sender: &mpsc::Sender<Result<Batch, ReaderError>>) {
+        while !self.shutdown.has_begun() && !sender.is_closed() {
+            if self.reload.load(Ordering::Acquire) {
+                self.assign_again();
+            }
+            let outcome = match self.pull() {
+                Ok(None) => continue,
+                Ok(Some(batch)) => Ok(batch),
+                Err(problem) => Err(ReaderError::Definite { group: self.group.clone(), problem }),
+            };
+            let is_end = outcome.is_err();
+            if sender.blocking_send(outcome).is_err() || is_end {
+                break;
+            }
+        }
+        // Leaves the group at once, so that the partitions don't wait for the session to time out.
+        self.consumer.unsubscribe();
+    }
+
+    fn assign_again(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.reload.store(false, Ordering::Release);
+        let Ok(mut partitions) = self.consumer.assignment() else { return };
+        let outcome = if self.consumer.context().fill(&mut partitions) {
+            self.consumer.assign(&partitions)
+        } else {
+            self.consumer.unassign()
+        };
+        if let Err(error) = outcome {
+            tracing::error!(error = %error, "an assignment could not be taken again");
+        }
+    }
+
+    /// Waits for a record, then takes what else has arrived.
+    fn pull(&self) -> Result<Option<Batch>, String> {
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        let mut topic: Arc<str> = Arc::from("");
+        let mut wait = Duration::from_millis(100);
+        let mut generation = self.generation.load(Ordering::Acquire);
+        while records.len() < self.batch_records && bytes < BATCH_BYTES {
+            let Some(polled) = self.consumer.poll(wait) else { break };
+            match polled {
+                Ok(message) => {
+                    // A rebalance happens inside poll: what was taken before it belongs to the old assignment.
+                    let now = self.generation.load(Ordering::Acquire);
+                    if now != generation {
+                        records.clear();
+                        generation = now;
+                    }
+                    bytes += message.payload_len() + message.key_len();
+                    records.push(received(&message, &mut topic));
+                    wait = Duration::ZERO;
+                }
+                Err(error) => self.judge(&error)?,
+            }
+        }
+        Ok((!records.is_empty()).then_some(Batch { generation, records }))
+    }
+
+    /// Tells errors that pass from those that need somebody.
+    fn judge(&self, error: &KafkaError) -> Result<(), String> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Err(format!(
+                "the stored offset isn't in the topic any more ({error}): records that were never read are gone, or the \
+                 topic was made anew. Nothing is skipped; decide with `waltalkie doctor`"
+            )),
+            Some(RDKafkaErrorCode::Fatal) => Err(format!("Kafka's client gave up: {error}")),
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                tracing::warn!(group = self.group, error = %error, "a topic isn't there; `waltalkie migrate` makes it");
+                Ok(())
+            }
+            _ => {
+                tracing::debug!(group = self.group, error = %error, "a read failed and is tried again");
+                Ok(())
+            }
+        }
+    }
+}
+
+fn received(message: &BorrowedMessage<'_>, topic: &mut Arc<str>) -> Received {
+    if &**topic != message.topic() {
+        *topic = Arc::from(message.topic());
+    }
+    let event_type = message.headers().and_then(|headers| {
+        headers
+            .iter()
+            .find(|header| header.key == "ce_type")
+            .and_then(|header| header.value)
+            .and_then(|value| String::from_utf8(value.to_vec()).ok())
+    });
+    Received {
+        topic: Arc::clone(topic),
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or_default(),
+        key: message.key().map(<[u8]>::to_vec),
+        value: message.payload().map(<[u8]>::to_vec),
+        event_type,
+    }
+}

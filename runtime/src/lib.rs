@@ -1,0 +1,19 @@
+//! Process plumbing that every role uses: configuration, names, telemetry, shutdown, health, and clients of Kafka,
+//! Postgres and Redis. Knows no chat.
+
+pub mod clock;
+pub mod config;
+pub mod health;
+pub mod kafka;
+pub mod names;
+pub mod postgres;
+pub mod redis;
+pub mod retry;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;
+
+pub use config::{Config, Secret};
+pub use health::{Health, RoleHealth};
+pub use names::Names;
+pub use shutdown::Shutdown;

@@ -1,0 +1,138 @@
+//! Connections to Postgres: pools for queries, single ones for those who need their own.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::config::Secret;
+use crate::tls;
+
+/// What connecting can fail with. Never holds the URL, which has the password in it.
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// The URL can't be read.
+    #[error("{setting} is not a Postgres URL like postgres://user:password@host:5432/database")]
+    BadUrl {
+        /// Key in the configuration.
+        setting: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The pool could not be made.
+    #[error("the pool for {setting} could not be made")]
+    Pool {
+        /// Key in the configuration.
+        setting: &'static str,
+        /// What the pool says.
+        #[source]
+        source: deadpool_postgres::BuildError,
+    },
+    /// No connection.
+    #[error("no connection to Postgres at {place}")]
+    Connect {
+        /// Host, port and database.
+        place: String,
+        /// What the driver says.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+}
+
+/// The parsed URL, with keepalives and a timeout so that a dead peer is noticed.
+pub fn parse(url: &Secret, setting: &'static str) -> Result<Config, PostgresError> {
+    let mut config = Config::from_str(url.expose()).map_err(|source| PostgresError::BadUrl { setting, source })?;
+    config.connect_timeout(Duration::from_secs(5)).keepalives_idle(Duration::from_secs(10));
+    if config.get_application_name().is_none() {
+        config.application_name("waltalkie");
+    }
+    Ok(config)
+}
+
+/// `host:port/database`, for people.
+pub fn place(config: &Config) -> String {
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => host.clone(),
+        #[cfg(unix)]
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".to_owned(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    format!("{host}:{port}/{}", config.get_dbname().unwrap_or_default())
+}
+
+/// A pool of at most `size` connections, opened when needed.
+pub fn pool(url: &Secret, setting: &'static str, size: usize) -> Result<Pool, PostgresError> {
+    let config = parse(url, setting)?;
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = if config.get_ssl_mode() == SslMode::Disable || is_local(&config) {
+        Manager::from_config(config, NoTls, recycling)
+    } else {
+        Manager::from_config(config, connector(), recycling)
+    };
+    Pool::builder(manager)
+        .max_size(size)
+        .wait_timeout(Some(Duration::from_secs(10)))
+        .create_timeout(Some(Duration::from_secs(10)))
+        .recycle_timeout(Some(Duration::from_secs(10)))
+        .runtime(Runtime::Tokio1)
+        .build()
+        .map_err(|source| PostgresError::Pool { setting, source })
+}
+
+/// One connection of its own; its driver runs until the client is dropped.
+pub async fn connect(config: &Config) -> Result<Client, PostgresError> {
+    let failed = |source| PostgresError::Connect { place: place(config), source };
+    let client = if config.get_ssl_mode() == SslMode::Disable || is_local(config) {
+        let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+        tokio::spawn(connection);
+        client
+    } else {
+        let (client, connection) = config.connect(connector()).await.map_err(failed)?;
+        tokio::spawn(connection);
+        client
+    };
+    Ok(client)
+}
+
+fn connector() -> MakeRustlsConnect {
+    MakeRustlsConnect::new((*tls::client_config()).clone())
+}
+
+/// A server on this machine, for which `sslmode=prefer` (the default) is satisfied without TLS.
+fn is_local(config: &Config) -> bool {
+    config.get_ssl_mode() == SslMode::Prefer
+        && config.get_hosts().iter().all(|host| match host {
+            Host::Tcp(host) => host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback()),
+            #[cfg(unix)]
+            Host::Unix(_) => true,
+        })
+}
+
+/// Whether an error is the connection's or the server's state, so that trying again can help; an error in what was
+/// asked is not.
+pub fn is_transient(error: &tokio_postgres::Error) -> bool {
+    use tokio_postgres::error::SqlState;
+    match error.code() {
+        None => true,
+        Some(code) => {
+            let class = &code.code()[..2];
+            matches!(class, "08" | "40" | "53" | "57" | "58")
+                || *code == SqlState::LOCK_NOT_AVAILABLE
+                || *code == SqlState::OBJECT_IN_USE
+        }
+    }
+}
+
+/// The same for what a pool returns.
+pub fn is_pool_error_transient(error: &PoolError) -> bool {
+    match error {
+        PoolError::Backend(error) => is_transient(error),
+        PoolError::Timeout(_) => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,152 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use crate::{
+    Attachment, ChatCommand, ChatEvent, ChatState, Cursor, Decoder, Encoder, Mark, Membership, MessageState, Origin,
+    PartitionEnd, Position, Record, User, codec, record, registry::Registry,
+};
+
+fn decoder<R: Record>() -> Decoder<R> {
+    // No schema has to be asked for, so nothing needs to listen there.
+    Decoder::new(Arc::new(Registry::new("http://127.0.0.1:1", "").expect("a URL")), 7)
+}
+
+fn round_trip<R: Record + PartialEq + std::fmt::Debug>(value: &R) {
+    let framed = Encoder::<R>::new(7).encode(value).expect("fits its schema");
+    assert_eq!(codec::schema_id_of(&framed).expect("framed"), 7);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+    let back = runtime.block_on(decoder::<R>().decode(&framed)).expect("decodes");
+    assert_eq!(&back, value);
+}
+
+fn event(text: Option<String>, seq: i64) -> ChatEvent {
+    ChatEvent {
+        event_id: ChatEvent::id_of("c", seq),
+        event_type: "message.persisted".into(),
+        chat_id: "c".into(),
+        seq,
+        actor_id: "alice".into(),
+        occurred_at: 1,
+        origin: Origin { shard: 0, commit_lsn: i64::MAX, ordinal: 3 },
+        message: Some(MessageState {
+            message_id: "m".into(),
+            message_seq: seq,
+            sender_id: "alice".into(),
+            content: text,
+            parent_seq: Some(9),
+            attachments: vec![Attachment {
+                media_id: "x".into(),
+                kind: "image".into(),
+                file_name: "a.png".into(),
+                content_type: "image/png".into(),
+                size_bytes: 1 << 60,
+                width_px: Some(1),
+                height_px: None,
+                duration_ms: None,
+                thumbhash: Some("h".into()),
+            }],
+            ..MessageState::default()
+        }),
+        memberships: vec![Membership {
+            user_id: "bob".into(),
+            member_role: "member".into(),
+            joined_seq: 1,
+            left_seq: None,
+            visible_from_seq: 1,
+        }],
+        chat: Some(ChatState {
+            chat_name: None,
+            is_group: true,
+            created_at: -5,
+            app_data: None,
+            avatar_url: None,
+            deleted_shown_as: "tombstone".into(),
+            history_for_new_members: false,
+        }),
+    }
+}
+
+proptest! {
+    #[test]
+    fn events_come_back(text in proptest::option::of(".*"), seq: i64) {
+        round_trip(&event(text, seq));
+    }
+
+    #[test]
+    fn any_bytes_are_an_error_or_a_value(bytes: Vec<u8>) {
+        let mut framed = vec![0, 0, 0, 0, 7];
+        framed.extend(&bytes);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
+        let _ = runtime.block_on(decoder::<ChatEvent>().decode(&framed));
+    }
+}
+
+#[test]
+fn every_other_record_comes_back() {
+    round_trip(&ChatCommand { command_id: "1".into(), chat: Some(crate::ChatSettings::default()), ..ChatCommand::default() });
+    round_trip(&Mark { chat_id: "c".into(), user_id: "u".into(), delivered_seq: Some(3), read_seq: None, marked_at: 1 });
+    round_trip(&Cursor { chat_id: "c".into(), user_id: "u".into(), delivered_seq: 3, read_seq: 2, updated_at: 1 });
+    round_trip(&User { user_id: "u".into(), display_name: None, avatar_url: None, email: None, updated_at: 1 });
+    round_trip(&Position {
+        slot: "s".into(),
+        system_identifier: "1".into(),
+        timeline: 1,
+        commit_lsn: -1,
+        ordinal: -1,
+        confirmable_lsn: 5,
+        cluster_id: "k".into(),
+        partitions: vec![PartitionEnd {
+            topic_name: "t".into(),
+            topic_uuid: "u".into(),
+            partition_number: 1,
+            last_offset: 2,
+        }],
+        resnapshot_until_lsn: None,
+        written_at: 1,
+    });
+}
+
+/// Every field is documented, and no name is one that Flink SQL or ksqlDB would want quoted.
+#[test]
+fn schemas_keep_the_house_rules() {
+    const QUOTED: &[&str] = &[
+        "user", "order", "timestamp", "time", "date", "role", "key", "value", "offset", "partition", "system", "position",
+        "start", "end", "window", "count", "row", "rows", "table", "type", "from", "to", "language", "method", "name",
+    ];
+    fn walk(schema: &serde_json::Value) {
+        match schema {
+            serde_json::Value::Array(union) => {
+                assert_eq!(union.len(), 2, "a union is of null and one type");
+                assert_eq!(union[0], "null");
+                walk(&union[1]);
+            }
+            serde_json::Value::Object(object) => match object["type"].as_str() {
+                Some("record") => {
+                    assert!(object["doc"].is_string(), "{object:?} has no doc");
+                    for field in object["fields"].as_array().expect("fields") {
+                        let name = field["name"].as_str().expect("name");
+                        assert!(field["doc"].as_str().is_some_and(|doc| !doc.is_empty()), "{name} has no doc");
+                        assert!(!QUOTED.contains(&name), "{name} wants quoting");
+                        if field["type"].is_array() {
+                            assert!(field["default"].is_null() && field.get("default").is_some(), "{name} has no default");
+                        }
+                        walk(&field["type"]);
+                    }
+                }
+                Some("array") => walk(&object["items"]),
+                Some("long") => assert_eq!(object["logicalType"], "timestamp-millis"),
+                _ => panic!("no enums, no fixed, no maps: {object:?}"),
+            },
+            serde_json::Value::String(name) => {
+                assert!(["string", "long", "int", "boolean"].contains(&name.as_str()), "{name}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    for (name, schema, _) in record::all() {
+        let schema: serde_json::Value = serde_json::from_str(schema).expect(name);
+        assert_eq!(schema["name"], name);
+        walk(&schema);
+    }
+}

@@ -1,0 +1,27 @@
+//! The contract: what the rooms of Waltalkie, and other people's programs, say to each other.
+//!
+//! Owns the Avro records and their Rust twins, the topics and keys they travel under, Confluent framing, the registry
+//! client, ids, and the JSON that clients see. Knows no service: nothing here opens a connection of its own accord
+//! except [`registry`], and nothing here decides what happens to a message.
+
+pub mod codec;
+pub mod command;
+pub mod event;
+pub mod history;
+pub mod ids;
+pub mod position;
+pub mod receipts;
+pub mod record;
+pub mod registry;
+pub mod timestamp;
+pub mod topics;
+pub mod user;
+pub mod wire;
+
+pub use codec::{Decoder, Encoder, FrameError};
+pub use command::{ChatCommand, ChatSettings, CommandMember, command_type};
+pub use event::{Attachment, ChatEvent, ChatState, Membership, MessageState, Origin, event_type};
+pub use position::{PartitionEnd, Position};
+pub use receipts::{Cursor, Mark};
+pub use record::Record;
+pub use user::User;

@@ -1,0 +1,32 @@
+//! What makes a Rust type an Avro record of the contract.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::topics::Topic;
+
+/// A record of the contract: its schema and the topic that carries it.
+///
+/// The struct's name and fields equal the schema's, since values are written and read by serde directly.
+pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// Name of the record without its namespace.
+    const NAME: &'static str;
+    /// The schema as JSON text, as registered.
+    const SCHEMA: &'static str;
+    /// The one topic whose values are this record.
+    const TOPIC: Topic;
+}
+
+/// Name and schema text of every record, in the order in which they are registered.
+pub fn all() -> [(&'static str, &'static str, Topic); 6] {
+    fn entry<R: Record>() -> (&'static str, &'static str, Topic) {
+        (R::NAME, R::SCHEMA, R::TOPIC)
+    }
+    [
+        entry::<crate::ChatCommand>(),
+        entry::<crate::ChatEvent>(),
+        entry::<crate::User>(),
+        entry::<crate::Mark>(),
+        entry::<crate::Cursor>(),
+        entry::<crate::Position>(),
+    ]
+}

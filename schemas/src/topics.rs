@@ -1,0 +1,80 @@
+//! The topics: names, keys, partition counts and how long they keep their records.
+
+/// A topic of the contract. The name that Kafka knows has `names.prefix` before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// Commands on their way to the persister, keyed by chat.
+    ChatCommands,
+    /// Commands that nobody can decide, with the reason in headers.
+    ChatCommandsDlq,
+    /// The history, keyed by chat, kept for ever.
+    ChatEvents,
+    /// Profiles, keyed by user, compacted.
+    ChatUsers,
+    /// Receipts as clients send them, keyed by chat.
+    ChatMarks,
+    /// Receipts merged by maximum, keyed by chat and user, compacted.
+    ChatCursors,
+    /// The CDC worker's position, one partition a slot, compacted.
+    CdcPositions,
+}
+
+/// How a topic's partition count is chosen when it is made. It can never be changed afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partitions {
+    /// As many as `kafka.partitions` says.
+    Configured,
+    /// A fixed number.
+    Fixed(u16),
+}
+
+impl Topic {
+    /// Every topic, in the order in which they are made.
+    pub const ALL: [Self; 7] = [
+        Self::ChatCommands,
+        Self::ChatCommandsDlq,
+        Self::ChatEvents,
+        Self::ChatUsers,
+        Self::ChatMarks,
+        Self::ChatCursors,
+        Self::CdcPositions,
+    ];
+
+    /// Name without prefix.
+    pub const fn base_name(self) -> &'static str {
+        match self {
+            Self::ChatCommands => "chat.commands",
+            Self::ChatCommandsDlq => "chat.commands.dlq",
+            Self::ChatEvents => "chat.events",
+            Self::ChatUsers => "chat.users",
+            Self::ChatMarks => "chat.marks",
+            Self::ChatCursors => "chat.cursors",
+            Self::CdcPositions => "cdc.positions",
+        }
+    }
+
+    /// Partition count at creation.
+    pub const fn partitions(self) -> Partitions {
+        match self {
+            Self::ChatCommandsDlq | Self::CdcPositions => Partitions::Fixed(1),
+            _ => Partitions::Configured,
+        }
+    }
+
+    /// Topic configuration at creation, as Kafka names it.
+    pub const fn config(self) -> &'static [(&'static str, &'static str)] {
+        const DAYS_7: &str = "604800000";
+        const DAYS_28: &str = "2419200000";
+        match self {
+            Self::ChatCommands => &[("retention.ms", DAYS_7), ("message.timestamp.type", "CreateTime")],
+            Self::ChatMarks => &[("retention.ms", DAYS_7)],
+            Self::ChatCommandsDlq => &[("retention.ms", DAYS_28)],
+            Self::ChatEvents => &[("retention.ms", "-1"), ("retention.bytes", "-1"), ("cleanup.policy", "delete")],
+            Self::ChatUsers | Self::ChatCursors => &[("cleanup.policy", "compact")],
+            // A restart reads this topic to its end: small segments keep that short.
+            Self::CdcPositions => {
+                &[("cleanup.policy", "compact"), ("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.01")]
+            }
+        }
+    }
+}

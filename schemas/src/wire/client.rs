@@ -1,0 +1,396 @@
+//! Frames from client to server: from text to a checked request, or to a refusal that names the field.
+//!
+//! Pure. What needs no look at the world is decided here: JSON, event, fields, types, lengths, UUIDs. Whether the chat
+//! is the caller's is decided later, by those who know.
+
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::{Code, Rejection};
+use crate::ids;
+
+/// Limits that a client must keep; told to it in `hello`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest body of a message, in bytes of UTF-8.
+    pub content_bytes: usize,
+    /// Longest frame, in bytes.
+    pub frame_bytes: usize,
+    /// Longest `app_data`, in bytes of JSON.
+    pub app_data_bytes: usize,
+    /// Most chats in one `mark_…` or `resume` frame.
+    pub chats_per_frame: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { content_bytes: 16_384, frame_bytes: 65_536, app_data_bytes: 4_096, chats_per_frame: 1_000 }
+    }
+}
+
+/// A request as sent, with the client's own id to answer to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The client's `id`, any JSON scalar.
+    pub id: Option<Value>,
+    /// What it asks.
+    pub frame: ClientFrame,
+}
+
+/// What a client can ask.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the contract's own field names")]
+pub enum ClientFrame {
+    SendMessage(SendMessage),
+    EditMessage { chat_id: String, message_id: Uuid, content: String },
+    DeleteMessage { chat_id: String, message_id: Uuid },
+    DiscardMessage { chat_id: String, message_id: Uuid },
+    MarkDelivered(Vec<(String, i64)>),
+    MarkRead(Vec<(String, i64)>),
+    Typing { chat_id: String },
+    Resume { cursors: Vec<(String, i64)>, epoch: Option<String> },
+    Authenticate { token: String },
+    Heartbeat,
+}
+
+/// A message to send, over WebSocket or HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the contract's own field names")]
+pub struct SendMessage {
+    pub chat_id: String,
+    pub message_id: Uuid,
+    pub content: String,
+    pub parent_message_id: Option<Uuid>,
+    /// JSON object, as text.
+    pub app_data: Option<String>,
+}
+
+/// A refusal together with what the answer has to name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RefusedFrame {
+    /// The client's `id`, if it could be read.
+    pub id: Option<Value>,
+    /// `chat_id` of a refused send, edit or delete, if it could be read.
+    pub chat_id: Option<String>,
+    /// `message_id`, likewise, as the client wrote it.
+    pub message_id: Option<String>,
+    /// Whether it was a send, after which later sends of its chat must wait.
+    pub is_send: bool,
+    /// Why.
+    pub rejection: Rejection,
+}
+
+/// The request in a text frame.
+pub fn parse(text: &str, limits: &Limits) -> Result<Request, RefusedFrame> {
+    let refuse = |id, rejection| RefusedFrame { id, chat_id: None, message_id: None, is_send: false, rejection };
+    let value: Value = serde_json::from_str(text).map_err(|error| {
+        let place = format!("Not JSON: line {}, column {}.", error.line(), error.column());
+        refuse(None, Rejection::new(Code::BadJson, place))
+    })?;
+    let Value::Object(mut frame) = value else {
+        return Err(refuse(None, Rejection::new(Code::BadJson, "A frame is a JSON object {\"event\", \"id\", \"payload\"}.")));
+    };
+    let id = match frame.remove("id") {
+        None | Some(Value::Null) => None,
+        Some(id @ (Value::String(_) | Value::Number(_))) if id.to_string().len() <= 128 => Some(id),
+        Some(_) => {
+            let wrong = Rejection::new(Code::BadField, "id is a string or a number of at most 128 bytes.").at("id");
+            return Err(refuse(None, wrong));
+        }
+    };
+    let event = match frame.remove("event") {
+        Some(Value::String(event)) => event,
+        Some(_) => return Err(refuse(id, Rejection::new(Code::BadField, "event is a string.").at("event"))),
+        None => return Err(refuse(id, Rejection::new(Code::MissingField, "event is missing.").at("event"))),
+    };
+    let payload = match frame.remove("payload") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(payload)) => payload,
+        Some(_) => return Err(refuse(id, Rejection::new(Code::BadField, "payload is an object.").at("payload"))),
+    };
+    let text_of = |field: &str| payload.get(field).and_then(Value::as_str).filter(|text| text.len() <= 64).map(str::to_owned);
+    let place = (text_of("chat_id").filter(|chat| ids::is_valid(chat)), text_of("message_id"));
+    let is_send = event == "send_message";
+    match parse_payload(&event, Fields { object: payload, prefix: "payload." }, limits) {
+        Ok(frame) => Ok(Request { id, frame }),
+        Err(rejection) => Err(RefusedFrame { id, chat_id: place.0, message_id: place.1, is_send, rejection }),
+    }
+}
+
+fn parse_payload(event: &str, mut fields: Fields, limits: &Limits) -> Result<ClientFrame, Rejection> {
+    Ok(match event {
+        "send_message" => {
+            let chat_id = fields.user_or_chat_id("chat_id")?;
+            ClientFrame::SendMessage(send_message(chat_id, &mut fields, limits)?)
+        }
+        "edit_message" => ClientFrame::EditMessage {
+            chat_id: fields.user_or_chat_id("chat_id")?,
+            message_id: fields.uuid("message_id")?,
+            content: fields.content(limits)?,
+        },
+        "delete_message" => ClientFrame::DeleteMessage {
+            chat_id: fields.user_or_chat_id("chat_id")?,
+            message_id: fields.uuid("message_id")?,
+        },
+        "discard_message" => ClientFrame::DiscardMessage {
+            chat_id: fields.user_or_chat_id("chat_id")?,
+            message_id: fields.uuid("message_id")?,
+        },
+        "mark_delivered" => ClientFrame::MarkDelivered(fields.seqs("marks", limits)?),
+        "mark_read" => ClientFrame::MarkRead(fields.seqs("marks", limits)?),
+        "typing" => ClientFrame::Typing { chat_id: fields.user_or_chat_id("chat_id")? },
+        "resume" => ClientFrame::Resume {
+            cursors: fields.seqs("cursors", limits)?,
+            epoch: fields.optional_text("epoch")?,
+        },
+        "authenticate" => ClientFrame::Authenticate { token: fields.text("token")? },
+        "heartbeat" => ClientFrame::Heartbeat,
+        _ => {
+            return Err(Rejection::new(
+                Code::UnknownEvent,
+                "Unknown event. Known are send_message, edit_message, delete_message, discard_message, mark_delivered, \
+                 mark_read, typing, resume, authenticate and heartbeat.",
+            )
+            .at("event"));
+        }
+    })
+}
+
+/// The fields of a message to send, from a WebSocket payload or the body of a POST.
+pub fn send_message(chat_id: String, fields: &mut Fields, limits: &Limits) -> Result<SendMessage, Rejection> {
+    for field in ["attachments", "file"] {
+        let empty = match fields.object.remove(field) {
+            None | Some(Value::Null) => true,
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(Value::String(text)) => text.is_empty(),
+            Some(_) => false,
+        };
+        if !empty {
+            return Err(Rejection::new(Code::NotSupported, "Attachments can't be sent yet.").at(fields.path(field)));
+        }
+    }
+    Ok(SendMessage {
+        chat_id,
+        message_id: fields.optional_uuid("message_id")?.unwrap_or_else(Uuid::now_v7),
+        content: fields.content(limits)?,
+        parent_message_id: fields.optional_uuid("parent_message_id")?,
+        app_data: fields.app_data(limits)?,
+    })
+}
+
+/// The members of a JSON object, taken one by one with a refusal that names the path.
+pub struct Fields {
+    /// What is left of the object.
+    pub object: Map<String, Value>,
+    /// What goes before a field's name in refusals.
+    pub prefix: &'static str,
+}
+
+impl Fields {
+    /// The body of an HTTP request.
+    pub fn of_body(body: &[u8]) -> Result<Self, Rejection> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(object)) => Ok(Self { object, prefix: "" }),
+            Ok(_) => Err(Rejection::new(Code::BadJson, "The body is a JSON object.")),
+            Err(error) => {
+                let place = format!("Not JSON: line {}, column {}.", error.line(), error.column());
+                Err(Rejection::new(Code::BadJson, place))
+            }
+        }
+    }
+
+    fn path(&self, field: &str) -> String {
+        format!("{}{field}", self.prefix)
+    }
+
+    fn missing(&self, field: &str) -> Rejection {
+        Rejection::new(Code::MissingField, format!("{field} is missing.")).at(self.path(field))
+    }
+
+    fn wrong(&self, field: &str, expected: &str) -> Rejection {
+        Rejection::new(Code::BadField, format!("{field} is {expected}.")).at(self.path(field))
+    }
+
+    /// A value that may be absent or null.
+    pub fn optional(&mut self, field: &str) -> Option<Value> {
+        self.object.remove(field).filter(|value| !value.is_null())
+    }
+
+    /// A text.
+    pub fn text(&mut self, field: &str) -> Result<String, Rejection> {
+        self.optional_text(field)?.ok_or_else(|| self.missing(field))
+    }
+
+    /// A text that may be absent.
+    pub fn optional_text(&mut self, field: &str) -> Result<Option<String>, Rejection> {
+        match self.optional(field) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.contains('\0') => {
+                Err(Rejection::new(Code::ContentNotText, format!("{field} holds a NUL character.")).at(self.path(field)))
+            }
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => Err(self.wrong(field, "a string")),
+        }
+    }
+
+    /// A boolean that may be absent.
+    pub fn optional_bool(&mut self, field: &str) -> Result<Option<bool>, Rejection> {
+        match self.optional(field) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(_) => Err(self.wrong(field, "true or false")),
+        }
+    }
+
+    /// A `seq`.
+    pub fn seq(&mut self, field: &str) -> Result<i64, Rejection> {
+        let value = self.optional(field).ok_or_else(|| self.missing(field))?;
+        value.as_i64().filter(|seq| *seq >= 0).ok_or_else(|| self.wrong(field, "a whole number from 0"))
+    }
+
+    /// A `user_id` or `chat_id`.
+    pub fn user_or_chat_id(&mut self, field: &str) -> Result<String, Rejection> {
+        let id = self.text(field)?;
+        if ids::is_valid(&id) { Ok(id) } else { Err(self.wrong(field, "1 to 64 of A-Z a-z 0-9 . _ : -")) }
+    }
+
+    /// A list of ids that may be absent.
+    pub fn ids(&mut self, field: &str, most: usize) -> Result<Vec<String>, Rejection> {
+        let Some(value) = self.optional(field) else { return Ok(Vec::new()) };
+        let Value::Array(items) = value else { return Err(self.wrong(field, "a list of ids")) };
+        if items.len() > most {
+            return Err(self.wrong(field, &format!("a list of at most {most} ids")));
+        }
+        items
+            .into_iter()
+            .map(|item| match item {
+                Value::String(id) if ids::is_valid(&id) => Ok(id),
+                _ => Err(self.wrong(field, "a list of ids, each 1 to 64 of A-Z a-z 0-9 . _ : -")),
+            })
+            .collect()
+    }
+
+    /// A UUID.
+    pub fn uuid(&mut self, field: &str) -> Result<Uuid, Rejection> {
+        self.optional_uuid(field)?.ok_or_else(|| self.missing(field))
+    }
+
+    /// A UUID that may be absent.
+    pub fn optional_uuid(&mut self, field: &str) -> Result<Option<Uuid>, Rejection> {
+        let Some(text) = self.optional_text(field)? else { return Ok(None) };
+        match Uuid::try_parse(&text) {
+            Ok(uuid) if !uuid.is_nil() => Ok(Some(uuid)),
+            _ => Err(Rejection::new(Code::BadUuid, format!("{field} is a UUID, such as 0197f9d2-8a5b-7c3e-9f10-2b6d4e8a1c55."))
+                .at(self.path(field))),
+        }
+    }
+
+    /// The body of a message: text that says something, within the limit.
+    pub fn content(&mut self, limits: &Limits) -> Result<String, Rejection> {
+        let content = self.text("content")?;
+        let path = self.path("content");
+        if content.trim().is_empty() {
+            return Err(Rejection::new(Code::ContentEmpty, "A message needs a text.").at(path));
+        }
+        if content.len() > limits.content_bytes {
+            let text = format!("content has {} bytes; at most {} are allowed.", content.len(), limits.content_bytes);
+            return Err(Rejection::new(Code::ContentTooLong, text).at(path));
+        }
+        Ok(content)
+    }
+
+    /// The application's own JSON object, as text.
+    pub fn app_data(&mut self, limits: &Limits) -> Result<Option<String>, Rejection> {
+        match self.optional("app_data") {
+            None => Ok(None),
+            Some(value @ Value::Object(_)) => {
+                let text = value.to_string();
+                if text.len() > limits.app_data_bytes {
+                    return Err(self.wrong("app_data", &format!("an object of at most {} bytes", limits.app_data_bytes)));
+                }
+                Ok(Some(text))
+            }
+            Some(_) => Err(self.wrong("app_data", "an object")),
+        }
+    }
+
+    fn seqs(&mut self, field: &str, limits: &Limits) -> Result<Vec<(String, i64)>, Rejection> {
+        let value = self.optional(field).ok_or_else(|| self.missing(field))?;
+        let Value::Object(entries) = value else {
+            return Err(self.wrong(field, "an object of seqs by chat_id"));
+        };
+        if entries.len() > limits.chats_per_frame {
+            return Err(self.wrong(field, &format!("an object of at most {} chats; use several frames", limits.chats_per_frame)));
+        }
+        entries
+            .into_iter()
+            .map(|(chat_id, seq)| match seq.as_i64() {
+                Some(seq) if seq >= 0 && ids::is_valid(&chat_id) => Ok((chat_id, seq)),
+                _ => Err(self.wrong(field, "an object of seqs, whole numbers from 0, by chat_id")),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn refusal(text: &str) -> (Code, Option<String>) {
+        let refused = parse(text, &Limits::default()).expect_err("must be refused");
+        (refused.rejection.code, refused.rejection.field)
+    }
+
+    #[test]
+    fn each_wrong_frame_names_its_place() {
+        let at = |field: &str| Some(field.to_owned());
+        assert_eq!(refusal("{"), (Code::BadJson, None));
+        assert_eq!(refusal("[1]"), (Code::BadJson, None));
+        assert_eq!(refusal("{}"), (Code::MissingField, at("event")));
+        assert_eq!(refusal(r#"{"event":5}"#), (Code::BadField, at("event")));
+        assert_eq!(refusal(r#"{"event":"nope"}"#), (Code::UnknownEvent, at("event")));
+        assert_eq!(refusal(r#"{"event":"send_message"}"#), (Code::MissingField, at("payload.chat_id")));
+        assert_eq!(refusal(r#"{"event":"send_message","payload":[]}"#), (Code::BadField, at("payload")));
+        let send = |rest: &str| refusal(&format!(r#"{{"event":"send_message","payload":{{"chat_id":"c"{rest}}}}}"#));
+        assert_eq!(send(""), (Code::MissingField, at("payload.content")));
+        assert_eq!(send(r#","content":7"#), (Code::BadField, at("payload.content")));
+        assert_eq!(send(r#","content":" \n ""#), (Code::ContentEmpty, at("payload.content")));
+        assert_eq!(send(r#","content":"a\u0000b""#), (Code::ContentNotText, at("payload.content")));
+        assert_eq!(send(r#","content":"a","message_id":"x""#), (Code::BadUuid, at("payload.message_id")));
+        assert_eq!(send(r#","content":"a","app_data":3"#), (Code::BadField, at("payload.app_data")));
+        let long = format!(r#","content":"{}""#, "x".repeat(16_385));
+        assert_eq!(send(&long), (Code::ContentTooLong, at("payload.content")));
+        let marks = |marks: &str| refusal(&format!(r#"{{"event":"mark_read","payload":{{"marks":{marks}}}}}"#));
+        assert_eq!(marks("[]"), (Code::BadField, at("payload.marks")));
+        assert_eq!(marks(r#"{"c":1.5}"#), (Code::BadField, at("payload.marks")));
+        assert_eq!(marks(r#"{"c":-1}"#), (Code::BadField, at("payload.marks")));
+    }
+
+    #[test]
+    fn refused_sends_are_remembered_by_chat_and_message() {
+        let text = r#"{"event":"send_message","id":7,"payload":{"chat_id":"c","message_id":"m","content":"a"}}"#;
+        let refused = parse(text, &Limits::default()).expect_err("bad uuid");
+        assert_eq!(refused.id, Some(Value::from(7)));
+        assert_eq!((refused.chat_id.as_deref(), refused.message_id.as_deref()), (Some("c"), Some("m")));
+        assert!(refused.is_send);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_answered(text in ".{0,200}") {
+            let _ = parse(&text, &Limits::default());
+        }
+
+        #[test]
+        fn sends_come_through(content in "[^\u{0}]*[a-z][^\u{0}]*") {
+            let message_id = Uuid::now_v7();
+            let text = serde_json::json!({"event": "send_message", "id": "1",
+                "payload": {"chat_id": "c", "message_id": message_id, "content": content}}).to_string();
+            let request = parse(&text, &Limits::default()).expect("valid");
+            let is_same = matches!(&request.frame, ClientFrame::SendMessage(send)
+                if send.content == content && send.message_id == message_id);
+            prop_assert!(is_same);
+        }
+    }
+}
