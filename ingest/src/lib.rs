@@ -1,1 +1,27 @@
-//! ingest
+//! Client → Kafka → Postgres: everything up to the moment at which a message has its place in its chat.
+//!
+//! ```text
+//!   HTTP ─▶ gateway ─┐                                    ┌──▶ message, chat_change, … (truth)
+//!                    ├─▶ chat service ─▶ chat.commands ─▶ persister
+//!   WebSocket ───────┘        ▲                           └──▶ answers (Redis, the node's channel)
+//!   (fanout's)                └───────────────────────────────────┘
+//! ```
+//!
+//! The gateway validates before it accepts; *accepted* means that the command is in Kafka with acks=all, *persisted*
+//! that its transaction is committed. The two halves meet on the topic, the tables and the node's channel only.
+
+mod answers;
+pub mod auth;
+mod body_hash;
+pub mod chat_service;
+mod error;
+pub mod gateway;
+pub mod janitor;
+pub mod limits;
+pub mod marks;
+mod metrics;
+pub mod persister;
+mod start;
+pub mod users;
+
+pub use error::Error;

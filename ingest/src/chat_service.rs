@@ -1,0 +1,312 @@
+//! Commands into Kafka, and their answers back: the producer's side of the chat.
+//!
+//! *Order.* [`ChatService::submit`] hands a command to the producer before it returns, so calls made one after another
+//! for a chat arrive in that order; the producer is idempotent, so its retries keep it.
+//!
+//! *Failure.* A command whose delivery fails may still be written (its message_id guards it); the sender is told to try
+//! again. An answer that doesn't come is read from the tables after a second, and again each second.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::Pool;
+use futures_util::future::{BoxFuture, FutureExt};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use runtime::{Config, Names, RoleHealth, Shutdown, clock, kafka, postgres};
+use schemas::registry::Registry;
+use schemas::topics::Topic;
+use schemas::wire::client::SendMessage;
+use schemas::wire::{Answer, Code, Rejection};
+use schemas::{ChatCommand, ChatSettings, CommandMember, Encoder, command_type};
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use crate::answers::{Expected, Listener};
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::{metrics, start, users};
+
+/// How long an answer may be silent before the tables are asked.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How long a command may stay undecided before its sender is told to look again.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Who asks, and on which connection or request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// The person.
+    pub user_id: String,
+    /// The connection or request; its own commands apply in order.
+    pub session_id: String,
+    /// Number of the command within the session.
+    pub session_counter: i64,
+}
+
+/// What somebody asks of a chat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the contract's own field names")]
+pub enum Wish {
+    Send(SendMessage),
+    Edit { chat_id: String, message_id: Uuid, content: String, based_on_seq: Option<i64> },
+    Delete { chat_id: String, message_id: Uuid },
+    CreateChat { chat_id: String, settings: ChatSettings, members: Vec<CommandMember> },
+    UpdateChat { chat_id: String, settings: ChatSettings, based_on_seq: Option<i64> },
+    AddMembers { chat_id: String, members: Vec<CommandMember>, based_on_seq: Option<i64> },
+    RemoveMembers { chat_id: String, members: Vec<CommandMember>, based_on_seq: Option<i64> },
+    UpdateMembers { chat_id: String, members: Vec<CommandMember>, based_on_seq: Option<i64> },
+}
+
+/// A command that was handed to Kafka's producer.
+pub struct Submitted {
+    /// Resolves once the command is in Kafka with acks=all, or isn't.
+    pub accepted: BoxFuture<'static, Result<(), Rejection>>,
+    /// Resolves once the command is decided: `seq` of its event, `None` if it changed nothing, or why not.
+    pub decided: BoxFuture<'static, Result<Option<i64>, Rejection>>,
+}
+
+/// The service of one gateway node.
+pub struct ChatService {
+    producer: FutureProducer,
+    topic: String,
+    encoder: Encoder<ChatCommand>,
+    listener: Listener,
+    pool: Pool,
+    limits: Arc<Limits>,
+    node_id: String,
+}
+
+impl ChatService {
+    /// Starts the service; `None` when it is time to stop before Kafka, Postgres and the registry were there.
+    pub async fn start(
+        config: &Config,
+        node_id: &str,
+        limits: Arc<Limits>,
+        health: &RoleHealth,
+        shutdown: &Shutdown,
+    ) -> Result<Option<Self>, Error> {
+        let names: Names = config.names();
+        let Some(ground) = start::ground(config, health, shutdown).await? else { return Ok(None) };
+        let registry = Registry::new(config.registry.url.expose(), names.prefix())?;
+        let Some(schema_id) = start::schema_id::<ChatCommand>(&registry, health, shutdown).await else { return Ok(None) };
+        Ok(Some(Self {
+            producer: kafka::producer_config(&config.kafka).create()?,
+            topic: names.topic(Topic::ChatCommands),
+            encoder: Encoder::new(schema_id),
+            listener: Listener::start(config, &names, node_id, shutdown)?,
+            pool: ground.pool,
+            limits,
+            node_id: node_id.to_owned(),
+        }))
+    }
+
+    /// The source of truth, for the gateway's reads.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Checks membership where the caller doesn't know it, then hands the command to the producer.
+    ///
+    /// `is_known_member`: the caller's own view says that the asker is a member. The persister decides in any case.
+    pub async fn submit(&self, asker: &Asker, wish: Wish, is_known_member: bool) -> Result<Submitted, Rejection> {
+        self.limits.command(&asker.user_id)?;
+        let command = self.command(asker, wish);
+        if !is_known_member && command.command_type != command_type::CHAT_CREATE {
+            self.check_access(&command).await?;
+        }
+        self.produce(command)
+    }
+
+    fn produce(&self, command: ChatCommand) -> Result<Submitted, Rejection> {
+        let began = Instant::now();
+        let value = self.encoder.encode(&command).map_err(|error| {
+            tracing::error!(error = %error, "a command could not be encoded");
+            Rejection::new(Code::Internal, "The command could not be encoded.")
+        })?;
+        // Expected before it is sent: the answer can be quicker than Kafka's own acknowledgement.
+        let expected = self.listener.expect(&command.command_id);
+        let record = FutureRecord::to(&self.topic).key(&command.chat_id).payload(&value).timestamp(command.issued_at);
+        let delivery = self.producer.send_result(record).map_err(|(error, _)| match error {
+            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
+                metrics::refused(Code::Overloaded);
+                Rejection::new(Code::Overloaded, "Too much is on its way already; try again.").retry_after(1_000)
+            }
+            error => {
+                tracing::warn!(error = %error, "a command could not be handed to Kafka");
+                Rejection::unavailable()
+            }
+        })?;
+        let accepted = async move {
+            match delivery.await {
+                Ok(Ok(_)) => {
+                    metrics::accepted(began.elapsed());
+                    Ok(())
+                }
+                Ok(Err((error, _))) => {
+                    tracing::warn!(error = %error, "a command did not reach Kafka in time");
+                    Err(Rejection::unavailable())
+                }
+                Err(_) => Err(Rejection::unavailable()),
+            }
+        };
+        let waiter = Waiter { pool: self.pool.clone(), command };
+        let decided = async move {
+            let decision = waiter.wait(expected).await;
+            metrics::decided(began.elapsed());
+            decision
+        };
+        Ok(Submitted { accepted: accepted.boxed(), decided: decided.boxed() })
+    }
+
+    /// One query, the same whether the chat isn't there or isn't the asker's. A send that was taken before is let
+    /// through although its sender was removed since: its answer is still owed.
+    async fn check_access(&self, command: &ChatCommand) -> Result<(), Rejection> {
+        let client = self.pool.get().await.map_err(users::unavailable)?;
+        let message_id = command.message_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
+        let sql = "SELECT EXISTS (SELECT 1 FROM chat_member WHERE chat_id = $1 AND user_id = $2 AND left_seq IS NULL)
+                       OR EXISTS (SELECT 1 FROM message_key WHERE message_id = $3 AND chat_id = $1 AND sender_id = $2)";
+        let statement = client.prepare_cached(sql).await.map_err(users::unavailable)?;
+        let row = client
+            .query_one(&statement, &[&command.chat_id, &command.user_id, &message_id])
+            .await
+            .map_err(users::unavailable)?;
+        if row.get(0) { Ok(()) } else { Err(Rejection::chat_not_found()) }
+    }
+
+    fn command(&self, asker: &Asker, wish: Wish) -> ChatCommand {
+        let base = ChatCommand {
+            command_id: Uuid::now_v7().to_string(),
+            user_id: asker.user_id.clone(),
+            session_id: asker.session_id.clone(),
+            session_counter: asker.session_counter,
+            node_id: self.node_id.clone(),
+            issued_at: clock::now_ms(),
+            ..ChatCommand::default()
+        };
+        let members = |kind: &str, chat_id, members, based_on_seq| ChatCommand {
+            command_type: kind.into(),
+            chat_id,
+            members,
+            based_on_seq,
+            ..base.clone()
+        };
+        match wish {
+            Wish::Send(send) => ChatCommand {
+                command_type: command_type::MESSAGE_SEND.into(),
+                chat_id: send.chat_id,
+                message_id: Some(send.message_id.to_string()),
+                content: Some(send.content),
+                parent_message_id: send.parent_message_id.map(|id| id.to_string()),
+                app_data: send.app_data,
+                ..base
+            },
+            Wish::Edit { chat_id, message_id, content, based_on_seq } => ChatCommand {
+                command_type: command_type::MESSAGE_EDIT.into(),
+                chat_id,
+                message_id: Some(message_id.to_string()),
+                content: Some(content),
+                based_on_seq,
+                ..base
+            },
+            Wish::Delete { chat_id, message_id } => ChatCommand {
+                command_type: command_type::MESSAGE_DELETE.into(),
+                chat_id,
+                message_id: Some(message_id.to_string()),
+                ..base
+            },
+            Wish::CreateChat { chat_id, settings, members } => ChatCommand {
+                command_type: command_type::CHAT_CREATE.into(),
+                chat_id,
+                members,
+                chat: Some(settings),
+                ..base
+            },
+            Wish::UpdateChat { chat_id, settings, based_on_seq } => ChatCommand {
+                command_type: command_type::CHAT_UPDATE.into(),
+                chat_id,
+                chat: Some(settings),
+                based_on_seq,
+                ..base
+            },
+            Wish::AddMembers { chat_id, members: people, based_on_seq } => {
+                members(command_type::MEMBERS_ADD, chat_id, people, based_on_seq)
+            }
+            Wish::RemoveMembers { chat_id, members: people, based_on_seq } => {
+                members(command_type::MEMBERS_REMOVE, chat_id, people, based_on_seq)
+            }
+            Wish::UpdateMembers { chat_id, members: people, based_on_seq } => {
+                members(command_type::MEMBERS_UPDATE, chat_id, people, based_on_seq)
+            }
+        }
+    }
+}
+
+/// Waits for one command's answer.
+struct Waiter {
+    pool: Pool,
+    command: ChatCommand,
+}
+
+impl Waiter {
+    async fn wait(self, mut expected: Expected) -> Result<Option<i64>, Rejection> {
+        let began = Instant::now();
+        loop {
+            match tokio::time::timeout(SILENCE, &mut expected.answer).await {
+                Ok(Ok(answer)) => return decision_of(answer),
+                Ok(Err(_)) | Err(_) => {}
+            }
+            match self.ask_tables().await {
+                Ok(Some(answer)) => {
+                    metrics::answer_from_tables();
+                    return decision_of(answer);
+                }
+                Ok(None) => {}
+                Err(error) => tracing::debug!(error = %error, "an answer can't be read from the tables now"),
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(Rejection::new(
+                    Code::Unavailable,
+                    "It is accepted and not decided yet: send it again with the same message_id to learn what became of it.",
+                )
+                .retry_after(5_000));
+            }
+        }
+    }
+
+    async fn ask_tables(&self) -> Result<Option<Answer>, String> {
+        let client = self.pool.get().await.map_err(|error| error.to_string())?;
+        let command_id = Uuid::try_parse(&self.command.command_id).unwrap_or_default();
+        let sql = "SELECT answer FROM command_result WHERE command_id = $1";
+        let row = client.query_opt(sql, &[&command_id]).await.map_err(|error| error.to_string())?;
+        if let Some(row) = row {
+            let Json(answer) = row.try_get(0).map_err(|error| error.to_string())?;
+            return Ok(Some(answer));
+        }
+        if self.command.command_type != command_type::MESSAGE_SEND {
+            return Ok(None);
+        }
+        let message_id = self.command.message_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
+        // Another use of the UUID is no answer to this one: its refusal will be in command_result.
+        let sql = "SELECT sequence_number FROM message_key WHERE message_id = $1 AND chat_id = $2 AND sender_id = $3";
+        let row = client
+            .query_opt(sql, &[&message_id, &self.command.chat_id, &self.command.user_id])
+            .await
+            .map_err(|error| error.to_string())?;
+        Ok(row.map(|row| Answer { command_id: self.command.command_id.clone(), seq: Some(row.get(0)), rejection: None }))
+    }
+}
+
+fn decision_of(answer: Answer) -> Result<Option<i64>, Rejection> {
+    match answer.rejection {
+        Some(rejection) => {
+            metrics::refused(rejection.code);
+            Err(rejection)
+        }
+        None => Ok(answer.seq),
+    }
+}
+
+/// The pool of the read models, for the gateway's reads.
+pub fn read_pool(config: &Config) -> Result<Pool, Error> {
+    Ok(postgres::pool(&config.postgres.read_url, "postgres.read_url", config.postgres.pool_size)?)
+}

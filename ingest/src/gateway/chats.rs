@@ -1,0 +1,159 @@
+//! `/v1/chats` and `/v1/chats/{chat_id}`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use schemas::wire::client::Fields;
+use schemas::wire::{Code, Rejection};
+use schemas::{ChatSettings, CommandMember, ids};
+use serde_json::{Value, json};
+
+use super::caller::{Caller, JsonBody, Query, chat_id_of};
+use super::chat_list::After;
+use super::{Gateway, Problem, Shared};
+use crate::chat_service::Wish;
+use crate::persister::MAX_MEMBERS;
+
+/// Most people in one request; it becomes commands of at most 500.
+const MOST_PEOPLE: usize = 10_000;
+
+pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Value>, Problem> {
+    let limit = query.limit(50, 200)?;
+    let after = query.text("cursor").map(read_cursor).transpose()?;
+    let chats = gateway.chats_of(&caller.user_id, None, after, limit).await?;
+    let next_cursor = chats
+        .last()
+        .filter(|_| chats.len() as i64 == limit)
+        .map(|last| format!("{}_{}", last.last_activity_at * 1_000, last.chat_id));
+    Ok(Json(json!({ "chats": chats, "next_cursor": next_cursor })))
+}
+
+fn read_cursor(text: &str) -> Result<(i64, String), Rejection> {
+    let parsed: After = text.split_once('_').and_then(|(at_us, id)| Some((at_us.parse().ok()?, id.to_owned())));
+    parsed.ok_or_else(|| Rejection::new(Code::BadField, "cursor is what an earlier page gave as next_cursor.").at("cursor"))
+}
+
+pub(crate) async fn show(State(gateway): Shared, caller: Caller, Path(chat_id): Path<String>) -> Result<Json<Value>, Problem> {
+    Ok(Json(gateway.one_chat(&caller.user_id, &chat_id_of(chat_id)?).await?))
+}
+
+pub(crate) async fn create(
+    State(gateway): Shared,
+    caller: Caller,
+    JsonBody(mut body): JsonBody,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let is_group = body.optional_bool("is_group")?.unwrap_or(true);
+    let mut people = body.ids("member_ids", MOST_PEOPLE)?;
+    people.retain(|user_id| *user_id != caller.user_id);
+    people.sort_unstable();
+    people.dedup();
+    let wanted_id = match body.optional_text("chat_id")? {
+        None => None,
+        Some(id) if ids::is_valid(&id) => Some(id),
+        Some(_) => return Err(Rejection::new(Code::BadField, "chat_id is 1 to 64 of A-Z a-z 0-9 . _ : -").at("chat_id").into()),
+    };
+    let mut settings = settings_of(&mut body, &gateway)?;
+    settings.is_group = Some(is_group);
+    let chat_id = if is_group {
+        wanted_id.unwrap_or_else(ids::new_id)
+    } else {
+        let [other] = people.as_slice() else {
+            let rule = "A 1:1 chat has exactly one other member; set is_group for more.";
+            return Err(Rejection::new(Code::BadField, rule).at("member_ids").into());
+        };
+        let derived = ids::one_to_one_chat(&caller.user_id, other);
+        if wanted_id.is_some_and(|id| id != derived) {
+            let rule = "The id of a 1:1 chat follows from its two people: leave it out.";
+            return Err(Rejection::new(Code::BadField, rule).at("chat_id").into());
+        }
+        derived
+    };
+    gateway.check_people(&people, "member_ids").await?;
+    let already = if is_group { None } else { gateway.one_chat(&caller.user_id, &chat_id).await.ok() };
+    if let Some(chat) = already {
+        return Ok((StatusCode::OK, Json(chat)));
+    }
+    // The creator is one of the first command's people.
+    let (first, rest) = people.split_at(people.len().min(MAX_MEMBERS - 1));
+    let wish = Wish::CreateChat { chat_id: chat_id.clone(), settings, members: members_of(first, None) };
+    gateway.decide(&caller, 0, wish).await?;
+    for (number, more) in rest.chunks(MAX_MEMBERS).enumerate() {
+        let wish = Wish::AddMembers { chat_id: chat_id.clone(), members: members_of(more, None), based_on_seq: None };
+        gateway.decide(&caller, number as i64 + 1, wish).await?;
+    }
+    Ok((StatusCode::CREATED, Json(gateway.one_chat(&caller.user_id, &chat_id).await?)))
+}
+
+pub(crate) async fn update(
+    State(gateway): Shared,
+    caller: Caller,
+    Path(chat_id): Path<String>,
+    JsonBody(mut body): JsonBody,
+) -> Result<Json<Value>, Problem> {
+    let chat_id = chat_id_of(chat_id)?;
+    let settings = settings_of(&mut body, &gateway)?;
+    let based_on_seq = Some(gateway.head_for(&caller.user_id, &chat_id).await?);
+    gateway.decide(&caller, 0, Wish::UpdateChat { chat_id: chat_id.clone(), settings, based_on_seq }).await?;
+    Ok(Json(gateway.one_chat(&caller.user_id, &chat_id).await?))
+}
+
+fn settings_of(body: &mut Fields, gateway: &Gateway) -> Result<ChatSettings, Rejection> {
+    let short = |field: &str, text: Option<String>, most: usize| match text {
+        Some(text) if text.trim().is_empty() || text.chars().count() > most => {
+            Err(Rejection::new(Code::BadField, format!("{field} is a text of 1 to {most} characters.")).at(field))
+        }
+        text => Ok(text),
+    };
+    let chat_name = short("name", body.optional_text("name")?, 200)?;
+    let avatar_url = short("avatar_url", body.optional_text("avatar_url")?, 2_000)?;
+    if avatar_url.as_deref().is_some_and(|url| !url.starts_with("https://")) {
+        return Err(Rejection::new(Code::BadField, "avatar_url begins with https://").at("avatar_url"));
+    }
+    let deleted_shown_as = body.optional_text("deleted_shown_as")?;
+    if deleted_shown_as.as_deref().is_some_and(|shown_as| !["tombstone", "hidden"].contains(&shown_as)) {
+        return Err(Rejection::new(Code::BadField, "deleted_shown_as is tombstone or hidden.").at("deleted_shown_as"));
+    }
+    Ok(ChatSettings {
+        is_group: None,
+        chat_name,
+        app_data: body.app_data(&gateway.frame_limits)?,
+        avatar_url,
+        deleted_shown_as,
+        history_for_new_members: body.optional_bool("history_for_new_members")?,
+    })
+}
+
+/// People as a command names them.
+pub(crate) fn members_of(user_ids: &[String], role: Option<&str>) -> Vec<CommandMember> {
+    user_ids
+        .iter()
+        .map(|user_id| CommandMember { user_id: user_id.clone(), member_role: role.map(str::to_owned) })
+        .collect()
+}
+
+impl Gateway {
+    /// Submits a command and waits until it is decided.
+    pub(crate) async fn decide(&self, caller: &Caller, number: i64, wish: Wish) -> Result<Option<i64>, Rejection> {
+        let submitted = self.chat.submit(&caller.asker_of(number), wish, false).await?;
+        submitted.accepted.await?;
+        submitted.decided.await
+    }
+
+    /// One chat of a person, as JSON; the same refusal whether it isn't there or isn't theirs.
+    pub(crate) async fn one_chat(&self, user_id: &str, chat_id: &str) -> Result<Value, Rejection> {
+        let chats = self.chats_of(user_id, Some(chat_id), None, 1).await?;
+        let chat = chats.into_iter().next().ok_or_else(Rejection::chat_not_found)?;
+        Ok(serde_json::to_value(chat).unwrap_or_default())
+    }
+
+    /// Refuses people who don't exist.
+    pub(crate) async fn check_people(&self, user_ids: &[String], field: &str) -> Result<(), Rejection> {
+        let existing = self.users.existing(user_ids).await?;
+        match user_ids.iter().find(|user_id| !existing.contains(*user_id)) {
+            None => Ok(()),
+            Some(unknown) => {
+                Err(Rejection::new(Code::UserNotFound, format!("There is no person `{unknown}`.")).at(field))
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Pages of a chat's messages as they are now: with their latest edit, without the bodies of deleted ones, and only
+//! from the intervals in which the reader was a member.
+
+use schemas::wire::Rejection;
+use schemas::wire::json::MessageJson;
+use schemas::{MessageState, timestamp};
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::Gateway;
+use crate::users::unavailable;
+
+/// Where a page lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The newest.
+    Latest,
+    /// The newest before a seq.
+    Before(i64),
+    /// The oldest after a seq.
+    After(i64),
+}
+
+// An edit is shown only if its own seq is visible too: a body never comes from outside the reader's intervals.
+const MESSAGE_SQL: &str = "
+    SELECT m.message_id, m.sequence_number, m.sender_id,
+           CASE WHEN e.sequence_number IS NULL THEN m.content ELSE e.content END,
+           m.parent_message_id, m.parent_seq, m.created_at, e.occurred_at, m.deleted_at, m.app_data, m.attachments::text
+      FROM message m
+      LEFT JOIN chat_change e ON e.chat_id = m.chat_id AND e.sequence_number = m.edited_seq
+     WHERE m.chat_id = $1
+       AND EXISTS (SELECT 1 FROM chat_member s WHERE s.chat_id = $1 AND s.user_id = $2
+                      AND m.sequence_number >= s.visible_from_seq AND m.sequence_number <= coalesce(s.left_seq, m.sequence_number))";
+
+impl Gateway {
+    /// At most `limit` messages of a place, oldest first, as frames show them. The reader's membership was checked.
+    pub(crate) async fn page(&self, user_id: &str, chat_id: &str, place: Place, limit: i64) -> Result<Vec<Value>, Rejection> {
+        let client = self.chat.pool().get().await.map_err(unavailable)?;
+        let (condition, order, bound) = match place {
+            Place::Latest => ("m.sequence_number > $3", "DESC", 0),
+            Place::Before(seq) => ("m.sequence_number < $3", "DESC", seq),
+            Place::After(seq) => ("m.sequence_number > $3", "ASC", seq),
+        };
+        let sql = format!("{MESSAGE_SQL} AND {condition} ORDER BY m.sequence_number {order} LIMIT $4");
+        let statement = client.prepare_cached(&sql).await.map_err(unavailable)?;
+        let parameters: [&(dyn ToSql + Sync); 4] = [&chat_id, &user_id, &bound, &limit];
+        let mut rows = client.query(&statement, &parameters).await.map_err(unavailable)?;
+        if order == "DESC" {
+            rows.reverse();
+        }
+        Ok(rows.iter().map(|row| json_of(chat_id, row)).collect())
+    }
+
+    /// One message that the reader may see.
+    pub(crate) async fn one_message(&self, user_id: &str, chat_id: &str, message_id: Uuid) -> Result<Value, Rejection> {
+        let client = self.chat.pool().get().await.map_err(unavailable)?;
+        let sql = format!(
+            "{MESSAGE_SQL} AND m.sequence_number = (SELECT sequence_number FROM message_key WHERE message_id = $3 AND chat_id = $1)"
+        );
+        let statement = client.prepare_cached(&sql).await.map_err(unavailable)?;
+        let row = client.query_opt(&statement, &[&chat_id, &user_id, &message_id]).await.map_err(unavailable)?;
+        row.map(|row| json_of(chat_id, &row)).ok_or_else(Rejection::message_not_found)
+    }
+}
+
+fn json_of(chat_id: &str, row: &Row) -> Value {
+    let time = |column: usize| row.get::<_, Option<OffsetDateTime>>(column).map(timestamp::from_offset);
+    let deleted_at = time(8);
+    let attachments = row.get::<_, Option<String>>(10).and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+    let state = MessageState {
+        message_id: row.get::<_, Uuid>(0).to_string(),
+        message_seq: row.get(1),
+        sender_id: row.get(2),
+        content: row.get::<_, Option<String>>(3).filter(|_| deleted_at.is_none()),
+        parent_message_id: row.get::<_, Option<Uuid>>(4).map(|id| id.to_string()),
+        parent_seq: row.get(5),
+        created_at: time(6).unwrap_or_default(),
+        edited_at: time(7),
+        deleted_at,
+        app_data: row.get(9),
+        attachments,
+    };
+    serde_json::to_value(MessageJson::new(chat_id, state.message_seq, None, &state)).unwrap_or_default()
+}

@@ -1,0 +1,141 @@
+//! `/v1/chats/{chat_id}/messages` and `/v1/chats/{chat_id}/read`.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use schemas::wire::client::send_message;
+use serde_json::{Value, json};
+
+use super::caller::{Caller, JsonBody, Query, chat_id_of, message_id_of};
+use super::history::Place;
+use super::{Problem, Shared};
+use crate::chat_service::Wish;
+use crate::marks::Kind;
+
+pub(crate) async fn list(
+    State(gateway): Shared,
+    caller: Caller,
+    Path(chat_id): Path<String>,
+    query: Query,
+) -> Result<Json<Value>, Problem> {
+    let chat_id = chat_id_of(chat_id)?;
+    let limit = query.limit(50, 200)?;
+    let seq = |name: &str| query.number(name, 0, i64::MAX);
+    let (before, after, around) = (seq("before_seq")?, seq("after_seq")?, seq("around_seq")?);
+    // Read before the messages: what is newer than this comes as events.
+    let as_of_seq = gateway.head_for(&caller.user_id, &chat_id).await?;
+    let page = |place, limit| gateway.page(&caller.user_id, &chat_id, place, limit);
+    let (messages, has_more_before, has_more_after) = match (before, after, around) {
+        (_, _, Some(seq)) => {
+            let half = (limit / 2).max(1);
+            let older = page(Place::Before(seq), half + 1).await?;
+            let newer = page(Place::After(seq - 1), half + 1).await?;
+            let (older, more_before) = trim_start(older, half);
+            let (newer, more_after) = trim_end(newer, half);
+            (older.into_iter().chain(newer).collect(), more_before, more_after)
+        }
+        (_, Some(seq), None) => {
+            let (messages, more) = trim_end(page(Place::After(seq), limit + 1).await?, limit);
+            (messages, seq > 0, more)
+        }
+        (Some(seq), None, None) => {
+            let (messages, more) = trim_start(page(Place::Before(seq), limit + 1).await?, limit);
+            (messages, more, true)
+        }
+        (None, None, None) => {
+            let (messages, more) = trim_start(page(Place::Latest, limit + 1).await?, limit);
+            (messages, more, false)
+        }
+    };
+    Ok(Json(json!({
+        "messages": messages, "as_of_seq": as_of_seq,
+        "has_more_before": has_more_before, "has_more_after": has_more_after,
+    })))
+}
+
+fn trim_start(mut messages: Vec<Value>, limit: i64) -> (Vec<Value>, bool) {
+    let surplus = messages.len().saturating_sub(limit as usize);
+    messages.drain(..surplus);
+    (messages, surplus > 0)
+}
+
+fn trim_end(mut messages: Vec<Value>, limit: i64) -> (Vec<Value>, bool) {
+    let has_more = messages.len() > limit as usize;
+    messages.truncate(limit as usize);
+    (messages, has_more)
+}
+
+pub(crate) async fn send(
+    State(gateway): Shared,
+    caller: Caller,
+    Path(chat_id): Path<String>,
+    headers: HeaderMap,
+    JsonBody(mut body): JsonBody,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let chat_id = chat_id_of(chat_id)?;
+    let message = send_message(chat_id.clone(), &mut body, &gateway.frame_limits)?;
+    let message_id = message.message_id;
+    let submitted = gateway.chat.submit(&caller.asker(), Wish::Send(message), false).await?;
+    submitted.accepted.await?;
+    let prefers_async = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        value.split(',').any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
+    });
+    if prefers_async {
+        let accepted = json!({ "state": "accepted", "chat_id": chat_id, "message_id": message_id });
+        return Ok((StatusCode::ACCEPTED, Json(accepted)));
+    }
+    let seq = submitted.decided.await?;
+    // A repeated send is answered also to one who was removed since, and then with no more than its place.
+    let shown = gateway.one_message(&caller.user_id, &chat_id, message_id).await;
+    Ok((StatusCode::CREATED, Json(shown.unwrap_or_else(|_| json!({ "chat_id": chat_id, "message_id": message_id, "seq": seq })))))
+}
+
+pub(crate) async fn show(
+    State(gateway): Shared,
+    caller: Caller,
+    Path((chat_id, message_id)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let chat_id = chat_id_of(chat_id)?;
+    let message_id = message_id_of(&message_id)?;
+    gateway.head_for(&caller.user_id, &chat_id).await?;
+    Ok(Json(gateway.one_message(&caller.user_id, &chat_id, message_id).await?))
+}
+
+pub(crate) async fn edit(
+    State(gateway): Shared,
+    caller: Caller,
+    Path((chat_id, message_id)): Path<(String, String)>,
+    JsonBody(mut body): JsonBody,
+) -> Result<Json<Value>, Problem> {
+    let chat_id = chat_id_of(chat_id)?;
+    let message_id = message_id_of(&message_id)?;
+    let content = body.content(&gateway.frame_limits)?;
+    let based_on_seq = Some(gateway.head_for(&caller.user_id, &chat_id).await?);
+    gateway.decide(&caller, 0, Wish::Edit { chat_id: chat_id.clone(), message_id, content, based_on_seq }).await?;
+    Ok(Json(gateway.one_message(&caller.user_id, &chat_id, message_id).await?))
+}
+
+pub(crate) async fn delete(
+    State(gateway): Shared,
+    caller: Caller,
+    Path((chat_id, message_id)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    let chat_id = chat_id_of(chat_id)?;
+    let message_id = message_id_of(&message_id)?;
+    let seq = gateway.decide(&caller, 0, Wish::Delete { chat_id: chat_id.clone(), message_id }).await?;
+    Ok(Json(json!({ "chat_id": chat_id, "message_id": message_id, "seq": seq })))
+}
+
+pub(crate) async fn mark_read(
+    State(gateway): Shared,
+    caller: Caller,
+    Path(chat_id): Path<String>,
+    JsonBody(mut body): JsonBody,
+) -> Result<(StatusCode, Json<Value>), Problem> {
+    let chat_id = chat_id_of(chat_id)?;
+    let seq = body.seq("seq")?;
+    let head_seq = gateway.head_for(&caller.user_id, &chat_id).await?;
+    let seq = seq.min(head_seq);
+    gateway.marks.take(&caller.user_id, Kind::Read, vec![(chat_id.clone(), seq)])?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "chat_id": chat_id, "read_seq": seq, "state": "accepted" }))))
+}

@@ -1,0 +1,122 @@
+//! HTTP towards clients, under `/v1`. Checks everything that can be checked before a command is accepted; reads answer
+//! members only, by a query that doesn't tell a chat that isn't there from one that isn't theirs.
+
+mod caller;
+mod chat_list;
+mod chats;
+mod dev;
+mod history;
+mod members;
+mod messages;
+mod people;
+mod problem;
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State as AxumState};
+use axum::http::HeaderValue;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::{get, patch, post};
+use axum::{Extension, Router};
+use deadpool_postgres::Pool;
+use runtime::Config;
+use schemas::wire::{Code, Limits as FrameLimits, Rejection};
+use uuid::Uuid;
+
+use crate::auth::Authenticator;
+use crate::chat_service::ChatService;
+use crate::limits::Limits;
+use crate::marks::Marks;
+use crate::users::Users;
+
+pub use problem::Problem;
+
+/// What every request can reach.
+pub struct Gateway {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Tokens.
+    pub authenticator: Authenticator,
+    /// Commands.
+    pub chat: ChatService,
+    /// Receipts.
+    pub marks: Arc<Marks>,
+    /// People.
+    pub users: Users,
+    /// This node's limits.
+    pub limits: Arc<Limits>,
+    /// The read models.
+    pub read_pool: Pool,
+    /// Limits that clients are told.
+    pub frame_limits: FrameLimits,
+}
+
+type Shared = AxumState<Arc<Gateway>>;
+
+/// The routes of `/v1`.
+pub fn router(gateway: Arc<Gateway>) -> Router {
+    let mut router = Router::new()
+        .route("/v1/chats", get(chats::list).post(chats::create))
+        .route("/v1/chats/{chat_id}", get(chats::show).patch(chats::update))
+        .route("/v1/chats/{chat_id}/members", get(members::list).post(members::add))
+        .route("/v1/chats/{chat_id}/members/{user_id}", patch(members::update).delete(members::remove))
+        .route("/v1/chats/{chat_id}/messages", get(messages::list).post(messages::send))
+        .route(
+            "/v1/chats/{chat_id}/messages/{message_id}",
+            get(messages::show).patch(messages::edit).delete(messages::delete),
+        )
+        .route("/v1/chats/{chat_id}/read", post(messages::mark_read))
+        .route("/v1/users", get(people::list))
+        .route("/v1/users/me", get(people::me))
+        .route("/v1/users/me/inbox", get(people::inbox));
+    if gateway.config.development {
+        router = router.route("/v1/dev/users", get(dev::users)).route("/v1/dev/token", post(dev::token));
+    }
+    router
+        .route("/v1/{*unknown}", axum::routing::any(unknown))
+        .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&gateway), limit))
+        .layer(middleware::from_fn(identify))
+        .with_state(gateway)
+}
+
+async fn unknown() -> Problem {
+    Rejection::new(Code::NotFound, "There is nothing at this path; see /v1 in the documentation.").into()
+}
+
+async fn wrong_method() -> Problem {
+    Rejection::new(Code::MethodNotAllowed, "This path doesn't take this method.").into()
+}
+
+/// The id of a request, in its answer's `Request-Id` and in the logs.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
+async fn identify(mut request: Request, next: Next) -> Response {
+    let id = Uuid::now_v7().to_string();
+    request.extensions_mut().insert(RequestId(id.clone()));
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = next.run(request).await;
+    tracing::debug!(request_id = id, %method, path, status = response.status().as_u16(), "answered");
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("request-id", value);
+    }
+    response
+}
+
+/// The address that a connection came from; the wiring puts it into every request.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub std::net::IpAddr);
+
+async fn limit(
+    AxumState(gateway): Shared,
+    peer: Option<Extension<PeerAddress>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    if let Some(Extension(PeerAddress(address))) = peer {
+        gateway.limits.request(address)?;
+    }
+    Ok(next.run(request).await)
+}

@@ -1,0 +1,46 @@
+//! `/v1/users`.
+
+use axum::Json;
+use axum::extract::State;
+use schemas::wire::{Code, Rejection};
+use schemas::{ids, timestamp};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::caller::{Caller, Query};
+use super::{Problem, Shared};
+use crate::users::unavailable;
+
+pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Value>, Problem> {
+    let wrong = || Rejection::new(Code::BadField, "ids is 1 to 200 user ids with commas.").at("ids");
+    let wanted: Vec<String> = query.text("ids").ok_or_else(wrong)?.split(',').map(str::to_owned).collect();
+    if wanted.len() > 200 || !wanted.iter().all(|id| ids::is_valid(id)) {
+        return Err(wrong().into());
+    }
+    Ok(Json(json!({ "users": gateway.users.seen_by(&caller.user_id, &wanted).await? })))
+}
+
+pub(crate) async fn me(State(gateway): Shared, caller: Caller) -> Result<Json<Value>, Problem> {
+    let gone = || Rejection::new(Code::UserNotFound, "This person was removed.");
+    let (user, email) = gateway.users.own(&caller.user_id).await?.ok_or_else(gone)?;
+    Ok(Json(json!({ "user_id": user.user_id, "name": user.name, "avatar_url": user.avatar_url, "email": email })))
+}
+
+/// Messages that have not reached any device of the caller, oldest first.
+pub(crate) async fn inbox(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Value>, Problem> {
+    let limit = query.limit(100, 1_000)?;
+    let client = gateway.read_pool.get().await.map_err(unavailable)?;
+    let sql = "SELECT chat_id, message_id, sequence_number, created_at FROM inbox
+                WHERE user_id = $1 AND NOT is_delivered AND NOT is_deleted ORDER BY created_at, chat_id, sequence_number LIMIT $2";
+    let rows = client.query(sql, &[&caller.user_id, &limit]).await.map_err(unavailable)?;
+    let messages: Vec<Value> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "chat_id": row.get::<_, String>(0), "message_id": row.get::<_, Uuid>(1), "seq": row.get::<_, i64>(2),
+                "created_at": timestamp::rfc3339(timestamp::from_offset(row.get(3))),
+            })
+        })
+        .collect();
+    Ok(Json(json!({ "messages": messages })))
+}

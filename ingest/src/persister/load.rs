@@ -1,0 +1,201 @@
+//! Reads what a batch depends on, under the locks of its chats' counters.
+
+use std::collections::{BTreeSet, HashMap};
+
+use deadpool_postgres::Transaction;
+use schemas::{ChatState, command_type, timestamp};
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use super::book::{Book, Change, Key, Message, Settings, Stay};
+use super::roles::Role;
+use super::sequencer::Candidate;
+
+/// What a batch asks about, each list sorted so that all persisters lock in one order.
+#[derive(Default)]
+struct Questions {
+    chats: BTreeSet<String>,
+    created: BTreeSet<String>,
+    with_owners: BTreeSet<String>,
+    people: BTreeSet<(String, String)>,
+    messages: BTreeSet<Uuid>,
+}
+
+fn questions(batch: &[&Candidate]) -> Questions {
+    let mut asked = Questions::default();
+    for Candidate { command, .. } in batch {
+        asked.chats.insert(command.chat_id.clone());
+        asked.people.insert((command.chat_id.clone(), command.user_id.clone()));
+        for member in &command.members {
+            asked.people.insert((command.chat_id.clone(), member.user_id.clone()));
+        }
+        for id in [&command.message_id, &command.parent_message_id].into_iter().flatten() {
+            asked.messages.extend(Uuid::try_parse(id).ok());
+        }
+        match command.command_type.as_str() {
+            command_type::CHAT_CREATE => {
+                asked.created.insert(command.chat_id.clone());
+            }
+            command_type::MEMBERS_REMOVE | command_type::MEMBERS_UPDATE => {
+                asked.with_owners.insert(command.chat_id.clone());
+            }
+            _ => {}
+        }
+    }
+    asked
+}
+
+/// Locks the batch's chats and reads the book. The clock is read once the locks are held, so that times follow `seq`.
+pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) -> Result<Book, tokio_postgres::Error> {
+    let asked = questions(batch);
+    let chats: Vec<&str> = asked.chats.iter().map(String::as_str).collect();
+    if !asked.created.is_empty() {
+        // A chat that is about to be made needs a row to lock.
+        let created: Vec<&str> = asked.created.iter().map(String::as_str).collect();
+        let sql = "INSERT INTO chat_counter (chat_id, last_seq, last_at) \
+                   SELECT id, 0, 'epoch' FROM unnest($1::text[]) AS id ON CONFLICT DO NOTHING";
+        transaction.execute(&transaction.prepare_cached(sql).await?, &[&created]).await?;
+    }
+    let lock = transaction
+        .prepare_cached("SELECT chat_id, last_seq, last_at FROM chat_counter WHERE chat_id = ANY($1) ORDER BY chat_id FOR UPDATE")
+        .await?;
+    let counters = transaction.query(&lock, &[&chats]).await?;
+    let mut book = Book::default();
+    for row in &counters {
+        let chat = book.chats.entry(row.get(0)).or_default();
+        chat.last_seq = row.get(1);
+        chat.last_at_ms = timestamp::from_offset(row.get(2));
+    }
+
+    let now = transaction.prepare_cached("SELECT clock_timestamp()").await?;
+    let settings = transaction
+        .prepare_cached(
+            "SELECT id, name, is_group, created_at, app_data, avatar_url, deleted_shown_as, history_for_new_members,
+                    changed_seq, changed_session
+               FROM chat WHERE id = ANY($1)",
+        )
+        .await?;
+    let stays = transaction
+        .prepare_cached(
+            "SELECT DISTINCT ON (m.chat_id, m.user_id) m.chat_id, m.user_id, m.role, m.joined_seq, m.left_seq,
+                    m.visible_from_seq, m.changed_seq, m.changed_session
+               FROM unnest($1::text[], $2::text[]) AS asked(chat_id, user_id)
+               JOIN chat_member m ON m.chat_id = asked.chat_id AND m.user_id = asked.user_id
+              ORDER BY m.chat_id, m.user_id, m.joined_seq DESC",
+        )
+        .await?;
+    let keys = transaction
+        .prepare_cached(
+            "SELECT k.message_id, k.chat_id, k.sender_id, k.sequence_number, k.body_hash,
+                    m.parent_message_id, m.parent_seq, m.app_data, m.attachments::text, m.created_at, m.is_delete,
+                    m.edited_seq, m.edit_session, m.deleted_at,
+                    (SELECT e.occurred_at FROM chat_change e
+                      WHERE e.chat_id = m.chat_id AND e.sequence_number = m.edited_seq)
+               FROM message_key k
+               LEFT JOIN message m ON m.chat_id = k.chat_id AND m.sequence_number = k.sequence_number
+              WHERE k.message_id = ANY($1)",
+        )
+        .await?;
+    let (people_chats, people): (Vec<&str>, Vec<&str>) =
+        asked.people.iter().map(|(chat, user)| (chat.as_str(), user.as_str())).unzip();
+    let messages: Vec<Uuid> = asked.messages.iter().copied().collect();
+    let (of_chats, of_people, of_messages): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2], [&(dyn ToSql + Sync); 1]) =
+        ([&chats], [&people_chats, &people], [&messages]);
+    // Sent together, answered together: one round trip.
+    let (now_row, setting_rows, stay_rows, key_rows) = futures_util::try_join!(
+        transaction.query_one(&now, &[]),
+        transaction.query(&settings, &of_chats),
+        transaction.query(&stays, &of_people),
+        transaction.query(&keys, &of_messages),
+    )?;
+    book.now_ms = timestamp::from_offset(now_row.get(0));
+    for row in &setting_rows {
+        book.chats.entry(row.get(0)).or_default().settings = Some(settings_of(row));
+    }
+    for row in &stay_rows {
+        insert_stay(&mut book, row);
+    }
+    for row in &key_rows {
+        insert_key(&mut book, row);
+    }
+    if !asked.with_owners.is_empty() {
+        let with_owners: Vec<&str> = asked.with_owners.iter().map(String::as_str).collect();
+        load_owners(transaction, &mut book, &with_owners).await?;
+    }
+    Ok(book)
+}
+
+/// Owners and the number of members, for commands that could leave a group without one.
+async fn load_owners(transaction: &Transaction<'_>, book: &mut Book, chats: &[&str]) -> Result<(), tokio_postgres::Error> {
+    let owners = transaction
+        .prepare_cached(
+            "SELECT chat_id, user_id, role, joined_seq, left_seq, visible_from_seq, changed_seq, changed_session
+               FROM chat_member WHERE chat_id = ANY($1) AND left_seq IS NULL AND role = 'owner'",
+        )
+        .await?;
+    for row in transaction.query(&owners, &[&chats]).await? {
+        insert_stay(book, &row);
+    }
+    let counts = transaction
+        .prepare_cached("SELECT chat_id, count(*) FROM chat_member WHERE chat_id = ANY($1) AND left_seq IS NULL GROUP BY 1")
+        .await?;
+    for row in transaction.query(&counts, &[&chats]).await? {
+        book.chats.entry(row.get(0)).or_default().open_stays = row.get(1);
+    }
+    Ok(())
+}
+
+fn settings_of(row: &Row) -> Settings {
+    Settings {
+        state: ChatState {
+            chat_name: row.get(1),
+            is_group: row.get(2),
+            created_at: timestamp::from_offset(row.get(3)),
+            app_data: row.get(4),
+            avatar_url: row.get(5),
+            deleted_shown_as: row.get(6),
+            history_for_new_members: row.get(7),
+        },
+        changed: Change { seq: row.get(8), session: row.get(9) },
+    }
+}
+
+fn insert_stay(book: &mut Book, row: &Row) {
+    let stay = Stay {
+        // The table's constraint allows the three names only.
+        role: Role::parse(row.get(2)).unwrap_or(Role::Member),
+        joined_seq: row.get(3),
+        left_seq: row.get(4),
+        visible_from_seq: row.get(5),
+        changed: Change { seq: row.get(6), session: row.get(7) },
+    };
+    book.chats.entry(row.get(0)).or_default().stays.insert(row.get(1), stay);
+}
+
+fn insert_key(book: &mut Book, row: &Row) {
+    let message_id: Uuid = row.get(0);
+    let key = Key { chat_id: row.get(1), sender_id: row.get(2), seq: row.get(3), body_hash: row.get(4) };
+    let time = |column: usize| row.get::<_, Option<OffsetDateTime>>(column).map(timestamp::from_offset);
+    if let Some(created_at_ms) = time(9) {
+        let message = Message {
+            seq: key.seq,
+            sender_id: key.sender_id.clone(),
+            parent_message_id: row.get(5),
+            parent_seq: row.get(6),
+            app_data: row.get(7),
+            attachments: row.get(8),
+            created_at_ms,
+            is_deleted: row.get(10),
+            edited: Change {
+                seq: row.get::<_, Option<i64>>(11).unwrap_or_default(),
+                session: row.get::<_, Option<String>>(12).unwrap_or_default(),
+            },
+            edited_at_ms: time(14),
+        };
+        let chats: &mut HashMap<_, _> = &mut book.chats;
+        chats.entry(key.chat_id.clone()).or_default().messages.insert(message_id, message);
+    }
+    book.keys.insert(message_id, key);
+}

@@ -1,0 +1,190 @@
+//! Kafka: one broker that is its own controller (`KRaft`).
+//!
+//! The quorum is given in the configuration (`controller.quorum.voters`), not kept in the storage folder, so that the
+//! controller's port may differ from one start to the next.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use rand::Rng;
+
+use crate::command::run_tool;
+use crate::error::IoContext;
+use crate::prerequisites::java;
+use crate::readiness::{self, NotYet};
+use crate::server::Part;
+use crate::service::Service;
+
+#[derive(Debug)]
+pub(crate) struct Kafka {
+    /// The folder of jars.
+    pub(crate) lib: PathBuf,
+    pub(crate) home: PathBuf,
+    pub(crate) cluster_id: String,
+    pub(crate) port: u16,
+    pub(crate) controller_port: u16,
+}
+
+/// To standard output, which is the log file.
+const LOGGING: &str = "\
+status = warn
+appender.console.type = Console
+appender.console.name = console
+appender.console.layout.type = PatternLayout
+appender.console.layout.pattern = %d{ISO8601} %-5p %c{1} %m%n
+rootLogger.level = info
+rootLogger.appenderRef.console.ref = console
+";
+
+impl Kafka {
+    fn properties_path(&self) -> PathBuf {
+        self.home.join("server.properties")
+    }
+
+    fn storage(&self) -> PathBuf {
+        self.home.join("data")
+    }
+
+    /// A JVM with all jars, before its main class.
+    fn java(&self, options: &[&str]) -> Command {
+        // Java's own way to say: every jar of this folder.
+        let jars = self.lib.join("*");
+        let mut logging = OsString::from("-Dlog4j2.configurationFile=");
+        logging.push(self.home.join("log4j2.properties"));
+        let mut command = Command::new(java());
+        command.args(options).arg(logging).arg("-cp").arg(jars).current_dir(&self.home);
+        command
+    }
+}
+
+impl Part for Kafka {
+    const SERVICE: Service = Service::Kafka;
+    const START_DEADLINE: Duration = Duration::from_mins(2);
+    const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+    async fn prepare(&self) -> crate::Result<()> {
+        fs::create_dir_all(self.storage()).context("create", &self.storage())?;
+        let properties = self.properties_path();
+        fs::write(&properties, self.configuration()).context("write", &properties)?;
+        let logging = self.home.join("log4j2.properties");
+        fs::write(&logging, LOGGING).context("write", &logging)?;
+        if self.storage().join("meta.properties").exists() {
+            return Ok(());
+        }
+        let mut format = self.java(&["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        format
+            .args(["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", &self.cluster_id, "-c"])
+            .arg(&properties);
+        run_tool("Kafka's format", format).await
+    }
+
+    fn command(&self) -> crate::Result<Command> {
+        let mut command = self.java(&["-Xms256m", "-Xmx1g", "-XX:-UsePerfData", "-Djava.awt.headless=true"]);
+        command.arg("kafka.Kafka").arg(self.properties_path());
+        Ok(command)
+    }
+
+    fn configuration(&self) -> String {
+        let Self { port, controller_port, .. } = self;
+        let storage = escaped(&self.storage().to_string_lossy());
+        format!(
+            "\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+controller.listener.names=CONTROLLER
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+log.dirs={storage}
+auto.create.topics.enable=false
+default.replication.factor=1
+# One broker has no second copy to give; fewer partitions make a quicker start.
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=8
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=8
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+# An unfenced open transaction holds every read_committed reader back until the broker aborts it.
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+num.recovery.threads.per.data.dir=2
+# A killed broker may not register again before its old session has ended (9 s by default).
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+"
+        )
+    }
+
+    async fn probe(&self) -> Result<(), NotYet> {
+        readiness::kafka(self.port).await
+    }
+}
+
+/// A new cluster's id as Kafka writes them: 16 random bytes in URL-safe base64 without padding.
+pub(crate) fn new_cluster_id() -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut random = rand::rng();
+    // 21 digits hold 126 bits; the last holds two, followed by four zeros. Letters first: Kafka avoids a leading '-'.
+    let mut id = String::from(char::from(DIGITS[random.random_range(0..52)]));
+    id.extend((0..20).map(|_| char::from(DIGITS[random.random_range(0..64)])));
+    id.push(char::from(DIGITS[16 * random.random_range(0..4)]));
+    id
+}
+
+/// A value as Java's properties files take it: Latin-1, with backslash escapes.
+fn escaped(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    for unit in value.encode_utf16() {
+        match u8::try_from(unit) {
+            Ok(b'\\') => text.push_str("\\\\"),
+            Ok(byte) if byte.is_ascii_graphic() => text.push(char::from(byte)),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_follows_ports_and_folder() {
+        let kafka = Kafka {
+            lib: PathBuf::from("/lib"),
+            home: PathBuf::from("/dätä dir"),
+            cluster_id: new_cluster_id(),
+            port: 9092,
+            controller_port: 20_001,
+        };
+        let text = kafka.configuration();
+        for line in [
+            "advertised.listeners=PLAINTEXT://127.0.0.1:9092",
+            "listeners=PLAINTEXT://127.0.0.1:9092,CONTROLLER://127.0.0.1:20001",
+            "controller.quorum.voters=1@127.0.0.1:20001",
+            "log.dirs=/d\\u00e4t\\u00e4\\u0020dir/data",
+            "auto.create.topics.enable=false",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_id_is_22_digits() {
+        let id = new_cluster_id();
+        assert_eq!(id.len(), 22);
+        assert!("AQgw".contains(&id[21..]), "{id}");
+        assert_ne!(id, new_cluster_id());
+    }
+}

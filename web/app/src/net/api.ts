@@ -1,0 +1,139 @@
+/** The HTTP side of the server, as far as this client uses it. */
+import type { ChatRow, HistoryPage } from '@waltalkie/client';
+
+export interface Person {
+  user_id: string;
+  name: string;
+}
+
+/** An answer that isn't a success; `status` 0 means that there was no answer. */
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+const TIMEOUT_MS = 15_000;
+const IDS_PER_QUERY = 50;
+
+/** The demonstration people. The server answers in development only; elsewhere this is a 404. */
+export async function demoPeople(): Promise<Person[]> {
+  return (await call<{ users: Person[] }>('GET', '/v1/dev/users')).users;
+}
+
+/** A development token for one of them. */
+export async function demoToken(userId: string): Promise<{ token: string; expires_at: string }> {
+  return call('POST', '/v1/dev/token', { body: { user_id: userId } });
+}
+
+/** The calls that need a person. */
+export class Api {
+  readonly #userId: string;
+  #token: Promise<string> | null = null;
+
+  constructor(userId: string) {
+    this.#userId = userId;
+  }
+
+  /** The present token; the first call, and the first after `forgetToken`, gets a new one. */
+  token(): Promise<string> {
+    this.#token ??= demoToken(this.#userId).then(
+      ({ token }) => token,
+      (error: unknown) => {
+        this.#token = null;
+        throw error;
+      },
+    );
+    return this.#token;
+  }
+
+  /** The present token won't do any more. */
+  forgetToken(): void {
+    this.#token = null;
+  }
+
+  /** All chats of the person, page by page. */
+  async chats(): Promise<ChatRow[]> {
+    const rows: ChatRow[] = [];
+    let cursor: string | null = null;
+    do {
+      const query: string = cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`;
+      const page: { chats: ChatRow[]; next_cursor?: string | null } = await this.#call('GET', `/v1/chats?limit=100${query}`);
+      rows.push(...page.chats);
+      cursor = page.next_cursor ?? null;
+    } while (cursor !== null);
+    return rows;
+  }
+
+  /** The settings of one chat that its list row doesn't have. */
+  chat(chatId: string): Promise<{ deleted_shown_as?: string }> {
+    return this.#call('GET', `/v1/chats/${encodeURIComponent(chatId)}`);
+  }
+
+  /** The newest page of history, or the one before `beforeSeq`. */
+  history(chatId: string, beforeSeq: number | null, limit: number): Promise<HistoryPage> {
+    const before = beforeSeq === null ? '' : `&before_seq=${beforeSeq}`;
+    return this.#call('GET', `/v1/chats/${encodeURIComponent(chatId)}/messages?limit=${limit}${before}`);
+  }
+
+  /** The members of a chat. */
+  async members(chatId: string): Promise<{ user_id: string; delivered_seq?: number; read_seq?: number }[]> {
+    const { members } = await this.#call<{ members?: { user_id: string }[] }>('GET', `/v1/chats/${encodeURIComponent(chatId)}/members`);
+    return members ?? [];
+  }
+
+  /** Names of people one shares a chat with. */
+  async people(ids: string[]): Promise<Person[]> {
+    const people: Person[] = [];
+    for (let i = 0; i < ids.length; i += IDS_PER_QUERY) {
+      const query = ids.slice(i, i + IDS_PER_QUERY).map(encodeURIComponent).join(',');
+      people.push(...(await this.#call<{ users: Person[] }>('GET', `/v1/users?ids=${query}`)).users);
+    }
+    return people;
+  }
+
+  /** Makes a chat; a 1:1 chat that exists already is given back. */
+  async makeChat(memberIds: string[], name: string | null, key: string): Promise<string> {
+    const group = memberIds.length !== 1 || name !== null;
+    const body = { is_group: group, member_ids: memberIds, ...(name ? { name } : {}) };
+    const chat = await this.#call<{ chat_id: string }>('POST', '/v1/chats', body, { 'Idempotency-Key': key });
+    return chat.chat_id;
+  }
+
+  async #call<T>(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<T> {
+    const authorized = async () => call<T>(method, path, { body, headers: { ...headers, Authorization: `Bearer ${await this.token()}` } });
+    try {
+      return await authorized();
+    } catch (error) {
+      if (!(error instanceof ApiError) || error.status !== 401) throw error;
+      this.forgetToken();
+      return authorized();
+    }
+  }
+}
+
+async function call<T>(method: string, path: string, options: { body?: unknown; headers?: Record<string, string> } = {}): Promise<T> {
+  const headers: Record<string, string> = { Accept: 'application/json', ...options.headers };
+  if (options.body !== undefined) headers['Content-Type'] = 'application/json';
+  let response: Response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers,
+      ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+      cache: 'no-store',
+      credentials: 'omit',
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+    });
+  } catch {
+    throw new ApiError(0, 'unreachable', 'The server can’t be reached.');
+  }
+  const value: unknown = await response.json().catch(() => null);
+  if (response.ok) return value as T;
+  const problem = (value ?? {}) as { code?: string; detail?: string; title?: string };
+  throw new ApiError(response.status, problem.code ?? 'unknown', problem.detail ?? problem.title ?? `The server answered ${response.status}.`);
+}

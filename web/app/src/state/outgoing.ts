@@ -1,0 +1,126 @@
+/** From what a person does to outbox, storage and the other tabs. The order of these three is the point. */
+import { uuidV7, type Command, type Session } from '@waltalkie/client';
+import { OutboxStore } from '../net/outbox-store.ts';
+import { Tabs, type TabNews } from '../net/tabs.ts';
+
+export interface OutgoingOptions {
+  session: Session;
+  /** A chat's outbox changed. */
+  onChange: (chatId: string) => void;
+  /** There may be something to send. */
+  onReady: () => void;
+}
+
+export class Outgoing {
+  readonly #options: OutgoingOptions;
+  readonly #store: OutboxStore;
+  readonly #tabs: Tabs;
+  #leads = false;
+
+  constructor(options: OutgoingOptions) {
+    this.#options = options;
+    const { me } = options.session;
+    options.session.sends = false;
+    this.#store = new OutboxStore(me);
+    this.#tabs = new Tabs(me, () => void this.#lead(), (news) => this.#heard(news));
+    void this.#load();
+  }
+
+  /** Sends a text. It is kept before it goes out, so that from here on it can't be lost. */
+  send(chatId: string, content: string): Promise<void> {
+    const id = newId();
+    return this.#add({ op_id: id, kind: 'send', chat_id: chatId, message_id: id, content, created_ms: Date.now(), failure: null });
+  }
+
+  /** Replaces the body of an own message. */
+  edit(chatId: string, messageId: string, content: string): Promise<void> {
+    return this.#add({ op_id: newId(), kind: 'edit', chat_id: chatId, message_id: messageId, content, created_ms: Date.now(), failure: null });
+  }
+
+  /** Deletes an own message. */
+  remove(chatId: string, messageId: string): Promise<void> {
+    return this.#add({ op_id: newId(), kind: 'delete', chat_id: chatId, message_id: messageId, content: null, created_ms: Date.now(), failure: null });
+  }
+
+  /** Tries a refused command again, as the last one in order. */
+  async retry(opId: string): Promise<void> {
+    const entry = this.#options.session.outbox.entries.find(({ op_id }) => op_id === opId);
+    if (entry?.phase !== 'failed') return;
+    await this.#store.remove(entry.order);
+    const { op_id, kind, chat_id, message_id, content, created_ms } = entry;
+    await this.#add({ op_id, kind, chat_id, message_id, content, created_ms, failure: null });
+  }
+
+  /** Gives a refused command up. */
+  discard(opId: string): void {
+    this.#options.session.outbox.drop(opId);
+    this.#tabs.tell({ news: 'dropped', opId });
+    this.settle();
+  }
+
+  /** Stores and tells what the last step of the session did to the outbox. */
+  settle(): void {
+    const { outbox } = this.#options.session;
+    const { changed, settled } = outbox.takeChanges();
+    if (changed.length === 0 && settled.length === 0) return;
+    for (const entry of settled) void this.#store.remove(entry.order);
+    for (const entry of [...changed, ...settled]) this.#options.onChange(entry.chat_id);
+    if (!this.#leads) return;
+    for (const { phase, attempts: _, not_before_ms: __, sent_ms: ___, seq: ____, ...command } of changed) {
+      if (phase === 'failed') void this.#store.update(command);
+    }
+    const trails = [...changed, ...settled].flatMap(({ message_id }): [string, NonNullable<ReturnType<typeof outbox.trail>>][] => {
+      const trail = outbox.trail(message_id);
+      return trail ? [[message_id, trail]] : [];
+    });
+    this.#tabs.tell({ news: 'progress', entries: changed, settled: settled.map(({ op_id }) => op_id), trails });
+  }
+
+  /** Lets another tab of this person send. */
+  stop(): void {
+    this.#tabs.stop();
+  }
+
+  async #add(command: Omit<Command, 'order'>): Promise<void> {
+    const kept = await this.#store.add(command);
+    this.#options.session.outbox.add(kept);
+    this.#tabs.tell({ news: 'added', command: kept });
+    this.#options.onChange(kept.chat_id);
+    this.#options.onReady();
+  }
+
+  async #load(): Promise<void> {
+    for (const command of await this.#store.all()) {
+      this.#options.session.outbox.add(command);
+      this.#options.onChange(command.chat_id);
+    }
+  }
+
+  async #lead(): Promise<void> {
+    await this.#load();
+    // What the tab before had on its way may or may not have arrived: all of it goes again, by the same ids.
+    this.#options.session.outbox.disconnected();
+    this.#leads = true;
+    this.#options.session.sends = true;
+    this.#options.onReady();
+  }
+
+  #heard(news: TabNews): void {
+    const { outbox } = this.#options.session;
+    if (news.news === 'added') {
+      outbox.add(news.command);
+      this.#options.onChange(news.command.chat_id);
+      this.#options.onReady();
+    } else if (news.news === 'dropped') {
+      outbox.drop(news.opId);
+      this.settle();
+    } else if (!this.#leads) {
+      outbox.mirror(news.entries, news.settled, news.trails);
+      for (const { chat_id } of news.entries) this.#options.onChange(chat_id);
+    }
+  }
+}
+
+function newId(): string {
+  return uuidV7(Date.now(), crypto.getRandomValues(new Uint8Array(16)));
+}

@@ -1,0 +1,91 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Entry, Message } from '@waltalkie/client';
+import { linkify } from '../src/model/linkify.ts';
+import { buildBlocks, type MessageRow, type RowsInput } from '../src/model/rows.ts';
+import { dayText } from '../src/model/times.ts';
+import { wayOf } from '../src/model/way.ts';
+
+const links = (body: string) => linkify(body).flatMap(({ href }) => (href === null ? [] : [href]));
+
+test('links: only web addresses, without the sentence around them', () => {
+  assert.deepEqual(links('see https://a.example/x?y=1, or (http://b.example/(z)).'), ['https://a.example/x?y=1', 'http://b.example/(z)']);
+  assert.deepEqual(links('javascript:alert(1) data:text/html,x <img src=x> ftp://a.example'), []);
+  assert.deepEqual(links('https://'), []);
+});
+
+test('links: the pieces make up the body again', () => {
+  for (const body of ['', 'plain', 'https://a.example', 'a https://a.example b http://c.example.', '<b>https://a.example"</b>']) {
+    assert.equal(linkify(body).map(({ text }) => text).join(''), body);
+  }
+});
+
+test('days are called by their distance', () => {
+  const now = new Date(2026, 5, 17, 0, 5).getTime();
+  assert.equal(dayText(now, now), 'Today');
+  assert.equal(dayText(now - 10 * 60_000, now), 'Yesterday');
+  assert.match(dayText(new Date(2024, 0, 1).getTime(), now), /2024/);
+});
+
+const message = (seq: number, sender: string, minute: number, change: Partial<Message> = {}): Message => ({
+  chat_id: 'c', message_id: `m${seq}`, message_seq: seq, sender_id: sender, content: `text ${seq}`, parent_message_id: null,
+  parent_seq: null, app_data: null, created_at: new Date(2026, 0, 1, 12, minute).toISOString(), edited_at: null, deleted_at: null,
+  version: seq, ...change,
+});
+const entry = (change: Partial<Entry>): Entry => ({
+  op_id: 'p', order: 1, kind: 'send', chat_id: 'c', message_id: 'p', content: 'new', created_ms: new Date(2026, 0, 1, 12, 30).getTime(),
+  failure: null, phase: 'queued', attempts: 0, not_before_ms: 0, sent_ms: 0, ...change,
+});
+const input = (change: Partial<RowsInput>): RowsInput => ({
+  me: 'alice', messages: [], notes: [], entries: [], deliveredSeq: 0, readSeq: 0, hideDeleted: false, unreadFromSeq: null, ...change,
+});
+const rowsOf = (change: Partial<RowsInput>) =>
+  buildBlocks(input(change), []).flatMap(({ rows }) => rows).filter((row): row is MessageRow => row.kind === 'message');
+
+test('rows: one sender’s messages join for five minutes', () => {
+  const rows = rowsOf({ messages: [message(1, 'bob', 0), message(2, 'bob', 1), message(3, 'alice', 2), message(4, 'alice', 9)] });
+  assert.deepEqual(rows.map(({ first, last }) => [first, last]), [[true, false], [false, true], [true, true], [true, true]]);
+  assert.deepEqual(rows.map(({ newDay }) => newDay), [true, false, false, false]);
+});
+
+test('rows: states of own messages', () => {
+  const mine = [1, 2, 3].map((seq) => message(seq, 'alice', 0));
+  const rows = rowsOf({ messages: [...mine, message(4, 'bob', 0)], deliveredSeq: 2, readSeq: 1, entries: [entry({}), entry({ op_id: 'q', message_id: 'q', phase: 'accepted' })] });
+  assert.deepEqual(rows.map(({ status }) => status), ['read', 'delivered', 'persisted', null, 'pending', 'accepted']);
+});
+
+test('rows: a send whose event has come is shown once', () => {
+  assert.equal(rowsOf({ messages: [message(1, 'alice', 0, { message_id: 'p' })], entries: [entry({ phase: 'persisted' })] }).length, 1);
+});
+
+test('rows: an edit shows at once, a refused one shows the old text and the failure', () => {
+  const edit = entry({ kind: 'edit', message_id: 'm1', content: 'better' });
+  const messages = [message(1, 'alice', 0)];
+  assert.equal(rowsOf({ messages, entries: [edit] })[0]?.content, 'better');
+  const [failed] = rowsOf({ messages, entries: [{ ...edit, phase: 'failed', failure: { code: 'forbidden', message: 'no' } }] });
+  assert.deepEqual([failed?.content, failed?.status, failed?.failure], ['text 1', 'failed', 'no']);
+});
+
+test('rows: deleted ones are tombstones or hidden, as the chat has it', () => {
+  const messages = [message(1, 'bob', 0, { content: null, deleted_at: '2026-01-01T00:00:00.000Z' }), message(2, 'bob', 0)];
+  assert.equal(rowsOf({ messages }).length, 2);
+  assert.equal(rowsOf({ messages, hideDeleted: true }).length, 1);
+});
+
+test('blocks that did not change are the same objects', () => {
+  const messages = Array.from({ length: 200 }, (_, i) => message(i + 1, i % 2 ? 'bob' : 'carol', 0));
+  const before = buildBlocks(input({ messages }), []);
+  const after = buildBlocks(input({ messages: [...messages, message(201, 'carol', 0)] }), before);
+  assert.equal(after.filter((block) => before.includes(block)).length, after.length - 1);
+  assert.equal(after.at(-1)?.rows[0], before.at(-1)?.rows[0]);
+});
+
+test('the way: in order of time, with milliseconds since the first step', () => {
+  const at = Date.parse('2026-01-01T12:00:00.000Z');
+  const way = { commit_lsn: '0/1A2B', partition: 3, offset: 9, occurred_at: new Date(at + 8).toISOString(), relayed_at: new Date(at + 20).toISOString() };
+  const steps = wayOf(message(5, 'alice', 0, { way, received_ms: at + 25 }), { sent_ms: at, accepted_ms: at + 4, persisted_ms: at + 12, seq: 5 },
+    [{ user_id: 'bob', delivered_seq: 4, at_ms: at + 1 }, { user_id: 'bob', delivered_seq: 6, at_ms: at + 40 }], (id) => id);
+  assert.deepEqual(steps.map(({ label, sinceMs }) => [label, sinceMs]), [
+    ['Sent', 0], ['Accepted', 4], ['Committed', 8], ['Persisted, answered', 12], ['Published', 20], ['Received here', 25], ['Delivered', 40],
+  ]);
+});

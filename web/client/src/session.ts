@@ -1,0 +1,299 @@
+/**
+ * The sync core: one person's chats over any number of connections.
+ *
+ * ```text
+ *   frames ──▶ receive ──▶ cursor (in order) ──▶ log, notes, unread, receipts
+ *   clock  ──▶ tick    ──▶ resume · marks · outbox          ──▶ effects: frames to send, things to fetch
+ * ```
+ *
+ * It does no I/O and reads no clock: time and randomness come in, effects go out. Whoever drives it sends
+ * the frames, fetches what is asked for, and hands the answers back.
+ */
+import { ChatState, type ChatRow, type Note, type Sequenced } from './chat-state.ts';
+import type { ChatHead, ClientFrame, Hello, Marked, MessageEvent, Refusal, ServerFrame } from './frames.ts';
+import { Marks } from './marks.ts';
+import type { HistoryPage, Message } from './message-log.ts';
+import { commandFrame } from './commands.ts';
+import { Outbox } from './outbox.ts';
+import { ResumePlanner } from './resume-planner.ts';
+
+/** What the driver must do, in order. */
+export type Effect =
+  | { do: 'send'; frame: ClientFrame }
+  /** Something to draw anew: one chat, and with it the list of chats. */
+  | { do: 'changed'; chatId: string }
+  /** Somebody else's message came live. */
+  | { do: 'arrived'; chatId: string; message: Message }
+  /** The list of chats must be fetched: a chat isn't described, or much was missed. */
+  | { do: 'fetch_chats' }
+  /** The newest page of this chat must be fetched. */
+  | { do: 'fetch_history'; chatId: string }
+  | { do: 'fresh_token' }
+  | { do: 'reconnect'; afterMs: number };
+
+/** Events missed beyond which history is read by pages, not replayed. */
+const REPLAY_LIMIT = 500;
+/** Chats in one resume frame. */
+const CURSORS_PER_FRAME = 200;
+
+export class Session {
+  readonly me: string;
+  readonly chats = new Map<string, ChatState>();
+  readonly outbox = new Outbox();
+  readonly #marks = new Marks();
+  readonly #planner = new ResumePlanner();
+  #hello: Hello | null = null;
+  #epoch: string | number | null = null;
+  #announced: Set<string> | null = null;
+  #sends = true;
+
+  /** @param me the person's user id */
+  constructor(me: string) {
+    this.me = me;
+  }
+
+  /** What the server said at the start of the present connection, or `null` without one. */
+  get hello(): Hello | null {
+    return this.#hello;
+  }
+
+  /** All announced chats have come: the session is in step. */
+  get ready(): boolean {
+    return this.#hello !== null && this.#announced === null;
+  }
+
+  /** Whether this client sends what is in the outbox, or leaves that to another tab. */
+  set sends(sends: boolean) {
+    this.#sends = sends;
+  }
+
+  /** Takes one frame. */
+  receive(frame: ServerFrame, now: number, random: number): Effect[] {
+    switch (frame.event) {
+      case 'hello':
+        return this.#greeted(frame.payload);
+      case 'chats':
+        return this.#announce(frame.payload.chats ?? [], frame.payload.complete, now);
+      case 'message':
+      case 'message_edited':
+      case 'message_deleted':
+        return this.#sequenced({ seq: frame.payload.seq, kind: 'message', payload: frame.payload }, now);
+      case 'member_joined':
+      case 'member_left':
+      case 'member_updated':
+      case 'chat_created':
+      case 'chat_updated':
+        return this.#sequenced({ seq: frame.payload.seq, kind: frame.event, payload: frame.payload }, now);
+      case 'skipped': {
+        const { chat_id, from_seq, to_seq } = frame.payload;
+        const chat = this.#chat(chat_id, from_seq - 1);
+        return this.#apply(chat, chat.cursor.skip(from_seq, to_seq), now);
+      }
+      case 'unknown': {
+        const { chat_id, seq } = frame.payload;
+        if (typeof chat_id !== 'string' || typeof seq !== 'number') return [];
+        const chat = this.#chat(chat_id, seq - 1);
+        return this.#apply(chat, chat.cursor.pass(seq), now);
+      }
+      case 'heads':
+        for (const [chatId, head] of Object.entries(frame.payload)) {
+          const chat = this.chats.get(chatId);
+          chat?.cursor.observeHead(head);
+          if (chat) this.#note(chat, now);
+        }
+        return [];
+      case 'resumed': {
+        this.#planner.answered(frame.payload.chat_id, frame.payload.complete);
+        return [];
+      }
+      case 'receipt':
+        return this.#receipt(frame.payload, now);
+      case 'ack':
+        if (frame.id !== undefined) this.outbox.acked(frame.id, frame.payload.state, frame.payload.seq, now);
+        return [];
+      case 'error':
+        return this.#refused(frame.id ?? frame.payload.message_id, frame.payload, now, random);
+      case 'token_expiring':
+        return [{ do: 'fresh_token' }];
+      case 'reconnect':
+        return [{ do: 'reconnect', afterMs: frame.payload.after_ms ?? 0 }];
+    }
+  }
+
+  /** What the time that passed asks for: resumes, marks, commands. Nothing without a connection in step. */
+  tick(now: number): Effect[] {
+    if (!this.ready) return [];
+    const effects: Effect[] = this.#resumes(this.#planner.due(now));
+    if (this.#sends) {
+      this.outbox.tick(now);
+      for (const entry of this.outbox.pump(now)) effects.push({ do: 'send', frame: commandFrame(entry) });
+    }
+    for (const kind of ['mark_delivered', 'mark_read'] as const) {
+      const marks = this.#marks.due(kind, now);
+      if (marks) effects.push({ do: 'send', frame: { event: kind, payload: { marks } } });
+    }
+    return effects;
+  }
+
+  /** The connection is gone. Chats, cursors and messages stay. */
+  disconnected(): void {
+    this.#hello = null;
+    this.#announced = null;
+    this.#planner.disconnected();
+    this.#marks.disconnected();
+    this.outbox.disconnected();
+  }
+
+  /** Takes the list of chats as HTTP gives it. */
+  describe(rows: ChatRow[]): Effect[] {
+    return rows.map((row): Effect => {
+      const chat = this.#chat(row.chat_id, row.head_seq);
+      chat.describe(row, this.me);
+      this.#marks.adopt(row.chat_id, row);
+      return { do: 'changed', chatId: row.chat_id };
+    });
+  }
+
+  /** Takes a page of history: the newest, or the one before what is loaded. */
+  history(chatId: string, page: HistoryPage, now: number): Effect[] {
+    const chat = this.chats.get(chatId);
+    if (chat === undefined) return [];
+    const first = !chat.log.loaded;
+    // The newest page may be older than where live events began: what is between comes by a resume.
+    if (first && page.as_of_seq + 1 < chat.log.floor) chat.cursor.rewind(page.as_of_seq);
+    chat.log.merge(page);
+    for (const state of page.messages) this.outbox.seen(state, page.as_of_seq);
+    this.#note(chat, now);
+    return [{ do: 'changed', chatId }];
+  }
+
+  /** The person has seen a chat up to its last loaded event. */
+  read(chatId: string): Effect[] {
+    const chat = this.chats.get(chatId);
+    if (chat === undefined || chat.cursor.cursor <= chat.readSeq) return [];
+    chat.read(chat.cursor.cursor, this.me);
+    this.#marks.want('mark_read', chatId, chat.readSeq);
+    return [{ do: 'changed', chatId }];
+  }
+
+  #greeted(hello: Hello): Effect[] {
+    const otherHistory = this.#epoch !== null && this.#epoch !== hello.epoch;
+    this.#hello = hello;
+    this.#epoch = hello.epoch;
+    this.#announced = new Set();
+    if (!otherHistory) return [];
+    // Numbers of another epoch mean other events: nothing that is held can be trusted.
+    const loaded = [...this.chats.values()].filter((chat) => chat.log.loaded).map((chat) => chat.chatId);
+    this.chats.clear();
+    return [{ do: 'fetch_chats' }, ...loaded.map((chatId): Effect => ({ do: 'fetch_history', chatId }))];
+  }
+
+  #announce(heads: ChatHead[], complete: boolean, now: number): Effect[] {
+    const effects: Effect[] = [];
+    let fetch = false;
+    for (const head of heads) {
+      this.#announced?.add(head.chat_id);
+      const known = this.chats.get(head.chat_id);
+      const chat = known ?? this.#chat(head.chat_id, head.head_seq);
+      chat.visible = head.visible;
+      this.#marks.adopt(head.chat_id, head);
+      chat.read(head.read_seq, this.me);
+      const missed = head.head_seq - chat.cursor.cursor;
+      if (missed > REPLAY_LIMIT || missed < 0) {
+        const loaded = chat.log.loaded;
+        chat.restart(head.head_seq);
+        fetch = true;
+        if (loaded) effects.push({ do: 'fetch_history', chatId: head.chat_id });
+      } else if (missed > 0) {
+        chat.cursor.observeHead(head.head_seq);
+        this.#planner.askNow(head.chat_id, chat.cursor.cursor);
+      }
+      this.#marks.want('mark_delivered', head.chat_id, chat.cursor.cursor);
+      fetch ||= !chat.described;
+      effects.push({ do: 'changed', chatId: head.chat_id });
+    }
+    if (complete && this.#announced !== null) {
+      for (const chatId of this.chats.keys()) if (!this.#announced.has(chatId)) this.chats.delete(chatId);
+      this.#announced = null;
+    }
+    if (fetch) effects.push({ do: 'fetch_chats' });
+    effects.push(...this.tick(now));
+    return effects;
+  }
+
+  #sequenced(event: Sequenced, now: number): Effect[] {
+    const chat = this.#chat(event.payload.chat_id, event.seq - 1);
+    return this.#apply(chat, chat.cursor.offer(event), now);
+  }
+
+  #apply(chat: ChatState, events: Sequenced[], now: number): Effect[] {
+    const effects: Effect[] = [];
+    for (const { kind, payload } of events) {
+      if (kind === 'message') effects.push(...this.#message(chat, payload, now));
+      else chat.applyChange(kind as Note['kind'], payload, this.me);
+    }
+    this.#note(chat, now);
+    this.#marks.want('mark_delivered', chat.chatId, chat.cursor.cursor);
+    if (!chat.described) effects.push({ do: 'fetch_chats' });
+    if (events.length > 0) effects.push({ do: 'changed', chatId: chat.chatId });
+    return effects;
+  }
+
+  #message(chat: ChatState, event: MessageEvent, now: number): Effect[] {
+    const message = chat.applyMessage(event, this.me, now);
+    this.outbox.seen(event, event.seq);
+    const isNew = event.seq === event.message_seq && event.sender_id !== this.me && event.deleted_at === null;
+    return message && isNew ? [{ do: 'arrived', chatId: chat.chatId, message }] : [];
+  }
+
+  #receipt(payload: { chat_id: string; users?: Record<string, Marked> }, now: number): Effect[] {
+    const chat = this.chats.get(payload.chat_id);
+    if (chat === undefined) return [];
+    let changed = false;
+    for (const [userId, marked] of Object.entries(payload.users ?? {})) {
+      if (userId === this.me) {
+        this.#marks.adopt(payload.chat_id, marked);
+        chat.read(marked.read_seq, this.me);
+        changed = true;
+      } else {
+        changed = chat.receipt(userId, marked, now) || changed;
+      }
+    }
+    return changed ? [{ do: 'changed', chatId: payload.chat_id }] : [];
+  }
+
+  #refused(opId: string | undefined, refusal: Refusal, now: number, random: number): Effect[] {
+    const effects: Effect[] = refusal.code === 'token_expired' ? [{ do: 'fresh_token' }] : [];
+    const abandoned = opId === undefined ? null : this.outbox.refused(opId, refusal, now, random);
+    if (abandoned === null) return effects;
+    const { chat_id, message_id } = abandoned;
+    return [...effects, { do: 'send', frame: { event: 'discard_message', payload: { chat_id, message_id } } }];
+  }
+
+  #resumes(chatIds: string[]): Effect[] {
+    const effects: Effect[] = [];
+    for (let i = 0; i < chatIds.length; i += CURSORS_PER_FRAME) {
+      const cursors: Record<string, number> = {};
+      for (const chatId of chatIds.slice(i, i + CURSORS_PER_FRAME)) {
+        const chat = this.chats.get(chatId);
+        if (chat) cursors[chatId] = chat.cursor.cursor;
+      }
+      effects.push({ do: 'send', frame: { event: 'resume', payload: { cursors, epoch: this.#epoch } } });
+    }
+    return effects;
+  }
+
+  #note(chat: ChatState, now: number): void {
+    const { cursor, behind, gap } = chat.cursor;
+    this.#planner.note(chat.chatId, { cursor, behind, gap }, now);
+  }
+
+  #chat(chatId: string, cursor: number): ChatState {
+    let chat = this.chats.get(chatId);
+    if (chat === undefined) {
+      chat = new ChatState(chatId, Math.max(0, cursor));
+      this.chats.set(chatId, chat);
+    }
+    return chat;
+  }
+}

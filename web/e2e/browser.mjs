@@ -1,0 +1,116 @@
+/** A browser with one page a person, and what the tests ask of them. */
+import axe from 'axe-core';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { chromium } from 'playwright-core';
+
+const FLAGS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
+  '--disable-background-networking', '--disable-component-update', '--disable-sync',
+];
+
+/** Where the server is. */
+export const base = (process.env.WALTALKIE_URL ?? '').replace(/\/$/, '');
+
+/** Starts the browser that `CHROMIUM` names. */
+export function launch() {
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: FLAGS });
+}
+
+/**
+ * A page of its own context: own storage, own network switch. Its sockets are remembered, so that a test
+ * can cut them: a browser that is told to be offline may leave open ones alone.
+ */
+export async function newPage(browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, colorScheme: 'light', ...options });
+  await context.addInitScript(() => {
+    window.openedSockets = [];
+    window.WebSocket = class extends WebSocket {
+      constructor(...args) {
+        super(...args);
+        window.openedSockets.push(this);
+      }
+    };
+  });
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  page.problems = [];
+  page.on('pageerror', (error) => page.problems.push(error.message));
+  return page;
+}
+
+/** Opens a chat as a person, and waits until it is connected. */
+export async function enter(page, person, chatId) {
+  await page.goto(`${base}/?as=${person}#/chats/${encodeURIComponent(chatId)}`);
+  await page.getByRole('textbox', { name: /^Message to/ }).waitFor();
+  await connection(page, 'connected').waitFor({ state: 'attached' });
+}
+
+/** The sign of the connection's state. */
+export function connection(page, state) {
+  return page.locator(`[data-testid=connection][data-state=${state}]`);
+}
+
+/** Messages with exactly this text. */
+export function messages(page, text) {
+  return page.getByTestId('message').filter({ has: page.locator('p.body', { hasText: new RegExp(`^${text}$`) }) });
+}
+
+/** Writes and sends. */
+export async function say(page, text) {
+  await page.getByRole('textbox', { name: /^Message to/ }).fill(text);
+  await page.keyboard.press('Enter');
+}
+
+/** Chooses from a message's menu. */
+export async function choose(page, text, item) {
+  const message = messages(page, text);
+  await message.hover();
+  await message.getByRole('button', { name: 'Message actions' }).click();
+  await page.getByRole('menuitem', { name: item }).click();
+}
+
+/** Cuts the network: new requests fail, open sockets end. */
+export async function cut(page) {
+  await page.context().setOffline(true);
+  await page.evaluate(() => window.openedSockets.forEach((socket) => socket.close()));
+}
+
+/** What axe-core finds, as lines to read. Not a script of the page, so the page's policy stays as it is. */
+export async function violations(page) {
+  await page.evaluate(axe.source);
+  const result = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+  return result.violations.flatMap(({ id, help, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${help}\n  ${html}\n  ${failureSummary}`));
+}
+
+/** Keeps a picture, if `SCREENSHOTS` names a folder. */
+export async function picture(page, name) {
+  const folder = process.env.SCREENSHOTS;
+  if (!folder) return;
+  await mkdir(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`), animations: 'disabled' });
+}
+
+/** One call of the HTTP API as a person. */
+export async function api(person, path) {
+  const signed = await fetch(`${base}/v1/dev/token`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ user_id: person }),
+  });
+  if (!signed.ok) throw new Error(`no token for ${person}: ${signed.status} ${await signed.text()}`);
+  const { token } = await signed.json();
+  const answer = await fetch(`${base}${path}`, { headers: { authorization: `Bearer ${token}` } });
+  if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
+  return answer.json();
+}
+
+/** A chat that both are in, 1:1 if there is one. */
+export async function sharedChat(one, other) {
+  const { chats } = await api(one, '/v1/chats?limit=100');
+  const ids = new Set((await api(other, '/v1/chats?limit=100')).chats.map(({ chat_id }) => chat_id));
+  const shared = chats.filter(({ chat_id }) => ids.has(chat_id));
+  const chat = shared.find(({ peer }) => peer?.user_id === other) ?? shared[0];
+  if (chat === undefined) throw new Error(`${one} and ${other} share no chat`);
+  return chat.chat_id;
+}

@@ -1,0 +1,153 @@
+/**
+ * Two people in two pages against a running Waltalkie in development mode.
+ *
+ * WALTALKIE_URL  where it is; without it the tests are skipped
+ * CHROMIUM       the browser's path, /usr/bin/chromium by default
+ * SCREENSHOTS    a folder for pictures at 360 and 1,280 pixels, light and dark
+ * PEOPLE         two demonstration people who share a chat, `alice,bob` by default
+ */
+import assert from 'node:assert/strict';
+import { randomUUID } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import { api, base, choose, connection, cut, enter, launch, messages, newPage, picture, say, sharedChat, violations } from './browser.mjs';
+
+const [one, other] = (process.env.PEOPLE ?? 'alice,bob').split(',');
+const run = randomUUID().slice(0, 8);
+
+describe('two people', { skip: base === '' ? 'WALTALKIE_URL is not set' : false, timeout: 180_000 }, () => {
+  let browser, here, there, chatId;
+
+  before(async () => {
+    chatId = await sharedChat(one, other);
+    browser = await launch();
+    here = await newPage(browser);
+    there = await newPage(browser);
+    await enter(here, one, chatId);
+    await enter(there, other, chatId);
+  });
+  after(async () => {
+    const problems = [...(here?.problems ?? []), ...(there?.problems ?? [])];
+    await browser?.close();
+    assert.deepEqual(problems, [], 'no error on any page');
+  });
+
+  test('a message is seen live on the other page, and its sender sees it delivered or read', async () => {
+    const text = `live ${run}`;
+    await say(here, text);
+    await messages(there, text).waitFor();
+    await messages(here, text).and(here.locator('[data-status=delivered], [data-status=read]')).waitFor();
+  });
+
+  test('a reload keeps it', async () => {
+    const text = `kept ${run}`;
+    await say(here, text);
+    await messages(there, text).waitFor();
+    for (const page of [here, there]) {
+      await page.reload();
+      await messages(page, text).waitFor();
+      assert.equal(await messages(page, text).count(), 1);
+    }
+  });
+
+  test('what is sent offline is kept over a reload of the page, and arrives exactly once and in order', async () => {
+    const texts = [1, 2, 3].map((n) => `offline ${n} ${run}`);
+    await cut(here);
+    await connection(here, 'connected').waitFor({ state: 'detached' });
+    for (const text of texts) await say(here, text);
+    for (const text of texts) await messages(here, text).and(here.locator('[data-status=pending]')).waitFor();
+    await picture(here, 'offline-1280');
+
+    await here.context().setOffline(false);
+    await here.reload();
+    for (const text of texts) await messages(there, text).waitFor();
+
+    // A later message has made the whole way: whatever was to come twice has come by then.
+    const marker = `after ${run}`;
+    await say(here, marker);
+    await messages(there, marker).waitFor();
+    await messages(here, marker).and(here.locator('[data-status=persisted], [data-status=delivered], [data-status=read]')).waitFor();
+    for (const page of [here, there]) for (const text of texts) assert.equal(await messages(page, text).count(), 1, text);
+    const { messages: history } = await api(other, `/v1/chats/${encodeURIComponent(chatId)}/messages?limit=50`);
+    const arrived = history.map(({ content }) => content).filter((content) => content?.startsWith('offline') && content.endsWith(run));
+    assert.deepEqual(arrived, texts);
+  });
+
+  test('a cut socket comes back by itself and misses nothing', async () => {
+    await cut(there);
+    await connection(there, 'connected').waitFor({ state: 'detached' });
+    const text = `missed ${run}`;
+    await say(here, text);
+    await messages(here, text).and(here.locator('[data-status=persisted], [data-status=delivered], [data-status=read]')).waitFor();
+    await there.context().setOffline(false);
+    await connection(there, 'connected').waitFor();
+    await messages(there, text).waitFor();
+    assert.equal(await messages(there, text).count(), 1);
+  });
+
+  test('an edit shows on both pages', async () => {
+    const text = `to edit ${run}`;
+    const better = `edited ${run}`;
+    await say(here, text);
+    await messages(there, text).waitFor();
+    await choose(here, text, 'Edit');
+    await here.getByRole('textbox', { name: 'Edit your message' }).fill(better);
+    await here.keyboard.press('Enter');
+    for (const page of [there, here]) await messages(page, better).waitFor();
+    assert.equal(await messages(there, text).count(), 0);
+  });
+
+  test('a deleted body disappears from both pages, and stays away after a reload', async () => {
+    const text = `secret ${run}`;
+    await say(here, text);
+    await messages(there, text).waitFor();
+    await choose(here, text, 'Delete');
+    await here.getByRole('button', { name: 'Delete', exact: true }).click();
+    for (const page of [there, here]) await page.waitForFunction((body) => !document.body.innerText.includes(body), text);
+    await messages(there, 'Message deleted').last().waitFor();
+    for (const page of [there, here]) {
+      await page.reload();
+      await messages(page, `edited ${run}`).waitFor();
+      assert.ok(!(await page.content()).includes(text));
+    }
+  });
+
+  test('a message’s details show its way', async () => {
+    const text = `way ${run}`;
+    await say(here, text);
+    await messages(here, text).and(here.locator('[data-status=delivered], [data-status=read]')).waitFor();
+    await choose(here, text, 'Its way here');
+    const panel = here.getByRole('dialog');
+    for (const step of ['Sent', 'Accepted', 'Committed', 'Persisted, answered', 'Published', 'Received here', 'Delivered']) {
+      await panel.locator('li:not(.unknown)', { has: here.getByText(step, { exact: true }) }).first().waitFor();
+    }
+    for (const fact of ['seq', 'LSN', 'partition', 'offset']) await panel.locator('dt', { hasText: fact }).first().waitFor();
+    await panel.getByText(`waltalkie tail --chat ${chatId}`).waitFor();
+    assert.deepEqual(await violations(here), []);
+    await picture(here, 'details-1280');
+    await here.keyboard.press('Escape');
+    await panel.waitFor({ state: 'detached' });
+  });
+
+  for (const colorScheme of ['light', 'dark']) {
+    for (const width of [360, 1280]) {
+      test(`${width} pixels, ${colorScheme}: nothing for axe to find`, async () => {
+        const page = await newPage(browser, { viewport: { width, height: width === 360 ? 740 : 800 }, colorScheme });
+        await page.goto(base);
+        await page.getByRole('link', { name: one }).first().waitFor();
+        assert.deepEqual(await violations(page), []);
+        await picture(page, `people-${width}-${colorScheme}`);
+        await page.goto(`${base}/?as=${one}`);
+        await page.locator('.sidebar li a').first().waitFor();
+        await connection(page, 'connected').waitFor();
+        assert.deepEqual(await violations(page), []);
+        await picture(page, `chats-${width}-${colorScheme}`);
+        await enter(page, one, chatId);
+        await messages(page, `way ${run}`).waitFor();
+        assert.deepEqual(await violations(page), []);
+        await picture(page, `conversation-${width}-${colorScheme}`);
+        assert.deepEqual(page.problems, []);
+        await page.context().close();
+      });
+    }
+  }
+});
