@@ -43,6 +43,8 @@ pub struct Config {
     pub janitor: Janitor,
     /// Logs.
     pub log: Log,
+    /// The servers that `waltalkie up` starts.
+    pub stack: Stack,
 }
 
 impl Config {
@@ -302,6 +304,22 @@ impl Default for Janitor {
     fn default() -> Self {
         Self { interval_ms: 5_000, batch_rows: 1_000, result_retention_ms: 86_400_000 }
     }
+}
+
+/// `[stack]`: read by `waltalkie up` alone. A port of 0 is the usual one, or a free one if that is taken.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stack {
+    /// Port of the local Postgres.
+    pub postgres_port: u16,
+    /// Port of the local Kafka.
+    pub kafka_port: u16,
+    /// Port of the local schema registry.
+    pub registry_port: u16,
+    /// Port of the local Redis.
+    pub redis_port: u16,
+    /// Port of the S3 server in the program's own process.
+    pub s3_port: u16,
 }
 
 /// `[log]`

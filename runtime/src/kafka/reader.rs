@@ -253,7 +253,7 @@ struct Context {
 
 impl Context {
     /// Sets each partition's start from the store, asking until it answers or it is time to stop.
-    fn fill(&self, partitions: &mut TopicPartitionList) -> bool {
+    fn fill(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) -> bool {
         let places: Vec<Place> =
             partitions.elements().iter().map(|part| (part.topic().to_owned(), part.partition())).collect();
         let mut backoff = Backoff::default();
@@ -268,10 +268,15 @@ impl Context {
                 }
             }
         };
+        let Some(committed) = self.committed(consumer, &starts) else { return false };
         for (topic, partition) in places {
             let offset = match starts.get(&(topic.clone(), partition)) {
                 Some(Start::At(offset)) => Offset::Offset(*offset),
-                Some(Start::Committed) => Offset::Stored,
+                // The group's own reset rule stays `error`, for offsets that are there and out of range.
+                Some(Start::Committed) => match committed.find_partition(&topic, partition).map(|part| part.offset()) {
+                    Some(Offset::Offset(offset)) => Offset::Offset(offset),
+                    _ => Offset::End,
+                },
                 Some(Start::Beginning) | None => Offset::Beginning,
             };
             if partitions.set_partition_offset(&topic, partition, offset).is_err() {
@@ -279,6 +284,29 @@ impl Context {
             }
         }
         true
+    }
+
+    /// The group's offsets in Kafka of the partitions that start there, asking until there is an answer.
+    fn committed(&self, consumer: &BaseConsumer<Self>, starts: &HashMap<Place, Start>) -> Option<TopicPartitionList> {
+        let mut wanted = TopicPartitionList::new();
+        for ((topic, partition), _) in starts.iter().filter(|(_, start)| **start == Start::Committed) {
+            wanted.add_partition(topic, *partition);
+        }
+        if wanted.count() == 0 {
+            return Some(wanted);
+        }
+        let mut backoff = Backoff::default();
+        loop {
+            match consumer.committed_offsets(wanted.clone(), Duration::from_secs(5)) {
+                Ok(committed) => return Some(committed),
+                Err(error) => {
+                    tracing::warn!(error = %error, "the group's offsets can't be read from Kafka; asking again");
+                    if !self.handle.block_on(self.shutdown.pause(backoff.next_pause())) {
+                        return None;
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -302,7 +330,7 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        let outcome = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && self.fill(partitions) {
+        let outcome = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && self.fill(consumer, partitions) {
             consumer.assign(partitions)
         } else {
             consumer.unassign()
@@ -346,7 +374,7 @@ impl Puller {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.reload.store(false, Ordering::Release);
         let Ok(mut partitions) = self.consumer.assignment() else { return };
-        let outcome = if self.consumer.context().fill(&mut partitions) {
+        let outcome = if self.consumer.context().fill(&self.consumer, &mut partitions) {
             self.consumer.assign(&partitions)
         } else {
             self.consumer.unassign()

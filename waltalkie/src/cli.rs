@@ -1,0 +1,132 @@
+//! The command line: what can be asked, with examples, and who does it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+use runtime::{Config, telemetry};
+
+use crate::roles::RoleName;
+use crate::{bench, cdc, config_page, doctor, migrate, roles, schema_commands, tail, token, up};
+
+/// A chat backend whose every message can be replayed.
+#[derive(Debug, Parser)]
+#[command(name = "waltalkie", version, after_help = "Examples:
+  waltalkie up                              start everything on this machine and talk
+  waltalkie tail --chat <chat_id>           follow a chat's events, one JSON line each
+  waltalkie token --user alice              a development token
+  waltalkie run gateway persister           two roles, against the servers of waltalkie.toml
+  waltalkie doctor                          what is wrong, and how to mend it")]
+pub struct Cli {
+    /// Configuration file [default: waltalkie.toml, if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts what is missing on this machine, then all roles
+    #[command(after_help = "Examples:
+  waltalkie up
+  waltalkie up --data-dir ./data
+  eval \"$(waltalkie up --print-env)\"        let this shell's programs find the servers of a running `up`")]
+    Up(up::UpArgs),
+    /// Runs roles against the servers named in the configuration
+    #[command(after_help = "Examples:
+  waltalkie run all
+  waltalkie run gateway
+  WALTALKIE_KAFKA__BROKERS=kafka:9092 waltalkie run persister cdc")]
+    Run {
+        /// Roles to run in this process
+        #[arg(required = true, value_enum)]
+        roles: Vec<RoleName>,
+    },
+    /// Brings databases, topics, schemas, publication and slot to what this version needs
+    #[command(after_help = "Examples:
+  waltalkie migrate
+  waltalkie migrate --create-databases")]
+    Migrate(migrate::MigrateArgs),
+    /// Checks or registers the Avro schemas
+    #[command(subcommand)]
+    Schemas(schema_commands::SchemasCommand),
+    /// Prints a development token
+    #[command(after_help = "Example:
+  curl -H \"Authorization: Bearer $(waltalkie token --user alice)\" http://127.0.0.1:8080/v1/chats")]
+    Token(token::TokenArgs),
+    /// Follows chat.events, decoded, one JSON line an event
+    #[command(after_help = "Examples:
+  waltalkie tail
+  waltalkie tail --from beginning --type message.persisted
+  waltalkie tail --chat 0197f9d2-8a5b-7c3e-9f10-2b6d4e8a1c55 --from beginning --max 10")]
+    Tail(tail::TailArgs),
+    /// The CDC worker, by hand
+    #[command(subcommand)]
+    Cdc(cdc::CdcCommand),
+    /// Checks each part and says how to mend what is wrong
+    Doctor(doctor::DoctorArgs),
+    /// Prints the effective configuration, secrets redacted
+    Config,
+    /// Load generators that measure and check
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum BenchCommand {
+    /// Conversations, open loop, from due time to the other screen
+    #[command(after_help = "Examples:
+  waltalkie bench chat --rate 500 --seconds 30
+  waltalkie bench chat --own-stack --connections 1000 --chats 100 --json")]
+    Chat(OwnStack<bench::chat::ChatArgs>),
+}
+
+/// A bench's arguments, and where it runs.
+#[derive(Debug, Args)]
+struct OwnStack<A: Args> {
+    #[command(flatten)]
+    bench: A,
+    /// Start servers and roles for this run alone, with data in this folder
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "")]
+    own_stack: Option<PathBuf>,
+}
+
+/// Does what was asked.
+pub async fn run(cli: Cli) -> Result<ExitCode> {
+    let path = cli.config.clone().or_else(|| Some(PathBuf::from("waltalkie.toml")).filter(|path| path.is_file()));
+    let config = runtime::config::load(path.as_deref(), std::env::vars()).context("configuration")?;
+    match cli.command {
+        Command::Up(args) => {
+            // Servers' and roles' chatter would drown what `up` has to say.
+            telemetry::init_logs(config.log.format, if args.is_verbose() { "info" } else { "warn" });
+            up::run(config, args).await
+        }
+        Command::Run { roles } => {
+            telemetry::init_logs(config.log.format, &config.log.filter);
+            roles::run_until_told(Arc::new(config), &roles).await
+        }
+        Command::Migrate(args) => migrate::run(&quiet(config), &args).await,
+        Command::Schemas(command) => schema_commands::run(&quiet(config), command).await,
+        Command::Token(args) => token::run(&up::or_local(config)?, &args),
+        Command::Tail(args) => tail::run(quiet(up::or_local(config)?), args).await,
+        Command::Cdc(command) => cdc::run(quiet(up::or_local(config)?), command).await,
+        Command::Doctor(args) => doctor::run(&quiet(up::or_local(config)?), &args).await,
+        Command::Config => config_page::print(&config),
+        Command::Bench(BenchCommand::Chat(args)) => {
+            let config = quiet(config);
+            match args.own_stack {
+                Some(folder) => bench::own_stack::chat(config, args.bench, folder).await,
+                None => bench::chat::run(&args.bench, &up::or_local(config)?, None).await,
+            }
+        }
+    }
+}
+
+/// Commands that print results log only what is wrong.
+fn quiet(config: Config) -> Config {
+    telemetry::init_logs(config.log.format, "warn");
+    config
+}

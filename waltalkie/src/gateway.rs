@@ -1,0 +1,118 @@
+//! The gateway role: HTTP of `ingest`, WebSocket of `fanout` and the web client on one listener.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::serve::ListenerExt;
+use ingest::auth::Authenticator;
+use ingest::chat_service::{self, ChatService};
+use ingest::gateway::{Gateway, PeerAddress};
+use ingest::limits::Limits;
+use ingest::marks::Marks;
+use ingest::users::Users;
+use runtime::{Config, Health, RoleHealth, Shutdown};
+use schemas::wire::Limits as FrameLimits;
+use tokio::net::TcpListener;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
+use uuid::Uuid;
+
+use crate::inbound::GatewayInbound;
+use crate::{ops, pages};
+
+/// Binds the public listener, so that a port that is taken is known before anything else starts.
+pub(crate) async fn bind(config: &Config) -> Result<TcpListener> {
+    let listen = &config.gateway.listen;
+    TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("gateway.listen = {listen} can't be had: free it, or set another (port 0 for any)"))
+}
+
+/// Runs the gateway on a bound listener until it is time to stop.
+pub(crate) async fn run(
+    config: Arc<Config>,
+    listener: TcpListener,
+    health: Health,
+    role: RoleHealth,
+    shutdown: Shutdown,
+) -> Result<()> {
+    let node_id = match config.gateway.node_id.as_str() {
+        "" => Uuid::now_v7().to_string(),
+        named => named.to_owned(),
+    };
+    // The page and /readyz answer from the first moment; the rest when the servers behind it are there.
+    let limits = Arc::new(Limits::new(&config.limits));
+    let authenticator = Authenticator::new(&config)?;
+    // Connections drain first; what they need to drain with ends after them.
+    let rear = Shutdown::new();
+    let chat = ChatService::start(&config, &node_id, Arc::clone(&limits), &role, &shutdown).await?;
+    let Some(chat) = chat else { return Ok(()) };
+    let Some(marks) = Marks::start(&config, &role, &rear).await? else { return Ok(()) };
+    let users = Users::new(chat.pool().clone());
+    let gateway = Arc::new(Gateway {
+        authenticator,
+        chat,
+        marks,
+        users,
+        limits,
+        read_pool: chat_service::read_pool(&config)?,
+        frame_limits: FrameLimits { content_bytes: config.limits.content_bytes, ..FrameLimits::default() },
+        config: Arc::clone(&config),
+    });
+    let inbound = Arc::new(GatewayInbound(Arc::clone(&gateway)));
+    let hub_health = health.role("hub");
+    let node = fanout::Node::start(Arc::clone(&config), inbound, hub_health, shutdown.clone()).await?;
+    role.ready();
+    let app = app(gateway, node, health);
+    let listener = listener.tap_io(|stream| {
+        // Frames are small and must not wait for one another.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(error = %error, "a connection keeps Nagle's algorithm");
+        }
+    });
+    let stop = shutdown.clone();
+    let serving = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
+        .with_graceful_shutdown(async move { stop.begun().await });
+    let beat = async {
+        loop {
+            role.ready();
+            if !shutdown.pause(Duration::from_secs(2)).await {
+                break;
+            }
+        }
+        // Open requests get the drain time; connections were told to leave by the hub.
+        tokio::time::sleep(Duration::from_millis(config.gateway.drain_ms)).await;
+    };
+    tokio::select! {
+        served = serving => served.context("the gateway's listener failed")?,
+        () = beat => {}
+    }
+    rear.finish(Duration::from_secs(5)).await;
+    Ok(())
+}
+
+fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health) -> Router {
+    // Compression is for JSON and pages; a WebSocket's handshake has no body, and streams must not be held back.
+    let compressed = DefaultPredicate::new().and(NotForContentType::const_new("image/"));
+    Router::new()
+        .merge(ingest::gateway::router(gateway))
+        .merge(pages::router())
+        .layer(CompressionLayer::new().compress_when(compressed))
+        .merge(fanout::router(node))
+        .merge(ops::health_router(health))
+        .layer(middleware::from_fn(note_peer))
+}
+
+async fn note_peer(mut request: Request, next: Next) -> Response {
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
+    if let Some(address) = peer {
+        request.extensions_mut().insert(PeerAddress(address));
+    }
+    next.run(request).await
+}

@@ -1,0 +1,21 @@
+//! The executable's parts: roles wired to one another, the commands of the CLI, and the load client with its benches.
+
+pub mod bench;
+mod cdc;
+pub mod cli;
+mod config_page;
+mod demonstration;
+mod doctor;
+mod durability;
+mod gateway;
+mod inbound;
+pub mod load;
+mod migrate;
+mod object_store;
+mod ops;
+mod pages;
+mod roles;
+mod schema_commands;
+mod tail;
+mod token;
+mod up;

@@ -1,0 +1,1 @@
+//! A client of the WebSocket for benches and tests.
