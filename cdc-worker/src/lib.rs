@@ -1,1 +1,173 @@
-//! cdc-worker
+//! The CDC worker: Postgres' log to the history in Kafka, each committed row once, in the order of commits.
+//!
+//! ```text
+//!                 ┌───────────────────────── one worker of those that are started ─────────────────────────┐
+//!   Postgres      │   lease ──▶ takeover ──▶ stream ──▶ publisher ──▶ chat.events, chat.users, cdc.positions │   Kafka
+//!   (the slot) ──▶│     ▲                       │                                                          │──▶
+//!                 │     └────── start over ◀────┘                                                          │
+//!                 └─────────────────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Owns the replication connection ([`replication`]), the decoder ([`pgoutput`]), the way from row to event
+//! ([`mapping`]), the order ([`transaction`], [`progress`]) and the transactional producer ([`publisher`]). What it reads
+//! comes from the slot alone, never from the tables: a commit can be seen in the slot before others can read it.
+//!
+//! *Progress.* The position, a row's `(commit_lsn, ordinal)`, is written to `cdc.positions` in the same Kafka transaction
+//! as the events up to it. On a start it is read back, and whatever Postgres sends again up to it is dropped. The slot is
+//! confirmed only up to what is committed in Kafka, so that it holds all the rest.
+//!
+//! *Failure.* Whatever passes, such as an outage of either side, ends the session, and a new one starts from the stored
+//! position. Several workers may run: one holds the lease, the others wait. One that was stopped and goes on can't commit
+//! anything: the next holder's producer has fenced it. What doesn't pass, such as a row that can't be mapped or a slot
+//! that was made anew, ends the worker with the reason and the way out.
+
+mod checks;
+pub mod error;
+pub mod failpoint;
+mod lease;
+pub mod lsn;
+pub mod mapping;
+pub mod metrics;
+pub mod pgoutput;
+mod position;
+pub mod progress;
+pub mod publisher;
+pub mod record;
+pub mod replication;
+mod status;
+mod stream;
+mod takeover;
+mod topic_ids;
+pub mod transaction;
+
+use std::sync::Arc;
+
+use runtime::retry::Backoff;
+use runtime::{Config, RoleHealth, Shutdown};
+use schemas::registry::Registry;
+
+pub use error::Error;
+pub use lsn::Lsn;
+pub use position::write_first_position;
+pub use status::{Status, StoredPosition, status};
+
+use failpoint::Failpoints;
+use lease::{Held, Lease};
+use record::Topics;
+use stream::Ending;
+use takeover::{SchemaIds, Worker};
+
+/// Runs the worker until shutdown begins, or something is wrong that only somebody can mend.
+pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
+    run_with(config, health, shutdown, Failpoints::default()).await
+}
+
+/// The same with places at which a fault test stops it.
+pub async fn run_with(
+    config: Arc<Config>,
+    health: RoleHealth,
+    shutdown: Shutdown,
+    failpoints: Failpoints,
+) -> Result<(), Error> {
+    ::metrics::gauge!(metrics::STREAMING).set(0.0);
+    let mut backoff = Backoff::default();
+    let Some(worker) = prepare(config, failpoints, &health, &shutdown, &mut backoff).await? else { return Ok(()) };
+    while !shutdown.has_begun() {
+        match stand_by(&worker, &health, &shutdown).await {
+            Ok(Some(held)) => work(&worker, held, &health, &shutdown, &mut backoff).await?,
+            Ok(None) => break,
+            Err(error) => start_over(&error_or_end(error)?, &health, &shutdown, &mut backoff).await,
+        }
+    }
+    Ok(())
+}
+
+/// Asks the registry for the ids of the schemas, as often as needed; `None` if it is time to stop.
+async fn prepare(
+    config: Arc<Config>,
+    failpoints: Failpoints,
+    health: &RoleHealth,
+    shutdown: &Shutdown,
+    backoff: &mut Backoff,
+) -> Result<Option<Worker>, Error> {
+    let names = config.names();
+    let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
+    while !shutdown.has_begun() {
+        match SchemaIds::ask(&registry).await {
+            Ok(schema_ids) => {
+                backoff.reset();
+                return Ok(Some(Worker {
+                    topics: Topics::new(&names),
+                    slot: names.slot(),
+                    publication: names.publication(),
+                    config,
+                    registry,
+                    schema_ids,
+                    failpoints,
+                }));
+            }
+            Err(error) => start_over(&error_or_end(error)?, health, shutdown, backoff).await,
+        }
+    }
+    Ok(None)
+}
+
+/// Waits for the lease. A worker that stands by while another streams does its work: it is ready.
+async fn stand_by(worker: &Worker, health: &RoleHealth, shutdown: &Shutdown) -> Result<Option<Held>, Error> {
+    Lease::new(&worker.config).await?.acquire(shutdown, || health.ready()).await
+}
+
+/// Streams for as long as the lease is held, starting over after what passes.
+async fn work(
+    worker: &Worker,
+    mut held: Held,
+    health: &RoleHealth,
+    shutdown: &Shutdown,
+    backoff: &mut Backoff,
+) -> Result<(), Error> {
+    while held.is_held() && !shutdown.has_begun() {
+        let session = match worker.take_over(&held).await {
+            Ok(Some(session)) => session,
+            Ok(None) => break,
+            Err(error) => {
+                // Another worker may be able to do what this one can't.
+                held.release().await;
+                start_over(&error_or_end(error)?, health, shutdown, backoff).await;
+                return Ok(());
+            }
+        };
+        backoff.reset();
+        tracing::info!(slot = worker.slot, from = %session.stored.confirmable, "streaming");
+        ::metrics::counter!(metrics::STARTS).increment(1);
+        ::metrics::gauge!(metrics::STREAMING).set(1.0);
+        let outcome = stream::stream(worker, session, &mut held, health, shutdown).await;
+        ::metrics::gauge!(metrics::STREAMING).set(0.0);
+        match outcome {
+            Ok(Ending::Shutdown) => {}
+            Ok(Ending::LeaseLost) => tracing::warn!(slot = worker.slot, "the lease is lost; standing by"),
+            Ok(Ending::ServerStopping) => {
+                tracing::info!(slot = worker.slot, "the server is shutting down; leaving it alone for a while");
+                shutdown.pause(backoff.next_pause()).await;
+            }
+            Err(error) if error.is_transient() => start_over(&error, health, shutdown, backoff).await,
+            Err(error) => {
+                held.release().await;
+                return Err(error);
+            }
+        }
+    }
+    held.release().await;
+    Ok(())
+}
+
+/// A failure that passes, or the end.
+fn error_or_end(error: Error) -> Result<Error, Error> {
+    if error.is_transient() { Ok(error) } else { Err(error) }
+}
+
+async fn start_over(error: &Error, health: &RoleHealth, shutdown: &Shutdown, backoff: &mut Backoff) {
+    let problem = error.chain();
+    tracing::warn!(error = %problem, "starting over");
+    health.not_ready(problem);
+    shutdown.pause(backoff.next_pause()).await;
+}

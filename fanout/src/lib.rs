@@ -1,1 +1,54 @@
-//! fanout
+//! Event to person: everything between `chat.events` and the sockets.
+//!
+//! ```text
+//!  chat.events ─┐                     Redis                        node
+//!               ├▶ publisher ─SPUBLISH─▶ chat:{id} ──▶ hub ──one frame an event──▶ outgoing queues ─▶ writers ─▶ sockets
+//!  chat.cursors ┘                     user:{id}      │  ▲                            ▲                     │
+//!                                                    │  │ ranges, heads, stays       │ fills of resumes    ▼
+//!                                                    └──┴──────── Postgres ──────────┘            connection (one a socket)
+//!                                                                                                     │ commands, marks
+//!                                                                                                     ▼
+//!                                                                                                  Inbound
+//! ```
+//!
+//! [`publisher`] is a role of its own. A [`Node`] is the hub and the sockets of one gateway process.
+//!
+//! *Progress.* Nothing here is stored. A node holds, for each chat with a connected member, the `seq` up to which it has
+//! delivered, without a hole; a client holds a cursor. Pub/Sub only makes it fast: whatever it loses shows as a gap in
+//! `seq` or as a head in Postgres that isn't reached, and is read from Postgres.
+//!
+//! *Failure.* Redis away: delivery goes on by heads, once a heartbeat. Postgres away: live delivery goes on, gaps and
+//! resumes wait. A node that dies loses nothing: its clients resume elsewhere.
+//!
+//! # Close codes
+//!
+//! | code | when | what the client does |
+//! |---|---|---|
+//! | 1001 | the process ends | reconnect with backoff |
+//! | 1002, 1007 | frames that aren't WebSocket, or text that isn't UTF-8 | don't send that again |
+//! | 1003 | a binary frame | don't send that again |
+//! | 1009 | a frame over `limits.frame_bytes` | don't send that again |
+//! | 4001 | the node drains, after `reconnect` | reconnect after `after_ms` |
+//! | 4008 | the client reads too slowly | reconnect and resume |
+//! | 4009 | nothing was heard for three heartbeats | reconnect |
+//! | 4101 | the token has expired | get a token, then reconnect |
+//! | 4103 | too many refused frames in a short time | stay away; mend the client |
+
+mod connection;
+mod error;
+mod frames;
+mod handshake;
+mod hub;
+pub mod inbound;
+pub mod metrics;
+mod node;
+mod order;
+pub mod publisher;
+mod session;
+mod socket;
+mod writer;
+
+pub use error::Error;
+pub use inbound::{Caller, Identity, Inbound, KnownChat, MarkKind, Submitted};
+pub use node::Node;
+pub use socket::router;

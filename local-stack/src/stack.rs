@@ -120,6 +120,11 @@ impl LocalStack {
         log_path(&self.data_dir, service)
     }
 
+    /// The process of a server that runs here, for measuring.
+    pub fn pid(&mut self, service: Service) -> Option<u32> {
+        self.servers.process(service).map(|process| process.identity().pid)
+    }
+
     /// An error, with the end of its log, if a server has ended unasked. To be called now and then.
     pub fn check(&mut self) -> Result<()> {
         self.servers.postgres.as_mut().map_or(Ok(()), Server::check)?;

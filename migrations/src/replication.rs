@@ -56,7 +56,7 @@ pub async fn ensure_publication(client: &Client, names: &Names) -> Result<(), Mi
         .query_opt(
             "SELECT p.pubinsert AND NOT (p.pubupdate OR p.pubdelete OR p.pubtruncate) AND p.pubviaroot
                     AND NOT p.puballtables
-                    AND (SELECT array_agg(t.tablename::text ORDER BY 1) FROM pg_publication_tables t WHERE t.pubname = p.pubname)
+                    AND (SELECT array_agg(t.tablename::text ORDER BY t.tablename) FROM pg_publication_tables t WHERE t.pubname = p.pubname)
                         = ARRAY['chat_change', 'message', 'user_change']
                FROM pg_publication p WHERE p.pubname = $1",
             &[&name],

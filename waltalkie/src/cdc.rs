@@ -16,7 +16,7 @@ pub enum CdcCommand {
 pub(crate) async fn run(config: Config, command: CdcCommand) -> Result<ExitCode> {
     match command {
         CdcCommand::Status => {
-            let status = cdc_worker::status::read(&config).await?;
+            let status = cdc_worker::status(&config).await?;
             println!("{}", serde_json::to_string_pretty(&status)?);
             Ok(ExitCode::SUCCESS)
         }

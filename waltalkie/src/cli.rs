@@ -118,7 +118,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(BenchCommand::Chat(args)) => {
             let config = quiet(config);
             match args.own_stack {
-                Some(folder) => bench::own_stack::chat(config, args.bench, folder).await,
+                Some(folder) => up::own_stack::chat(config, args.bench, folder).await,
                 None => bench::chat::run(&args.bench, &up::or_local(config)?, None).await,
             }
         }

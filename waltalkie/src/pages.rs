@@ -10,7 +10,7 @@ use schemas::wire::Code;
 
 /// What `npm run build` made.
 #[derive(RustEmbed)]
-#[folder = "$CARGO_MANIFEST_DIR/../web/dist"]
+#[folder = "../web/dist"]
 struct Dist;
 
 /// Nothing from elsewhere, nothing inline, no frames.

@@ -1,1 +1,51 @@
-//! A client of the WebSocket for benches and tests.
+//! The load client: a real client, many to a process, for benches and tests.
+//!
+//! ```no_run
+//! # async fn example() {
+//! use waltalkie::load::{Command, Observation, Options, connect};
+//!
+//! let (alice, mut seen) = connect(Options::new("http://127.0.0.1:8080", "alice", "a token"));
+//! let chat_id = "launch".into();
+//! let message_id = alice.send(&chat_id, "hello").await;
+//! alice.command(Command::edit(&chat_id, message_id, "hello!")).await;
+//! while let Some(observed) = seen.recv().await {
+//!     match observed.what {
+//!         Observation::Persisted { op_id, seq } if op_id == message_id => println!("certain, at {seq:?}"),
+//!         Observation::Event(event) => println!("{} {} {:?}", event.chat_id, event.seq, event.content),
+//!         _ => {}
+//!     }
+//! }
+//! alice.close().await;
+//! # }
+//! ```
+//!
+//! It does what the contract asks of clients: a cursor a chat that only events and `skipped` move; early events wait by
+//! `seq`; `resume` at a jump, at a head unmet for a second, and after each reconnect; heartbeats; marks at most once a
+//! second, all chats in a frame; reconnects with backoff as close codes and `reconnect` say; sends kept, and sent again
+//! in order with the same id, until `persisted` or a definite refusal.
+//!
+//! - [`connect`] gives a [`Client`] and a bounded channel of [`Observed`]; [`spawn`] takes any [`Sink`], such as a
+//!   closure, [`Both`] of two, or [`history::Recorder`], which writes the checker's history.
+//! - [`Client`] and its clonable [`Sender`] send ([`Sender::send`], [`Sender::command`], [`Sender::raw`]), break
+//!   ([`Sender::reset`]) and tell where they stand ([`Sender::snapshot`]).
+//! - [`api`] is HTTP: chats, members, messages, pages of history.
+//!
+//! The sync core (`sync`) is pure; `connection` is the I/O around it: one task and one timer a client.
+
+pub mod api;
+mod client;
+mod connection;
+mod cursor;
+mod frames;
+pub mod history;
+mod marks;
+mod observation;
+mod outbox;
+mod resume;
+mod sync;
+
+pub use client::{Client, Options, Sender, Snapshot, TokenSource, connect, spawn};
+pub use frames::{Marked, Member};
+pub use observation::{Anomaly, Both, Channel, Event, Observation, Observed, Sink, Via};
+pub use outbox::{Action, Command};
+pub use sync::{Receipts, Start};

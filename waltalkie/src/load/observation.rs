@@ -1,5 +1,6 @@
 //! What a client tells of what it does and sees, and to whom.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -163,7 +164,7 @@ pub struct Event {
     /// Its place.
     pub seq: i64,
     /// The frame's name: `message`, `message_edited`, `member_joined`, …, also one that this client doesn't know.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Of a message.
     pub message_id: Option<Uuid>,
     /// `seq` of the message's first event.

@@ -6,6 +6,7 @@
 mod card;
 mod environment;
 mod local_config;
+pub(crate) mod own_stack;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

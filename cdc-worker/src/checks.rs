@@ -1,0 +1,129 @@
+//! What is looked at before streaming starts, and what forbids it.
+//!
+//! A position and a slot that don't belong together lose or repeat events without a sound: Postgres moves an older start
+//! position forward, a recreated topic begins at zero again. Each such case is refused, with the reason and the way out.
+
+mod kafka;
+mod rules;
+
+use runtime::Config;
+use runtime::postgres;
+use tokio_postgres::Client;
+
+pub(crate) use kafka::{KafkaFacts, ends_of, is_log_empty, kafka_facts};
+pub(crate) use rules::{Facts, refusal};
+
+use crate::error::Error;
+use crate::lsn::Lsn;
+
+/// What the server says of the slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotFacts {
+    /// Output plugin.
+    pub plugin: String,
+    /// Whether the slot belongs to this database.
+    pub is_of_this_database: bool,
+    /// Process that streams it.
+    pub active_pid: Option<i32>,
+    /// The oldest WAL that is kept for it.
+    pub restart_lsn: Option<Lsn>,
+    /// Confirmed up to here.
+    pub confirmed_flush_lsn: Lsn,
+    /// `reserved`, `extended`, `unreserved` or `lost`.
+    pub wal_status: String,
+    /// Why the server gave it up; PostgreSQL 17 and later.
+    pub invalidation_reason: Option<String>,
+}
+
+/// Connection settings of the server that holds the slot.
+pub(crate) fn server(config: &Config) -> Result<tokio_postgres::Config, Error> {
+    let postgres = &config.postgres;
+    let (url, setting) = if postgres.replication_url.is_empty() {
+        (&postgres.truth_url, "postgres.truth_url")
+    } else {
+        (&postgres.replication_url, "postgres.replication_url")
+    };
+    Ok(postgres::parse(url, setting)?)
+}
+
+/// A connection for queries to the server that holds the slot.
+pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
+    Ok(postgres::connect(&server(config)?).await?)
+}
+
+/// Settings and publication, as far as they can be wrong; an error says how to mend them.
+pub(crate) async fn server_is_fit(client: &Client, config: &Config) -> Result<(), Error> {
+    let refused = |reason| Error::Refused { slot: config.names().slot(), reason };
+    let problems = migrations::server_problems(client).await?;
+    if !problems.is_empty() {
+        return Err(refused(problems.join("; ")));
+    }
+    let publication = config.names().publication();
+    let row = client
+        .query_opt(
+            "SELECT p.pubinsert AND NOT (p.pubupdate OR p.pubdelete OR p.pubtruncate) AND p.pubviaroot
+                    AND (SELECT array_agg(t.tablename::text ORDER BY t.tablename)
+                           FROM pg_publication_tables t WHERE t.pubname = p.pubname)
+                        = ARRAY['chat_change', 'message', 'user_change']
+               FROM pg_publication p WHERE p.pubname = $1",
+            &[&publication],
+        )
+        .await
+        .map_err(Error::query("reading the publication"))?;
+    match row.map(|row| row.get::<_, Option<bool>>(0).unwrap_or(false)) {
+        Some(true) => Ok(()),
+        Some(false) => Err(refused(format!(
+            "publication {publication} was changed by somebody: it must publish inserts of message, chat_change and \
+             user_change through the partition root and nothing else. Put it back with ALTER PUBLICATION"
+        ))),
+        None => Err(refused(format!("publication {publication} isn't there; `waltalkie migrate` makes it"))),
+    }
+}
+
+/// What the server says of a slot; `None` if there is none.
+pub(crate) async fn slot_facts(client: &Client, slot: &str) -> Result<Option<SlotFacts>, Error> {
+    let row = client
+        .query_opt(
+            "SELECT plugin::text, database = current_database(), active_pid,
+                    (restart_lsn - '0/0')::bigint, (confirmed_flush_lsn - '0/0')::bigint, wal_status,
+                    to_jsonb(s) ->> 'invalidation_reason'
+               FROM pg_replication_slots s WHERE slot_name = $1",
+            &[&slot],
+        )
+        .await
+        .map_err(Error::query("reading the slot"))?;
+    Ok(row.map(|row| SlotFacts {
+        plugin: row.get::<_, Option<String>>(0).unwrap_or_default(),
+        is_of_this_database: row.get::<_, Option<bool>>(1).unwrap_or(false),
+        active_pid: row.get(2),
+        restart_lsn: row.get::<_, Option<i64>>(3).map(Lsn::from_bits),
+        confirmed_flush_lsn: Lsn::from_bits(row.get::<_, Option<i64>>(4).unwrap_or(0)),
+        wal_status: row.get::<_, Option<String>>(5).unwrap_or_default(),
+        invalidation_reason: row.get(6),
+    }))
+}
+
+/// Whether anything was ever written to the event tables.
+pub(crate) async fn has_rows(client: &Client) -> Result<bool, Error> {
+    let row = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM message) OR EXISTS (SELECT FROM chat_change) OR EXISTS (SELECT FROM user_change)",
+            &[],
+        )
+        .await
+        .map_err(Error::query("looking into the event tables"))?;
+    Ok(row.get(0))
+}
+
+/// Ends the connection that streams a slot, which may belong to a worker that was stopped and can't end it itself.
+pub(crate) async fn end_holder(client: &Client, slot: &str) -> Result<(), Error> {
+    client
+        .execute(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
+              WHERE slot_name = $1 AND active_pid IS NOT NULL",
+            &[&slot],
+        )
+        .await
+        .map(drop)
+        .map_err(Error::query("ending the connection that streams the slot"))
+}

@@ -1,0 +1,112 @@
+//! The rules, without I/O.
+
+use schemas::Position;
+
+use super::{KafkaFacts, SlotFacts};
+use crate::lsn::Lsn;
+use crate::replication::System;
+
+/// Everything that was found before a start.
+pub(crate) struct Facts<'a> {
+    pub(crate) slot: &'a SlotFacts,
+    pub(crate) system: &'a System,
+    pub(crate) kafka: &'a KafkaFacts,
+    pub(crate) stored: Option<&'a Position>,
+    /// Neither the history nor the event tables hold anything.
+    pub(crate) is_unused: bool,
+}
+
+const RESNAPSHOT: &str = "Complete the history from the tables with `waltalkie cdc resnapshot`";
+
+/// Why streaming must not start, and the way out.
+pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
+    slot_refusal(facts.slot).or_else(|| match facts.stored {
+        Some(stored) => postgres_refusal(facts, stored).or_else(|| kafka_refusal(facts.kafka, stored)),
+        None if facts.is_unused => None,
+        None => Some(format!(
+            "topic cdc.positions has no position of it, but there are events or rows: nobody can say which of them were \
+             published. {RESNAPSHOT}"
+        )),
+    })
+}
+
+fn slot_refusal(slot: &SlotFacts) -> Option<String> {
+    if slot.plugin != "pgoutput" {
+        return Some(format!("it uses the plugin `{}` instead of pgoutput; drop it and run `waltalkie migrate`", slot.plugin));
+    }
+    if !slot.is_of_this_database {
+        return Some("it belongs to another database of the server than the configured one".into());
+    }
+    let why = slot.invalidation_reason.as_deref().or((slot.wal_status == "lost").then_some("wal_removed"))?;
+    Some(format!(
+        "the server has given it up ({why}): WAL that wasn't read yet is gone. Drop the slot, raise \
+         max_slot_wal_keep_size, run `waltalkie migrate`. {RESNAPSHOT}"
+    ))
+}
+
+fn postgres_refusal(facts: &Facts<'_>, stored: &Position) -> Option<String> {
+    let (system, confirmable) = (facts.system, Lsn::from_bits(stored.confirmable_lsn));
+    if stored.resnapshot_until_lsn.is_some() {
+        return Some("the history is being completed from the tables; go on with `waltalkie cdc resnapshot`".into());
+    }
+    if stored.system_identifier != system.identifier {
+        return Some(format!(
+            "the stored position belongs to the Postgres cluster {}, this is {}: its LSNs mean nothing here. Point \
+             postgres.truth_url at the right server. After a planned move: {RESNAPSHOT}",
+            stored.system_identifier, system.identifier
+        ));
+    }
+    if stored.timeline != system.timeline {
+        return Some(format!(
+            "the server is on timeline {}, the stored position on {}: a standby was promoted, and what the old primary \
+             had published past the switch may not exist here, or other commits may have its LSNs. {RESNAPSHOT}",
+            system.timeline, stored.timeline
+        ));
+    }
+    if system.flush_lsn < confirmable {
+        return Some(format!(
+            "the server's WAL ends at {}, before {confirmable}, which was published: it was restored from an older \
+             backup, and new commits would reuse published LSNs. Restore Kafka to the same time, or: {RESNAPSHOT}",
+            system.flush_lsn
+        ));
+    }
+    if facts.slot.confirmed_flush_lsn > confirmable {
+        return Some(format!(
+            "it is confirmed up to {}, but only {confirmable} is known to be published: the slot was made anew or moved \
+             by somebody, and Postgres would silently leave out what lies between. {RESNAPSHOT}",
+            facts.slot.confirmed_flush_lsn
+        ));
+    }
+    None
+}
+
+fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
+    if !stored.cluster_id.is_empty() && stored.cluster_id != kafka.cluster_id {
+        return Some(format!(
+            "the stored position belongs to the Kafka cluster {}, this is {}: it was copied or restored, and its offsets \
+             may differ. {RESNAPSHOT}",
+            stored.cluster_id, kafka.cluster_id
+        ));
+    }
+    stored.partitions.iter().find_map(|end| {
+        let (topic, partition) = (&end.topic_name, end.partition_number);
+        match kafka.topic_ids.get(topic) {
+            Some(id) if !end.topic_uuid.is_empty() && *id != end.topic_uuid => {
+                return Some(format!("topic {topic} was made anew: its events are gone. {RESNAPSHOT}"));
+            }
+            _ => {}
+        }
+        let high = kafka.ends.get(&(topic.clone(), partition)).copied()?;
+        (high <= end.last_offset).then(|| {
+            format!(
+                "{topic}/{partition} ends at offset {high}, but {} was acknowledged there: Kafka has lost the end of the \
+                 partition. {RESNAPSHOT}",
+                end.last_offset
+            )
+        })
+    })
+}
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

@@ -1,0 +1,168 @@
+//! What stops the worker, and whether starting over can help.
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use runtime::postgres::{self, PostgresError};
+
+use crate::mapping::MapError;
+use crate::pgoutput::DecodeError;
+use crate::replication::ReplicationError;
+use crate::transaction::OrderError;
+
+/// What the worker can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The replication connection.
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
+    /// A connection for queries.
+    #[error(transparent)]
+    Connect(#[from] PostgresError),
+    /// A query.
+    #[error("Postgres: {what}")]
+    Query {
+        /// What was tried.
+        what: &'static str,
+        /// What Postgres says.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// The server's settings couldn't be read.
+    #[error(transparent)]
+    Server(#[from] migrations::MigrateError),
+    /// Kafka.
+    #[error("Kafka: {what}")]
+    Kafka {
+        /// What was tried.
+        what: String,
+        /// What the client says.
+        #[source]
+        source: KafkaError,
+    },
+    /// A record that Kafka doesn't take.
+    #[error("Kafka takes no record of {bytes} bytes for key {key} in {topic}: raise max.message.bytes of the topic")]
+    TooLarge {
+        /// Topic.
+        topic: String,
+        /// Key.
+        key: String,
+        /// Size before compression.
+        bytes: usize,
+    },
+    /// A schema isn't to be had.
+    #[error("the schema of {record} is not registered; `waltalkie schemas register` does it")]
+    Schema {
+        /// Record.
+        record: &'static str,
+        /// What the registry says.
+        #[source]
+        source: schemas::registry::RegistryError,
+    },
+    /// The registry's address.
+    #[error(transparent)]
+    Registry(#[from] schemas::registry::RegistryError),
+    /// A record that can't be encoded or decoded.
+    #[error(transparent)]
+    Frame(#[from] schemas::FrameError),
+    /// Bytes that aren't the plugin's.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A stream out of order.
+    #[error("the stream of slot {slot} is out of order")]
+    Order {
+        /// Slot.
+        slot: String,
+        /// How.
+        #[source]
+        source: OrderError,
+    },
+    /// A row that can't be mapped.
+    #[error("a row of the transaction that commits at {commit_lsn} can't be published")]
+    Row {
+        /// LSN of the commit record.
+        commit_lsn: crate::Lsn,
+        /// Why.
+        #[source]
+        source: MapError,
+    },
+    /// Something arrived that the publication must not publish.
+    #[error(
+        "an {what} of table {table} arrived: publication {publication} was changed by somebody and must publish inserts \
+         only. Put it back with ALTER PUBLICATION; rows of the event tables must never be changed in what they published"
+    )]
+    NotAnInsert {
+        /// Kind of change.
+        what: &'static str,
+        /// Table.
+        table: String,
+        /// Publication.
+        publication: String,
+    },
+    /// Starting would lose or repeat something.
+    #[error("slot {slot}: not started: {reason}")]
+    Refused {
+        /// Slot.
+        slot: String,
+        /// What is wrong, and the way out.
+        reason: String,
+    },
+    /// The server doesn't answer for the lease.
+    #[error("Postgres doesn't answer for the lease in table cdc_lease")]
+    LeaseSilent,
+    /// The thread that publishes has ended.
+    #[error("the publisher's thread ended without a word")]
+    PublisherGone,
+}
+
+impl Error {
+    /// Whether starting over can help. The rest needs somebody.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Replication(error) => error.is_transient(),
+            Self::Connect(PostgresError::Connect { source, .. }) => postgres::is_transient(source),
+            Self::Query { source, .. } => postgres::is_transient(source),
+            Self::Kafka { source, .. } => !matches!(
+                source.rdkafka_error_code(),
+                Some(
+                    RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+                        | RDKafkaErrorCode::TopicAuthorizationFailed
+                        | RDKafkaErrorCode::ClusterAuthorizationFailed
+                )
+            ),
+            Self::Registry(source) | Self::Schema { source, .. } => source.is_transient(),
+            Self::Frame(error) => error.is_transient(),
+            Self::PublisherGone | Self::LeaseSilent => true,
+            Self::Server(migrations::MigrateError::Statement { source, .. }) => postgres::is_transient(source),
+            Self::Server(_)
+            | Self::Connect(_)
+            | Self::TooLarge { .. }
+            | Self::Decode(_)
+            | Self::Order { .. }
+            | Self::Row { .. }
+            | Self::NotAnInsert { .. }
+            | Self::Refused { .. } => false,
+        }
+    }
+
+    /// For `map_err` on a query.
+    pub(crate) fn query(what: &'static str) -> impl Fn(tokio_postgres::Error) -> Self {
+        move |source| Self::Query { what, source }
+    }
+
+    /// For `map_err` on a call to Kafka.
+    pub(crate) fn kafka(what: impl Into<String>) -> impl FnOnce(KafkaError) -> Self {
+        let what = what.into();
+        move |source| Self::Kafka { what, source }
+    }
+
+    /// The error and what lies under it, in one line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        text
+    }
+}

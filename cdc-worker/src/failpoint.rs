@@ -1,0 +1,50 @@
+//! Places at which a fault test stops the worker, to show that nothing is lost or repeated there.
+
+use std::sync::Arc;
+
+/// A place in the worker's work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// A transaction of Postgres has begun to arrive.
+    Begun,
+    /// A row within a transaction has been read.
+    Row,
+    /// Every record of a Kafka transaction is at the brokers, and the transaction is open.
+    Produced,
+    /// The Kafka transaction is committed, and nobody has been told.
+    Committed,
+}
+
+/// What to do at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Go on.
+    Continue,
+    /// End at once, as if killed: no commit, no abort, no feedback.
+    Die,
+}
+
+/// Asked at each place. May block where it is asked on the publisher's thread ([`Point::Produced`],
+/// [`Point::Committed`]).
+pub type Hook = Arc<dyn Fn(Point) -> Act + Send + Sync>;
+
+/// The hook of a worker under test; none in service.
+#[derive(Clone, Default)]
+pub struct Failpoints(Option<Hook>);
+
+impl Failpoints {
+    /// With a hook.
+    pub fn new(hook: Hook) -> Self {
+        Self(Some(hook))
+    }
+
+    /// Whether there is a hook.
+    pub const fn is_armed(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Whether to die here.
+    pub fn dies_at(&self, point: Point) -> bool {
+        self.0.as_ref().is_some_and(|hook| hook(point) == Act::Die)
+    }
+}

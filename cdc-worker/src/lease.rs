@@ -1,0 +1,181 @@
+//! The lease: which of several workers streams the slot.
+//!
+//! A row of an unpublished table, judged by the server's clock alone, written without waiting for the disk. It decides
+//! who tries; what makes two holders harmless is the producer's fencing, since a holder that was stopped and goes on may
+//! believe in its lease for a moment longer.
+
+use std::time::{Duration, Instant};
+
+use postgres_protocol::escape::escape_literal;
+use runtime::Shutdown;
+use tokio::sync::watch;
+use tokio_postgres::{Client, SimpleQueryMessage};
+use uuid::Uuid;
+
+use crate::checks;
+use crate::error::Error;
+
+/// How long a lease holds without being renewed.
+pub const TTL: Duration = Duration::from_millis(1_500);
+/// How often it is renewed.
+const RENEW_EVERY: Duration = Duration::from_millis(400);
+/// How often a standby looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long one statement may take.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a message goes into the WAL, so that the stream's lag can be measured while nobody writes.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
+/// Prefix of those messages.
+pub const HEARTBEAT_PREFIX: &str = "waltalkie.heartbeat";
+
+/// One worker's claim.
+pub struct Lease {
+    client: Client,
+    slot: String,
+    holder: String,
+}
+
+/// A lease that is held, as long as [`Held::is_held`].
+pub struct Held {
+    until: watch::Receiver<Option<Instant>>,
+    keeper: tokio::task::JoinHandle<()>,
+    release: Shutdown,
+}
+
+impl Lease {
+    /// A claim under a new random name, on a connection of its own.
+    pub async fn new(config: &runtime::Config) -> Result<Self, Error> {
+        let client = checks::connect(config).await?;
+        Ok(Self { client, slot: config.names().slot(), holder: Uuid::new_v4().to_string() })
+    }
+
+    /// Waits for the lease as a standby; `None` if it is time to stop. `turn` is called at each look.
+    pub async fn acquire(mut self, shutdown: &Shutdown, turn: impl Fn()) -> Result<Option<Held>, Error> {
+        loop {
+            let asked = Instant::now();
+            if self.is_free().await? && self.claim().await? {
+                return Ok(Some(self.hold(asked + TTL, shutdown)));
+            }
+            turn();
+            if !shutdown.pause(LOOK_EVERY).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Whether claiming has a chance; spares the row a lock a look.
+    async fn is_free(&self) -> Result<bool, Error> {
+        let row = within(self.client.query_opt(
+            "SELECT expires_at < clock_timestamp() FROM cdc_lease WHERE slot = $1",
+            &[&self.slot],
+        ))
+        .await?;
+        Ok(row.is_none_or(|row| row.get(0)))
+    }
+
+    /// Takes or renews the lease; says whether it is ours now.
+    async fn claim(&mut self) -> Result<bool, Error> {
+        let sql = format!(
+            "BEGIN; SET LOCAL synchronous_commit = off;
+             INSERT INTO cdc_lease AS held (slot, holder, expires_at)
+             VALUES ({slot}, {holder}, clock_timestamp() + interval '{ttl} ms')
+             ON CONFLICT (slot) DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at
+              WHERE held.holder = EXCLUDED.holder OR held.expires_at < clock_timestamp()
+             RETURNING slot; COMMIT",
+            slot = escape_literal(&self.slot),
+            holder = escape_literal(&self.holder),
+            ttl = TTL.as_millis(),
+        );
+        let answers = within(self.client.simple_query(&sql)).await?;
+        Ok(answers.iter().any(|answer| matches!(answer, SimpleQueryMessage::Row(_))))
+    }
+
+    fn hold(self, until: Instant, shutdown: &Shutdown) -> Held {
+        let (sender, receiver) = watch::channel(Some(until));
+        let release = Shutdown::new();
+        let keeper = shutdown.spawn(self.keep(sender, release.clone()));
+        Held { until: receiver, keeper, release }
+    }
+
+    /// Renews until released or lost. The time counts from before the question, so that it ends here no later than there.
+    async fn keep(mut self, until: watch::Sender<Option<Instant>>, release: Shutdown) {
+        let mut last_heartbeat: Option<Instant> = None;
+        while release.pause(RENEW_EVERY).await {
+            let asked = Instant::now();
+            match self.claim().await {
+                Ok(true) => {
+                    until.send_replace(Some(asked + TTL));
+                }
+                Ok(false) => {
+                    tracing::warn!(slot = self.slot, "another worker holds the lease");
+                    break;
+                }
+                Err(error) if until.borrow().is_none_or(|until| until <= Instant::now()) => {
+                    tracing::warn!(slot = self.slot, error = %error.chain(), "the lease can't be renewed and has run out");
+                    break;
+                }
+                Err(_) if self.client.is_closed() => {
+                    // Nothing more will come through this connection; the lease runs out by itself.
+                    break;
+                }
+                Err(error) => tracing::debug!(error = %error.chain(), "the lease wasn't renewed; asking again"),
+            }
+            if last_heartbeat.is_none_or(|last| last.elapsed() >= HEARTBEAT_EVERY) {
+                last_heartbeat = Some(Instant::now());
+                self.beat().await;
+            }
+        }
+        until.send_replace(None);
+        if release.has_begun() {
+            let mine = "DELETE FROM cdc_lease WHERE slot = $1 AND holder = $2";
+            // If this fails, the lease runs out by itself.
+            let _ = within(self.client.execute(mine, &[&self.slot, &self.holder])).await;
+        }
+    }
+
+    async fn beat(&self) {
+        let text = runtime::clock::now_ms().to_string();
+        let sql = "SELECT pg_logical_emit_message(false, $1, $2)";
+        if let Err(error) = within(self.client.execute(sql, &[&HEARTBEAT_PREFIX, &text])).await {
+            tracing::debug!(error = %error.chain(), "no heartbeat was written");
+        }
+    }
+}
+
+impl Held {
+    /// Whether the lease is held now.
+    pub fn is_held(&self) -> bool {
+        self.until.borrow().is_some_and(|until| until > Instant::now())
+    }
+
+    /// Waits until the lease is lost.
+    pub async fn lost(&mut self) {
+        loop {
+            let Some(until) = *self.until.borrow_and_update() else { return };
+            tokio::select! {
+                changed = self.until.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep_until(until.into()) => return,
+            }
+        }
+    }
+
+    /// Gives the lease back, so that a standby needn't wait for it to run out.
+    pub async fn release(mut self) {
+        self.release.begin();
+        // The task ends by itself; its statement has a timeout.
+        let _ = (&mut self.keeper).await;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+async fn within<T>(statement: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(PATIENCE, statement).await {
+        Ok(outcome) => outcome.map_err(Error::query("the lease in table cdc_lease")),
+        Err(_) => Err(Error::LeaseSilent),
+    }
+}

@@ -1,0 +1,202 @@
+//! The stored position: reading it, and writing the first one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use runtime::Config;
+use runtime::kafka::client_config;
+use runtime::retry::Backoff;
+use schemas::registry::Registry;
+use schemas::{Decoder, Encoder, Position, Record};
+
+use crate::error::Error;
+use crate::progress::Mark;
+use crate::publisher::Fenced;
+use crate::record::Topics;
+use crate::replication::Connection;
+use crate::transaction::Place;
+use crate::{Lsn, checks};
+
+/// How long reading may go without anything arriving.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long writing the first position is tried.
+const FIRST_PATIENCE: Duration = Duration::from_secs(30);
+/// Records before the end among which the latest position is first looked for.
+const TAIL_OFFSETS: i64 = 1_000;
+
+/// What a stored position says of the slot.
+pub fn mark_of(position: &Position) -> Mark {
+    Mark {
+        place: Place { commit_lsn: Lsn::from_bits(position.commit_lsn), ordinal: position.ordinal },
+        confirmable: Lsn::from_bits(position.confirmable_lsn),
+    }
+}
+
+/// Takes the client's reports without a word: the end of a partition is one of them.
+pub(crate) struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Quiet {}
+
+/// A consumer that reads single partitions to their ends.
+pub(crate) type Looker = BaseConsumer<Quiet>;
+
+/// A consumer that reads single partitions to their ends, without a group.
+pub(crate) fn looker(config: &Config) -> Result<Looker, Error> {
+    client_config(&config.kafka)
+        .set("group.id", config.names().group("cdc"))
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .set("auto.offset.reset", "earliest")
+        .set("fetch.wait.max.ms", "10")
+        .create_with_context(Quiet)
+        .map_err(Error::kafka("a consumer can't be made"))
+}
+
+/// The slot's latest committed position; blocks. Call it after taking over the transactional id: then no earlier
+/// producer can add one behind what is read here.
+pub(crate) fn read_bytes(consumer: &Looker, topics: &Topics, slot: &str) -> Result<Option<Vec<u8>>, Error> {
+    let topic = &topics.positions;
+    let (low, high) = consumer
+        .fetch_watermarks(topic, 0, SILENCE)
+        .map_err(Error::kafka(format!("reading the ends of {topic}")))?;
+    let tail = (high - TAIL_OFFSETS).max(low);
+    match scan(consumer, topic, slot, tail)? {
+        None if tail > low => scan(consumer, topic, slot, low),
+        found => Ok(found),
+    }
+}
+
+/// The last record of the slot from an offset to the end of what is committed.
+fn scan(consumer: &Looker, topic: &str, slot: &str, from: i64) -> Result<Option<Vec<u8>>, Error> {
+    let mut latest = None;
+    visit(consumer, &[(topic, 0)], Offset::Offset(from), |message| {
+        if message.key() == Some(slot.as_bytes()) {
+            latest = message.payload().map(<[u8]>::to_vec);
+        }
+        true
+    })?;
+    Ok(latest)
+}
+
+/// Reads partitions from an offset to their ends, or until the visitor has seen enough; blocks.
+pub(crate) fn visit(
+    consumer: &Looker,
+    partitions: &[(&str, i32)],
+    from: Offset,
+    mut visitor: impl FnMut(&rdkafka::message::BorrowedMessage<'_>) -> bool,
+) -> Result<(), Error> {
+    let mut assignment = TopicPartitionList::new();
+    for (topic, partition) in partitions {
+        assignment
+            .add_partition_offset(topic, *partition, from)
+            .map_err(Error::kafka(format!("reading {topic}")))?;
+    }
+    let what = || partitions.first().map_or_else(String::new, |(topic, _)| format!("reading {topic}"));
+    consumer.assign(&assignment).map_err(Error::kafka(what()))?;
+    let mut open = partitions.len();
+    let mut last_sign = Instant::now();
+    while open > 0 {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                last_sign = Instant::now();
+                if !visitor(&message) {
+                    break;
+                }
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
+            Some(Err(source)) if last_sign.elapsed() > SILENCE => return Err(Error::Kafka { what: what(), source }),
+            None if last_sign.elapsed() > SILENCE => {
+                return Err(Error::Kafka { what: format!("{}: nothing arrives", what()), source: KafkaError::Canceled });
+            }
+            Some(Err(_)) | None => {}
+        }
+    }
+    consumer.unassign().map_err(Error::kafka(what()))
+}
+
+/// Decodes a stored position, whichever version of its schema wrote it.
+pub(crate) async fn decode(registry: Arc<Registry>, own_id: u32, bytes: Option<Vec<u8>>) -> Result<Option<Position>, Error> {
+    match bytes {
+        Some(bytes) => Ok(Some(Decoder::<Position>::new(registry, own_id).decode(&bytes).await?)),
+        None => Ok(None),
+    }
+}
+
+/// Writes the first position of a slot that was just made, so that the worker knows its beginning.
+///
+/// Refused where it would hide a hole: if there is a position already, the slot is a new one in place of a lost one; if
+/// there are events or rows, they came before the slot. Such a history has to be completed from the tables first.
+///
+/// Brokers that don't know new topics yet, and other things that pass, are waited for.
+pub async fn write_first_position(config: &Config, slot_made: migrations::SlotMade) -> Result<(), Error> {
+    let deadline = Instant::now() + FIRST_PATIENCE;
+    let mut backoff = Backoff::default();
+    loop {
+        match try_first_position(config, slot_made).await {
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
+                tracing::debug!(error = %error.chain(), "the first position isn't written yet; trying again");
+                tokio::time::sleep(backoff.next_pause()).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) -> Result<(), Error> {
+    let names = config.names();
+    let slot = names.slot();
+    let topics = Topics::new(&names);
+    let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
+    let position_id = registry
+        .id_of::<Position>()
+        .await
+        .map_err(|source| Error::Schema { record: Position::NAME, source })?;
+    let client = checks::connect(config).await?;
+    let system = Connection::open(&checks::server(config)?).await?.identify().await?;
+    if checks::has_rows(&client).await? {
+        return Err(Error::Refused {
+            slot,
+            reason: "it was made after rows had been written to message, chat_change or user_change, which it will never \
+                     show. Complete the history with `waltalkie cdc resnapshot`"
+                .into(),
+        });
+    }
+    let config = Arc::new(config.clone());
+    let write = move || {
+        let fenced = Fenced::take_over(&config, &slot)?;
+        let consumer = looker(&config)?;
+        if read_bytes(&consumer, &topics, &slot)?.is_some() || !checks::is_log_empty(&consumer, &topics)? {
+            return Err(Error::Refused {
+                slot,
+                reason: "it was made anew, and what was committed since the old one was lost is missing from the history. \
+                         Complete the history with `waltalkie cdc resnapshot`"
+                    .into(),
+            });
+        }
+        let kafka = checks::kafka_facts(&consumer, &topics)?;
+        let position = Position {
+            slot,
+            system_identifier: system.identifier,
+            timeline: system.timeline,
+            // Nothing was published yet: every transaction that the slot will show is new.
+            commit_lsn: 0,
+            ordinal: Place::START.ordinal,
+            confirmable_lsn: Lsn(slot_made.consistent_lsn).to_bits(),
+            cluster_id: kafka.cluster_id,
+            partitions: Vec::new(),
+            resnapshot_until_lsn: None,
+            written_at: runtime::clock::now_ms(),
+        };
+        fenced.publish_position(&topics.positions, &position, &Encoder::new(position_id))
+    };
+    tokio::task::spawn_blocking(write).await.unwrap_or(Err(Error::PublisherGone))
+}

@@ -1,0 +1,166 @@
+//! The thread that publishes: chunks of records in, committed Kafka transactions out.
+//!
+//! ```text
+//!   stream loop ──▶ bounded channel of chunks ──▶ this thread ──▶ begin · records · position · commit ──▶ Kafka
+//!        ▲                                            │
+//!        └───────────── watch: last committed ◀───────┘
+//! ```
+//!
+//! A transaction takes what has arrived, up to a limit, and never waits for more: idle, one commit of Postgres goes at
+//! once; under load the next transaction gathers while one commits. The position travels in the same transaction as the
+//! records that it speaks of, so that the two can't differ whatever happens.
+//!
+//! *Failure.* Nothing is tried twice here except a commit that Kafka says may be. Any other failure ends the thread, and
+//! its producer with it: the next one, under the same transactional id, aborts what this one left open, reads the
+//! position and goes on from there. A dropped channel ends it without a commit, as a kill would.
+
+mod producer;
+mod thread;
+
+use std::collections::BTreeMap;
+
+use schemas::{Encoder, PartitionEnd, Position};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use producer::Fenced;
+
+use crate::error::Error;
+use crate::failpoint::Failpoints;
+use crate::progress::Mark;
+use crate::record::{Outgoing, Topics};
+use thread::Loop;
+
+/// Chunks that wait for the thread.
+const QUEUED_CHUNKS: usize = 2;
+
+/// Records of the stream in order, and where the stream stands after them.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Number, rising by one.
+    pub number: u64,
+    /// The records; none to move the position only.
+    pub records: Vec<Outgoing>,
+    /// What the position record will say.
+    pub mark: Mark,
+}
+
+/// What the thread is asked to do.
+#[derive(Debug)]
+pub enum Work {
+    /// Publish.
+    Publish(Chunk),
+    /// Nothing to publish: serve the client's own events, so that they don't pile up.
+    Serve,
+}
+
+/// The last chunk whose transaction is committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Its number.
+    pub number: u64,
+    /// Its mark.
+    pub mark: Mark,
+}
+
+/// What a position record says beside the mark.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Slot.
+    pub slot: String,
+    /// Cluster of the database.
+    pub system_identifier: String,
+    /// Timeline of the database.
+    pub timeline: i32,
+    /// Cluster of Kafka.
+    pub cluster_id: String,
+    /// Ids of the topics by name.
+    pub topic_ids: BTreeMap<String, String>,
+}
+
+/// The stream loop's ends.
+pub struct Publisher {
+    /// Where chunks go.
+    pub queue: Queue,
+    /// Where commits are told.
+    pub news: News,
+}
+
+/// The way to the thread.
+pub struct Queue(mpsc::Sender<Work>);
+
+/// What the thread tells.
+pub struct News {
+    committed: watch::Receiver<Committed>,
+    ended: oneshot::Receiver<Result<(), Error>>,
+    has_ended: bool,
+}
+
+/// What the thread needs.
+pub struct Task {
+    /// The producer.
+    pub fenced: Fenced,
+    /// Topics.
+    pub topics: Topics,
+    /// Who publishes.
+    pub identity: Identity,
+    /// Ends of the partitions as the stored position has them.
+    pub ends: Vec<PartitionEnd>,
+    /// Encoder of positions.
+    pub positions: Encoder<Position>,
+    /// The stored mark.
+    pub stored: Mark,
+    /// For tests.
+    pub failpoints: Failpoints,
+}
+
+impl Publisher {
+    /// Starts the thread.
+    pub fn start(task: Task) -> Result<Self, Error> {
+        let (sender, work) = mpsc::channel(QUEUED_CHUNKS);
+        let (reports, committed) = watch::channel(Committed { number: 0, mark: task.stored });
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new()
+            .name("cdc-publisher".into())
+            .spawn(move || {
+                let outcome = Loop::new(task, reports).run(work);
+                // Nobody listens if the worker was dropped.
+                let _ = end.send(outcome);
+            })
+            .map_err(|_| Error::PublisherGone)?;
+        Ok(Self { queue: Queue(sender), news: News { committed, ended, has_ended: false } })
+    }
+}
+
+impl Queue {
+    /// Room for a chunk.
+    pub async fn reserve(&self) -> Result<mpsc::Permit<'_, Work>, Error> {
+        self.0.reserve().await.map_err(|_| Error::PublisherGone)
+    }
+
+    /// Asks an idle thread to serve its client.
+    pub fn serve(&self) {
+        // A full queue means that it isn't idle.
+        let _ = self.0.try_send(Work::Serve);
+    }
+
+}
+
+impl News {
+    /// Waits for the next commit, or for the thread's end, which is always an error here.
+    pub async fn next(&mut self) -> Result<Committed, Error> {
+        if !self.has_ended {
+            tokio::select! {
+                biased;
+                Ok(()) = self.committed.changed() => return Ok(*self.committed.borrow_and_update()),
+                // The last news, if any, was taken above: a thread that ends tells nothing after its reason.
+                ended = &mut self.ended => {
+                    self.has_ended = true;
+                    if let Ok(Err(error)) = ended {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Err(Error::PublisherGone)
+    }
+}

@@ -1,0 +1,123 @@
+//! A producer that is alone under its slot's transactional id.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use runtime::Config;
+use schemas::{Encoder, Position};
+
+use crate::error::Error;
+
+/// How long a transaction may stay open before Kafka aborts it and frees its readers.
+const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
+/// Largest record that is tried; the topic's own limit, after compression, decides.
+const RECORD_BYTES: usize = 64 << 20;
+/// How long one call to Kafka may block.
+pub(super) const CALL: Duration = Duration::from_secs(5);
+
+/// A producer that has fenced every earlier one of its slot.
+pub struct Fenced {
+    pub(super) producer: BaseProducer<Ends>,
+}
+
+impl Fenced {
+    /// A new producer under the slot's transactional id; blocks. Earlier ones can't commit anything after this, and what
+    /// they left open is aborted.
+    pub fn take_over(config: &Config, slot: &str) -> Result<Self, Error> {
+        let producer: BaseProducer<Ends> = settings(config, slot)
+            .create_with_context(Ends::default())
+            .map_err(Error::kafka("the transactional producer can't be made"))?;
+        let deadline = Instant::now() + CALL * 2;
+        loop {
+            match producer.init_transactions(CALL) {
+                Ok(()) => return Ok(Self { producer }),
+                // The coordinator is still aborting what an earlier producer left.
+                Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
+                Err(source) => {
+                    return Err(Error::Kafka { what: "taking over the transactional id".into(), source });
+                }
+            }
+        }
+    }
+
+    /// Publishes one position on its own; blocks.
+    pub fn publish_position(&self, topic: &str, position: &Position, encoder: &Encoder<Position>) -> Result<(), Error> {
+        let value = encoder.encode(position)?;
+        let failed = |source| Error::Kafka { what: format!("writing the position to {topic}"), source };
+        self.producer.begin_transaction().map_err(failed)?;
+        self.producer
+            .send(BaseRecord::to(topic).partition(0).key(&position.slot).payload(&value))
+            .map_err(|(source, _)| failed(source))?;
+        self.producer.commit_transaction(CALL * 2).map_err(failed)
+    }
+}
+
+fn settings(config: &Config, slot: &str) -> ClientConfig {
+    let mut settings = runtime::kafka::producer_config(&config.kafka);
+    settings
+        .set("transactional.id", config.names().transactional_id(&format!("cdc-{slot}")))
+        .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
+        .set("delivery.timeout.ms", config.kafka.delivery_timeout_ms.min(TRANSACTION_TIMEOUT_MS).to_string())
+        .set("message.max.bytes", RECORD_BYTES.to_string())
+        // The commit flushes, so that waiting for fuller batches costs a lone record nothing.
+        .set("linger.ms", "20");
+    settings
+}
+
+/// Whether the same call may be made again.
+pub(super) fn is_retriable(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(error) => error.is_retriable(),
+        KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut) => true,
+        _ => false,
+    }
+}
+
+/// Last offsets by topic and partition.
+pub(super) type TopicEnds = BTreeMap<String, BTreeMap<i32, i64>>;
+
+/// What became of the open transaction's records.
+#[derive(Default)]
+pub(super) struct Ends {
+    pub(super) delivered: Mutex<TopicEnds>,
+    pub(super) failed: Mutex<Option<KafkaError>>,
+}
+
+impl ClientContext for Ends {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(error = %error, reason, "Kafka's client reports");
+    }
+}
+
+impl ProducerContext for Ends {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        match result {
+            Ok(message) => {
+                let mut delivered = self.delivered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+                match delivered.get_mut(topic) {
+                    Some(ends) => {
+                        ends.entry(partition).and_modify(|end| *end = offset.max(*end)).or_insert(offset);
+                    }
+                    None => {
+                        delivered.insert(topic.to_owned(), BTreeMap::from([(partition, offset)]));
+                    }
+                }
+            }
+            Err((error, _)) => {
+                self.failed
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .get_or_insert_with(|| error.clone());
+            }
+        }
+    }
+}

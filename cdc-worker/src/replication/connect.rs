@@ -1,0 +1,239 @@
+//! From a URL to a connection that takes replication commands.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio_postgres::fallible_iterator::FallibleIterator;
+use postgres_protocol::message::{backend, frontend};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::auth;
+use super::error::{ReplicationError, ServerError};
+use super::stream::ReplicationStream;
+use crate::lsn::Lsn;
+
+/// Longest that connecting, logging in or one command takes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Anything that carries bytes both ways.
+pub(super) trait Transport: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Transport for T {}
+
+/// A transport, and what was read from it and not yet understood.
+pub(super) struct Channel {
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) buffer: BytesMut,
+}
+
+impl Channel {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), ReplicationError> {
+        self.transport.write_all(bytes).await?;
+        self.transport.flush().await?;
+        Ok(())
+    }
+
+    /// The next message other than notices and settings.
+    pub(super) async fn receive(&mut self) -> Result<backend::Message, ReplicationError> {
+        loop {
+            match backend::Message::parse(&mut self.buffer)? {
+                Some(backend::Message::NoticeResponse(_) | backend::Message::ParameterStatus(_)) => {}
+                Some(message) => return Ok(message),
+                None => self.fill().await?,
+            }
+        }
+    }
+
+    pub(super) async fn fill(&mut self) -> Result<(), ReplicationError> {
+        match self.transport.read_buf(&mut self.buffer).await? {
+            0 => Err(ReplicationError::Ended),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct System {
+    /// Identity of the cluster, given when its data directory was made.
+    pub identifier: String,
+    /// Timeline, which a promoted standby changes.
+    pub timeline: i32,
+    /// WAL is on disk up to here.
+    pub flush_lsn: Lsn,
+}
+
+/// A connection that takes replication commands.
+pub struct Connection {
+    channel: Channel,
+}
+
+impl Connection {
+    /// Connects and logs in, trying the hosts of the URL in turn.
+    pub async fn open(config: &Config) -> Result<Self, ReplicationError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| ReplicationError::Connect {
+            place: runtime::postgres::place(config),
+            source,
+        };
+        match tokio::time::timeout(PATIENCE, Self::try_hosts(config)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(ReplicationError::Io(error))) => Err(failed(error.into())),
+            Ok(Err(error)) => Err(error),
+            Err(elapsed) => Err(failed(elapsed.into())),
+        }
+    }
+
+    async fn try_hosts(config: &Config) -> Result<Self, ReplicationError> {
+        let mut last = ReplicationError::Settings("it names no host");
+        for (number, host) in config.get_hosts().iter().enumerate() {
+            let ports = config.get_ports();
+            let port = ports.get(number).or_else(|| ports.first()).copied().unwrap_or(5432);
+            match Self::connect_to(host, port, config).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_to(host: &Host, port: u16, config: &Config) -> Result<Self, ReplicationError> {
+        let transport: Box<dyn Transport> = match host {
+            Host::Tcp(name) => {
+                let stream = TcpStream::connect((name.as_str(), port)).await?;
+                stream.set_nodelay(true)?;
+                encrypt(stream, name, config.get_ssl_mode()).await?
+            }
+            #[cfg(unix)]
+            Host::Unix(folder) => Box::new(UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?),
+        };
+        let user = config.get_user().ok_or(ReplicationError::Settings("it names no user"))?;
+        let database = config.get_dbname().unwrap_or(user);
+        let mut connection = Self { channel: Channel { transport, buffer: BytesMut::with_capacity(8 << 10) } };
+        let mut startup = BytesMut::new();
+        let parameters = [
+            ("user", user),
+            ("database", database),
+            ("replication", "database"),
+            ("client_encoding", "UTF8"),
+            ("application_name", "waltalkie-cdc"),
+        ];
+        frontend::startup_message(parameters, &mut startup)?;
+        connection.channel.send(&startup).await?;
+        auth::log_in(&mut connection.channel, user, config.get_password()).await?;
+        connection.until_ready("the session").await?;
+        Ok(connection)
+    }
+
+    /// `IDENTIFY_SYSTEM`.
+    pub async fn identify(&mut self) -> Result<System, ReplicationError> {
+        let rows = self.query("IDENTIFY_SYSTEM", "IDENTIFY_SYSTEM").await?;
+        let strange = || ReplicationError::Protocol(format!("IDENTIFY_SYSTEM answers {rows:?}"));
+        let [row] = rows.as_slice() else { return Err(strange()) };
+        let text = |index: usize| row.get(index).and_then(Option::as_deref).ok_or_else(strange);
+        Ok(System {
+            identifier: text(0)?.to_owned(),
+            timeline: text(1)?.parse().map_err(|_| strange())?,
+            flush_lsn: text(2)?.parse().map_err(|_| strange())?,
+        })
+    }
+
+    /// Starts the slot's stream at an LSN, or where the slot was confirmed, whichever is later.
+    pub async fn start(mut self, slot: &str, publication: &str, from: Lsn) -> Result<ReplicationStream, ReplicationError> {
+        let command = format!(
+            "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, binary 'true', messages 'true')",
+            quoted_name(slot),
+            // A list of names: each quoted as a name, the whole as a text.
+            quoted_text(&quoted_name(publication)),
+        );
+        let patience = tokio::time::timeout(PATIENCE, self.enter_copy(&command)).await;
+        patience.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??;
+        Ok(ReplicationStream::new(self.channel))
+    }
+
+    async fn enter_copy(&mut self, command: &str) -> Result<(), ReplicationError> {
+        const COPY_BOTH: u8 = b'W';
+        let mut query = BytesMut::new();
+        frontend::query(command, &mut query)?;
+        self.channel.send(&query).await?;
+        loop {
+            // The parser doesn't know this one tag.
+            let buffer = &mut self.channel.buffer;
+            if let Some(header) = backend::Header::parse(buffer)?
+                && header.tag() == COPY_BOTH
+            {
+                let length = header.len() as usize + 1;
+                if buffer.len() >= length {
+                    bytes::Buf::advance(buffer, length);
+                    return Ok(());
+                }
+            } else if let Some(message) = backend::Message::parse(buffer)? {
+                match message {
+                    backend::Message::NoticeResponse(_) | backend::Message::ParameterStatus(_) => continue,
+                    backend::Message::ErrorResponse(body) => {
+                        return Err(ReplicationError::Server { what: "START_REPLICATION", source: ServerError::read(&body) });
+                    }
+                    _ => return Err(ReplicationError::Protocol("START_REPLICATION has an unexpected answer".into())),
+                }
+            }
+            self.channel.fill().await?;
+        }
+    }
+
+    async fn query(&mut self, sql: &str, what: &'static str) -> Result<Vec<Vec<Option<String>>>, ReplicationError> {
+        let mut query = BytesMut::new();
+        frontend::query(sql, &mut query)?;
+        self.channel.send(&query).await?;
+        let patience = tokio::time::timeout(PATIENCE, self.until_ready(what)).await;
+        patience.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))?
+    }
+
+    async fn until_ready(&mut self, what: &'static str) -> Result<Vec<Vec<Option<String>>>, ReplicationError> {
+        let mut rows = Vec::new();
+        loop {
+            match self.channel.receive().await? {
+                backend::Message::ReadyForQuery(_) => return Ok(rows),
+                backend::Message::DataRow(body) => {
+                    let buffer = body.buffer();
+                    let text = |range: std::ops::Range<usize>| String::from_utf8_lossy(&buffer[range]).into_owned();
+                    rows.push(body.ranges().map(|range| Ok(range.map(text))).collect()?);
+                }
+                backend::Message::ErrorResponse(body) => {
+                    return Err(ReplicationError::Server { what, source: ServerError::read(&body) });
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// TLS as the URL's `sslmode` wants it; `prefer` asks nothing of a server on this machine.
+async fn encrypt(mut stream: TcpStream, host: &str, mode: SslMode) -> Result<Box<dyn Transport>, ReplicationError> {
+    let is_local = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+    if mode == SslMode::Disable || (mode == SslMode::Prefer && is_local) {
+        return Ok(Box::new(stream));
+    }
+    let mut request = BytesMut::new();
+    frontend::ssl_request(&mut request);
+    stream.write_all(&request).await?;
+    match stream.read_u8().await? {
+        b'S' => {}
+        _ if mode == SslMode::Prefer => return Ok(Box::new(stream)),
+        _ => return Err(ReplicationError::Settings("the server has no TLS, which sslmode asks for")),
+    }
+    let mut maker = MakeRustlsConnect::new((*runtime::tls::client_config()).clone());
+    let connector = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut maker, host)
+        .map_err(|_| ReplicationError::Settings("its host is no name that a certificate could have"))?;
+    Ok(Box::new(connector.connect(stream).await.map_err(std::io::Error::other)?))
+}
+
+fn quoted_name(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn quoted_text(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

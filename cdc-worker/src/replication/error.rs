@@ -1,0 +1,96 @@
+//! What the replication connection can fail with.
+
+use postgres_protocol::message::backend::{ErrorField, ErrorResponseBody};
+use tokio_postgres::fallible_iterator::FallibleIterator;
+
+/// An error that the server reports.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message} (SQLSTATE {code}){}", .hint.as_ref().map(|hint| format!(" {hint}")).unwrap_or_default())]
+pub struct ServerError {
+    /// SQLSTATE.
+    pub code: String,
+    /// The message.
+    pub message: String,
+    /// Detail and hint.
+    pub hint: Option<String>,
+}
+
+impl ServerError {
+    pub(super) fn read(body: &ErrorResponseBody) -> Self {
+        let mut error = Self { code: String::new(), message: String::new(), hint: None };
+        let mut fields = body.fields();
+        while let Ok(Some(field)) = fields.next() {
+            let text = |field: &ErrorField<'_>| String::from_utf8_lossy(field.value_bytes()).into_owned();
+            match field.type_() {
+                b'C' => error.code = text(&field),
+                b'M' => error.message = text(&field),
+                b'D' | b'H' => {
+                    let hint = error.hint.get_or_insert_default();
+                    if !hint.is_empty() {
+                        hint.push_str("; ");
+                    }
+                    hint.push_str(&text(&field));
+                }
+                _ => {}
+            }
+        }
+        error
+    }
+}
+
+/// What the replication connection can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicationError {
+    /// No connection.
+    #[error("no replication connection to Postgres at {place}")]
+    Connect {
+        /// Host, port and database.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The settings can't be used for replication.
+    #[error("postgres.replication_url: {0}")]
+    Settings(&'static str),
+    /// The server asks for a login that isn't supported.
+    #[error("the server asks for {0} authentication, which isn't supported here: use scram-sha-256 in pg_hba.conf")]
+    Authentication(&'static str),
+    /// The server says no.
+    #[error("the server refuses {what}")]
+    Server {
+        /// What was asked.
+        what: &'static str,
+        /// Its words.
+        #[source]
+        source: ServerError,
+    },
+    /// The connection broke.
+    #[error("the replication connection broke")]
+    Io(#[from] std::io::Error),
+    /// The server ended the stream.
+    #[error("the server ended the stream")]
+    Ended,
+    /// The server sent something that the protocol doesn't have there.
+    #[error("the replication protocol is broken: {0}")]
+    Protocol(String),
+}
+
+impl ReplicationError {
+    /// Whether connecting again can help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Io(_) | Self::Ended => true,
+            Self::Settings(_) | Self::Authentication(_) | Self::Protocol(_) => false,
+            // Connection exceptions, resources, operator intervention, system errors, internal errors, object in use.
+            Self::Server { source, .. } => {
+                matches!(source.code.get(..2), Some("08" | "53" | "57" | "58" | "XX")) || source.code == "55006"
+            }
+        }
+    }
+
+    /// Whether the slot is held by another connection.
+    pub fn is_slot_active(&self) -> bool {
+        matches!(self, Self::Server { source, .. } if source.code == "55006")
+    }
+}

@@ -1,0 +1,296 @@
+//! The loop: from the slot's stream to chunks for the publisher, and from what Kafka has committed back to the slot.
+//!
+//! ```text
+//!   walsender ──▶ ReplicationStream ──▶ pgoutput ──▶ Tracker ──▶ Mapping ──▶ Writer ──▶ chunk ──▶ publisher ──▶ Kafka
+//!       ▲                                (decode)   (new or not)  (row → event)  (Avro)                         │
+//!       └──── status update ◀──── Progress ◀──────────────────── committed marks ◀────────────────────────────────┘
+//! ```
+//!
+//! *Progress.* A chunk's mark says which row was last and up to where every transaction was seen whole; it becomes the
+//! position record in the chunk's own Kafka transaction. Only a committed mark is told to the slot.
+//!
+//! *Failure.* Nothing is kept over a failure: the session ends, the next one starts from the position in Kafka, and the
+//! server sends again what lies after it. A row that can't be published ends the worker for good, after what came before
+//! it has been published. While Kafka doesn't take more, reading stops, and reports go on by the timer.
+//!
+//! *Priorities* of the loop's `select!`: the end of the process or the lease; news from the publisher; the timer; room
+//! for the chunk at hand; reading more.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use runtime::{RoleHealth, Shutdown};
+use schemas::Origin;
+use tokio::time::MissedTickBehavior;
+
+use crate::error::Error;
+use crate::failpoint::Point;
+use crate::lease::{HEARTBEAT_PREFIX, Held};
+use crate::lsn::Lsn;
+use crate::mapping::{Mapping, epoch_ms};
+use crate::metrics;
+use crate::pgoutput::{self, Message, Tuple};
+use crate::progress::{Mark, Progress};
+use crate::publisher::{Chunk, Committed, Publisher, Work};
+use crate::record::Outgoing;
+use crate::replication::{Incoming, ReplicationStream};
+use crate::takeover::{Session, Worker};
+use crate::transaction::{Place, Tracker};
+
+/// Most rows in a chunk.
+const CHUNK_ROWS: usize = 1_024;
+/// Most bytes in a chunk, give or take a row.
+const CHUNK_BYTES: usize = 1 << 20;
+/// How often timers are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// How long a leaving worker waits for Kafka to commit what it was given.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Kafka hasn't committed anything for so long that it is said aloud.
+const STALLED: Duration = Duration::from_secs(5);
+
+/// How a session ended without a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It is time to stop.
+    Shutdown,
+    /// Another worker may have the slot now.
+    LeaseLost,
+    /// The server is shutting down and waits for us to leave.
+    ServerStopping,
+}
+
+/// Streams until something ends it.
+pub(crate) async fn stream(
+    worker: &Worker,
+    session: Session,
+    held: &mut Held,
+    health: &RoleHealth,
+    shutdown: &Shutdown,
+) -> Result<Ending, Error> {
+    let Session { mut stream, mut publisher, writer, stored } = session;
+    let mut state = State {
+        worker,
+        writer,
+        mapping: Mapping::default(),
+        tracker: Tracker::new(stored.place, stored.confirmable),
+        progress: Progress::new(stored, Instant::now()),
+        last_place: stored.place,
+        records: Vec::new(),
+        bytes: 0,
+        foreign: HashSet::new(),
+    };
+    let outcome = state.turn(&mut stream, &mut publisher, held, health, shutdown).await;
+    // What was read before the end, or before the row that can't be published, still goes out; not so if the lease is
+    // lost, or the publisher is.
+    let may_drain = match &outcome {
+        Ok(ending) => *ending != Ending::LeaseLost,
+        Err(error) => !error.is_transient(),
+    };
+    if may_drain {
+        state.drain(&mut publisher).await;
+        let feedback = state.progress.last_report(state.tracker.received_lsn(), Instant::now());
+        if stream.report(feedback.written, feedback.flushed).await.is_ok() {
+            stream.close().await;
+        }
+    }
+    outcome
+}
+
+struct State<'a> {
+    worker: &'a Worker,
+    writer: crate::record::Writer,
+    mapping: Mapping,
+    tracker: Tracker,
+    progress: Progress,
+    last_place: Place,
+    records: Vec<Outgoing>,
+    bytes: usize,
+    /// Tables that aren't ours and had a row.
+    foreign: HashSet<u32>,
+}
+
+impl State<'_> {
+    async fn turn(
+        &mut self,
+        stream: &mut ReplicationStream,
+        publisher: &mut Publisher,
+        held: &mut Held,
+        health: &RoleHealth,
+        shutdown: &Shutdown,
+    ) -> Result<Ending, Error> {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut last_news = Instant::now();
+        loop {
+            self.read_what_is_here(stream)?;
+            if let Some(feedback) = self.progress.report(self.tracker.received_lsn(), Instant::now()) {
+                stream.report(feedback.written, feedback.flushed).await?;
+            }
+            let has_chunk = !self.records.is_empty()
+                || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
+            let has_room = !self.is_full();
+            tokio::select! {
+                biased;
+                () = shutdown.begun() => return Ok(Ending::Shutdown),
+                () = held.lost() => return Ok(Ending::LeaseLost),
+                news = publisher.news.next() => {
+                    let Committed { number, mark } = news?;
+                    self.progress.commit(number, mark);
+                    last_news = Instant::now();
+                }
+                _ = ticks.tick() => {
+                    if self.progress.is_server_stopping() {
+                        return Ok(Ending::ServerStopping);
+                    }
+                    if self.progress.is_idle() {
+                        last_news = Instant::now();
+                        publisher.queue.serve();
+                    }
+                    self.show(health, last_news.elapsed());
+                }
+                permit = publisher.queue.reserve(), if has_chunk => {
+                    let chunk = self.cut();
+                    permit?.send(Work::Publish(chunk));
+                }
+                filled = stream.fill(), if has_room => filled?,
+            }
+        }
+    }
+
+    /// Everything that has arrived, as far as the chunk has room.
+    fn read_what_is_here(&mut self, stream: &mut ReplicationStream) -> Result<(), Error> {
+        while !self.is_full() {
+            match stream.next()? {
+                Some(Incoming::Data { wal_start, payload }) => {
+                    self.tracker.received(wal_start);
+                    self.take(payload)?;
+                }
+                Some(Incoming::Keepalive { wal_end, asks_reply }) => {
+                    self.tracker.keepalive(wal_end);
+                    if asks_reply {
+                        self.progress.ask(wal_end, Instant::now());
+                    }
+                }
+                None => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, payload: &[u8]) -> Result<(), Error> {
+        match pgoutput::decode(payload)? {
+            Message::Insert { relation_id, tuple } => self.insert(relation_id, tuple)?,
+            Message::Begin { final_lsn, committed_at_us, .. } => {
+                self.tracker.begin(final_lsn).map_err(|source| self.out_of_order(source))?;
+                let lag_ms = runtime::clock::now_ms() - epoch_ms(committed_at_us);
+                ::metrics::histogram!(metrics::ARRIVAL).record(lag_ms.max(0) as f64 / 1_000.0);
+                self.fail_at(Point::Begun)?;
+            }
+            Message::Commit { commit_lsn, end_lsn, .. } => {
+                self.tracker.commit(commit_lsn, end_lsn).map_err(|source| self.out_of_order(source))?;
+            }
+            Message::Relation(relation) => {
+                let learnt = self.mapping.learn(&relation);
+                learnt.map_err(|source| self.unmappable(source))?;
+            }
+            Message::Logical { is_transactional: false, prefix: HEARTBEAT_PREFIX, content, .. } => {
+                let written_ms = std::str::from_utf8(content).ok().and_then(|text| text.parse::<i64>().ok());
+                if let Some(written_ms) = written_ms {
+                    let lag_ms = runtime::clock::now_ms() - written_ms;
+                    ::metrics::histogram!(metrics::ARRIVAL).record(lag_ms.max(0) as f64 / 1_000.0);
+                }
+            }
+            Message::Update { relation_id } => return Err(self.not_an_insert("UPDATE", relation_id)),
+            Message::Delete { relation_id } => return Err(self.not_an_insert("DELETE", relation_id)),
+            Message::Truncate { relation_ids } => {
+                return Err(self.not_an_insert("TRUNCATE", relation_ids.first().copied().unwrap_or(0)));
+            }
+            Message::Origin { .. } | Message::Type { .. } | Message::Logical { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, relation_id: u32, tuple: Tuple<'_>) -> Result<(), Error> {
+        if self.mapping.table(relation_id).map_err(|source| self.unmappable(source))?.is_none() {
+            if self.foreign.insert(relation_id) {
+                tracing::warn!(
+                    relation_id,
+                    publication = self.worker.publication,
+                    "the publication has a table that makes no events; its rows are passed over"
+                );
+            }
+            return Ok(());
+        }
+        let Some(place) = self.tracker.row().map_err(|source| self.out_of_order(source))? else {
+            ::metrics::counter!(metrics::REPEATED_ROWS).increment(1);
+            return Ok(());
+        };
+        let origin = Origin { shard: 0, commit_lsn: place.commit_lsn.to_bits(), ordinal: place.ordinal };
+        let change = self.mapping.change(relation_id, tuple, origin).map_err(|source| self.unmappable(source))?;
+        let record = self.writer.write(change)?;
+        self.bytes += record.bytes();
+        self.records.push(record);
+        self.last_place = place;
+        self.fail_at(Point::Row)
+    }
+
+    fn is_full(&self) -> bool {
+        self.records.len() >= CHUNK_ROWS || self.bytes >= CHUNK_BYTES
+    }
+
+    fn cut(&mut self) -> Chunk {
+        self.bytes = 0;
+        Chunk {
+            number: self.progress.hand(Instant::now()),
+            records: std::mem::take(&mut self.records),
+            mark: Mark { place: self.last_place, confirmable: self.tracker.complete_lsn() },
+        }
+    }
+
+    /// Gives the publisher what is left and waits until it is committed, or has failed.
+    async fn drain(&mut self, publisher: &mut Publisher) {
+        let finish = async {
+            if !self.records.is_empty() {
+                let chunk = self.cut();
+                publisher.queue.reserve().await?.send(Work::Publish(chunk));
+            }
+            while !self.progress.is_idle() {
+                let Committed { number, mark } = publisher.news.next().await?;
+                self.progress.commit(number, mark);
+            }
+            Ok::<_, Error>(())
+        };
+        match tokio::time::timeout(DRAIN, finish).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = %error.chain(), "the last transaction is left to the next start"),
+            Err(_) => tracing::warn!("Kafka didn't commit the last transaction in time; it is left to the next start"),
+        }
+    }
+
+    fn show(&self, health: &RoleHealth, waiting: Duration) {
+        if waiting > STALLED {
+            health.not_ready(format!("Kafka has committed nothing for {} s", waiting.as_secs()));
+        } else {
+            health.ready();
+        }
+        let unconfirmed = self.tracker.received_lsn().bytes_since(self.progress.committed().confirmable);
+        ::metrics::gauge!(metrics::UNCONFIRMED).set(unconfirmed as f64);
+    }
+
+    fn fail_at(&self, point: Point) -> Result<(), Error> {
+        if self.worker.failpoints.dies_at(point) { Err(Error::PublisherGone) } else { Ok(()) }
+    }
+
+    fn out_of_order(&self, source: crate::transaction::OrderError) -> Error {
+        Error::Order { slot: self.worker.slot.clone(), source }
+    }
+
+    fn unmappable(&self, source: crate::mapping::MapError) -> Error {
+        Error::Row { commit_lsn: self.tracker.open_lsn().unwrap_or(Lsn::ZERO), source }
+    }
+
+    fn not_an_insert(&self, what: &'static str, relation_id: u32) -> Error {
+        let table = self.mapping.table(relation_id).ok().flatten().map_or("unknown", crate::mapping::Table::name);
+        Error::NotAnInsert { what, table: table.to_owned(), publication: self.worker.publication.clone() }
+    }
+}

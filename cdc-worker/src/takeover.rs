@@ -1,0 +1,178 @@
+//! From a held lease to a running stream, in the order that makes every earlier holder harmless:
+//!
+//! ```text
+//!   lease ─▶ new producer, fencing the old ─▶ stored position ─▶ checks ─▶ end the slot's holder ─▶ START_REPLICATION
+//! ```
+//!
+//! The position is read only after the fencing: from then on nobody else can add one. The holder's connection is ended
+//! only after that: a worker that was stopped keeps its sockets, and with them the slot, until somebody does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::Config;
+use schemas::registry::Registry;
+use schemas::{ChatEvent, Encoder, Position, Record, User};
+
+use crate::checks::{self, Facts, KafkaFacts};
+use crate::error::Error;
+use crate::failpoint::Failpoints;
+use crate::lease::Held;
+use crate::position::{self, mark_of};
+use crate::progress::Mark;
+use crate::publisher::{Fenced, Identity, Publisher, Task};
+use crate::record::{Topics, Writer};
+use crate::replication::{Connection, ReplicationStream};
+use crate::transaction::Place;
+
+/// How often the slot is asked for while its old holder is ending.
+const SLOT_RETRY: Duration = Duration::from_millis(20);
+/// How many times.
+const SLOT_ATTEMPTS: u32 = 250;
+
+/// What a worker knows from its start on.
+pub(crate) struct Worker {
+    pub(crate) config: Arc<Config>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) schema_ids: SchemaIds,
+    pub(crate) topics: Topics,
+    pub(crate) slot: String,
+    pub(crate) publication: String,
+    pub(crate) failpoints: Failpoints,
+}
+
+/// Ids that the registry gave our schemas.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SchemaIds {
+    event: u32,
+    user: u32,
+    position: u32,
+}
+
+/// A running stream and its publisher.
+pub(crate) struct Session {
+    pub(crate) stream: ReplicationStream,
+    pub(crate) publisher: Publisher,
+    pub(crate) writer: Writer,
+    pub(crate) stored: Mark,
+}
+
+impl SchemaIds {
+    /// Asks the registry.
+    pub(crate) async fn ask(registry: &Registry) -> Result<Self, Error> {
+        Ok(Self {
+            event: id_of::<ChatEvent>(registry).await?,
+            user: id_of::<User>(registry).await?,
+            position: id_of::<Position>(registry).await?,
+        })
+    }
+}
+
+async fn id_of<R: Record>(registry: &Registry) -> Result<u32, Error> {
+    registry.id_of::<R>().await.map_err(|source| Error::Schema { record: R::NAME, source })
+}
+
+impl Worker {
+    /// Starts a session under a held lease; `None` if the lease was lost on the way.
+    pub(crate) async fn take_over(&self, held: &Held) -> Result<Option<Session>, Error> {
+        let client = checks::connect(&self.config).await?;
+        checks::server_is_fit(&client, &self.config).await?;
+        let Some(slot) = checks::slot_facts(&client, &self.slot).await? else {
+            return Err(self.refused("it isn't there; `waltalkie migrate` makes it".into()));
+        };
+        let mut connection = Connection::open(&checks::server(&self.config)?).await?;
+        let system = connection.identify().await?;
+        if !held.is_held() {
+            // Fencing now would hit the worker that has the lease.
+            return Ok(None);
+        }
+        let (fenced, stored, kafka) = self.fence_and_read().await?;
+        let is_unused = stored.is_none() && self.is_unused(&client).await?;
+        let facts = Facts { slot: &slot, system: &system, kafka: &kafka, stored: stored.as_ref(), is_unused };
+        if let Some(reason) = checks::refusal(&facts) {
+            return Err(self.refused(reason));
+        }
+        let mark = stored
+            .as_ref()
+            .map_or(Mark { place: Place::START, confirmable: slot.confirmed_flush_lsn }, mark_of);
+        let stream = self.start_stream(&client, connection, mark).await?;
+        let publisher = Publisher::start(Task {
+            fenced,
+            topics: self.topics.clone(),
+            identity: Identity {
+                slot: self.slot.clone(),
+                system_identifier: system.identifier,
+                timeline: system.timeline,
+                cluster_id: kafka.cluster_id,
+                topic_ids: kafka.topic_ids,
+            },
+            ends: stored.map(|stored| stored.partitions).unwrap_or_default(),
+            positions: Encoder::new(self.schema_ids.position),
+            stored: mark,
+            failpoints: self.failpoints.clone(),
+        })?;
+        let writer = Writer::new(self.schema_ids.event, self.schema_ids.user, &self.config.names());
+        Ok(Some(Session { stream, publisher, writer, stored: mark }))
+    }
+
+    /// A new producer, then the position that no older producer can change any more, then what Kafka says of itself.
+    async fn fence_and_read(&self) -> Result<(Fenced, Option<Position>, KafkaFacts), Error> {
+        let (config, topics, slot) = (Arc::clone(&self.config), self.topics.clone(), self.slot.clone());
+        let blocking = move || {
+            let fenced = Fenced::take_over(&config, &slot)?;
+            let consumer = position::looker(&config)?;
+            let bytes = position::read_bytes(&consumer, &topics, &slot)?;
+            let kafka = checks::kafka_facts(&consumer, &topics)?;
+            Ok::<_, Error>((fenced, consumer, bytes, kafka))
+        };
+        let (fenced, consumer, bytes, mut kafka) =
+            tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
+        let stored = position::decode(Arc::clone(&self.registry), self.schema_ids.position, bytes).await?;
+        if let Some(stored) = &stored {
+            let partitions = stored.partitions.clone();
+            kafka.ends = tokio::task::spawn_blocking(move || checks::ends_of(&consumer, &partitions))
+                .await
+                .unwrap_or_else(|_| Ok(BTreeMap::new()))?;
+        }
+        Ok((fenced, stored, kafka))
+    }
+
+    async fn is_unused(&self, client: &tokio_postgres::Client) -> Result<bool, Error> {
+        if checks::has_rows(client).await? {
+            return Ok(false);
+        }
+        let (config, topics) = (Arc::clone(&self.config), self.topics.clone());
+        tokio::task::spawn_blocking(move || checks::is_log_empty(&position::looker(&config)?, &topics))
+            .await
+            .unwrap_or(Err(Error::PublisherGone))
+    }
+
+    async fn start_stream(
+        &self,
+        client: &tokio_postgres::Client,
+        first: Connection,
+        mark: Mark,
+    ) -> Result<ReplicationStream, Error> {
+        let mut connection = Some(first);
+        let mut attempt = 0;
+        loop {
+            checks::end_holder(client, &self.slot).await?;
+            let connection = match connection.take() {
+                Some(connection) => connection,
+                None => Connection::open(&checks::server(&self.config)?).await?,
+            };
+            match connection.start(&self.slot, &self.publication, mark.confirmable).await {
+                Err(error) if error.is_slot_active() && attempt < SLOT_ATTEMPTS => {
+                    attempt += 1;
+                    tokio::time::sleep(SLOT_RETRY).await;
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
+    }
+
+    fn refused(&self, reason: String) -> Error {
+        Error::Refused { slot: self.slot.clone(), reason }
+    }
+}

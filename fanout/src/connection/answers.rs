@@ -1,0 +1,52 @@
+//! A command in flight: `accepted`, then `persisted` or why not.
+
+use std::sync::Arc;
+
+use schemas::wire::{Rejection, server};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::hub::Desk;
+use crate::inbound::Pending;
+
+/// What an answer has to name.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    pub(super) id: Option<Value>,
+    pub(super) chat_id: String,
+    pub(super) message_id: Uuid,
+    pub(super) is_send: bool,
+}
+
+impl Place {
+    pub(super) fn new(id: Option<Value>, chat_id: &str, message_id: Uuid, is_send: bool) -> Self {
+        Self { id, chat_id: chat_id.to_owned(), message_id, is_send }
+    }
+}
+
+/// Ends with the place of a send that never reached Kafka.
+pub(super) type Answering = Pending<'static, Option<Place>>;
+
+pub(super) fn answer(
+    desk: Arc<Desk>,
+    place: Place,
+    accepted: Pending<'static, Result<(), Rejection>>,
+    decided: Pending<'static, Result<Option<i64>, Rejection>>,
+) -> Answering {
+    Box::pin(async move {
+        let message_id = place.message_id.to_string();
+        let ack = |state: &str, seq| server::ack(place.id.as_ref(), Some(&place.chat_id), Some(&message_id), state, seq);
+        let error = |rejection| server::error(place.id.as_ref(), rejection, Some(&place.chat_id), Some(&message_id));
+        if let Err(rejection) = accepted.await {
+            desk.outgoing.push(error(&rejection).into());
+            return Some(place);
+        }
+        desk.outgoing.push(ack("accepted", None).into());
+        let answer = match decided.await {
+            Ok(seq) => ack("persisted", seq),
+            Err(rejection) => error(&rejection),
+        };
+        desk.outgoing.push(answer.into());
+        None
+    })
+}

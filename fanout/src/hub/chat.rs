@@ -1,0 +1,317 @@
+//! One followed chat: its place in the history, its connected members, and delivery to them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::extract::ws::Utf8Bytes;
+use schemas::wire::json::Way;
+use schemas::wire::server;
+use schemas::{ChatEvent, Membership};
+
+use super::desk::{Desk, Head};
+use super::entitlement::{Share, Stays};
+use super::sequence::Sequence;
+
+/// Events that may come before the chat's head is known. More are read again.
+const EARLY: usize = 256;
+/// Changes of membership that are kept for members who were loaded a little before them.
+const RECENT_CHANGES: usize = 16;
+/// Frames that one connection may have waiting behind a resume of one chat.
+const HELD_FRAMES: usize = 1_000;
+
+/// An event and, in development, its way.
+#[derive(Debug)]
+pub(crate) struct Item {
+    pub(crate) event: ChatEvent,
+    pub(crate) way: Option<Way>,
+}
+
+/// How one connection gets the events of one chat.
+pub(crate) enum Mode {
+    /// As they come.
+    Live,
+    /// Behind a resume that is being read: those after `to`.
+    Held(Held),
+    /// Not until it resumes again: it was told how far it came.
+    Behind,
+}
+
+#[derive(Default)]
+pub(crate) struct Held {
+    frames: Vec<Utf8Bytes>,
+    /// Too many came; what is held is not the whole.
+    pub(crate) is_broken: bool,
+    /// Where the connection wants to resume once more.
+    pub(crate) again_from: Option<i64>,
+}
+
+impl Held {
+    fn push(&mut self, frame: Utf8Bytes) {
+        if self.frames.len() >= HELD_FRAMES {
+            self.is_broken = true;
+            self.frames = Vec::new();
+        }
+        if !self.is_broken {
+            self.frames.push(frame);
+        }
+    }
+}
+
+/// A member's connection.
+pub(crate) struct Link {
+    pub(crate) connection: u64,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) mode: Mode,
+}
+
+/// A member with at least one connection on this node.
+pub(crate) struct Member {
+    pub(crate) stays: Stays,
+    /// The chat's head when the stays were read: events up to it are in them.
+    pub(crate) loaded_at: i64,
+    pub(crate) links: Vec<Link>,
+}
+
+/// What a delivery means for the hub.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) deliveries: u64,
+    /// People who joined and have no link here, each with the event's `seq`.
+    pub(crate) joined: Vec<(String, i64)>,
+}
+
+pub(crate) struct Chat {
+    pub(crate) id: Arc<str>,
+    pub(crate) head: Head,
+    /// None until the head was read.
+    pub(crate) sequence: Option<Sequence<Item>>,
+    early: Vec<Item>,
+    pub(crate) members: HashMap<Arc<str>, Member>,
+    recent: VecDeque<(i64, Vec<Membership>)>,
+    /// Changes after this are all in `recent`.
+    recent_from: i64,
+    /// When the subscription was last confirmed, in moments of the hub; none while it isn't.
+    pub(crate) confirmed: Option<u64>,
+    /// Connections that wait for the subscription.
+    pub(crate) waiting: Vec<u64>,
+    pub(crate) idle_since_ms: Option<u64>,
+}
+
+impl Chat {
+    pub(crate) fn new(id: Arc<str>, now_ms: u64) -> Self {
+        Self {
+            id,
+            head: Head::default(),
+            sequence: None,
+            early: Vec::new(),
+            members: HashMap::new(),
+            recent: VecDeque::new(),
+            recent_from: 0,
+            confirmed: None,
+            waiting: Vec::new(),
+            idle_since_ms: Some(now_ms),
+        }
+    }
+
+    pub(crate) fn last_seq(&self) -> i64 {
+        self.sequence.as_ref().map_or(0, Sequence::last)
+    }
+
+    /// Starts at a head that was read after the subscription was confirmed.
+    pub(crate) fn activate(&mut self, head: i64) {
+        if self.sequence.is_some() {
+            return;
+        }
+        let mut sequence = Sequence::new(head);
+        for item in self.early.drain(..) {
+            sequence.live(item.event.seq, item);
+        }
+        self.early = Vec::new();
+        self.recent_from = head;
+        self.head.store(head, Ordering::Release);
+        self.sequence = Some(sequence);
+    }
+
+    /// An event came over Pub/Sub.
+    pub(crate) fn live(&mut self, item: Item) {
+        match &mut self.sequence {
+            Some(sequence) => sequence.live(item.event.seq, item),
+            None if self.early.len() < EARLY => self.early.push(item),
+            None => {}
+        }
+    }
+
+    /// Brings stays that were read at `loaded_at` up to what was delivered. `false` if they are too old for that.
+    pub(crate) fn bring_up(&self, user_id: &str, stays: &mut Stays, loaded_at: i64) -> bool {
+        if loaded_at >= self.last_seq() {
+            return true;
+        }
+        if loaded_at < self.recent_from {
+            return false;
+        }
+        for (seq, memberships) in &self.recent {
+            if *seq > loaded_at {
+                memberships.iter().filter(|membership| membership.user_id == user_id).for_each(|membership| stays.apply(membership));
+            }
+        }
+        true
+    }
+
+    /// Adds a connection of a member.
+    pub(crate) fn link(&mut self, user_id: &Arc<str>, stays: &Stays, loaded_at: i64, link: Link, told: i64) {
+        link.desk.attach(&self.id, &self.head, told);
+        self.idle_since_ms = None;
+        let member = self.members.entry(Arc::clone(user_id)).or_insert_with(|| Member {
+            stays: stays.clone(),
+            loaded_at,
+            links: Vec::new(),
+        });
+        if loaded_at > member.loaded_at {
+            member.stays.clone_from(stays);
+            member.loaded_at = loaded_at;
+        }
+        member.links.push(link);
+    }
+
+    pub(crate) fn link_of(&mut self, user_id: &str, connection: u64) -> Option<&mut Link> {
+        self.members.get_mut(user_id)?.links.iter_mut().find(|link| link.connection == connection)
+    }
+
+    pub(crate) fn unlink(&mut self, user_id: &str, connection: u64, now_ms: u64) {
+        if let Some(member) = self.members.get_mut(user_id) {
+            member.links.retain(|link| link.connection != connection);
+            if member.links.is_empty() {
+                self.members.remove(user_id);
+            }
+        }
+        self.waiting.retain(|waiting| *waiting != connection);
+        self.rest_if_idle(now_ms);
+    }
+
+    fn rest_if_idle(&mut self, now_ms: u64) {
+        if self.members.is_empty() && self.idle_since_ms.is_none() {
+            self.idle_since_ms = Some(now_ms);
+        }
+    }
+
+    /// Delivers whatever is here in order.
+    pub(crate) fn deliver(&mut self, now_ms: u64) -> Outcome {
+        let mut outcome = Outcome::default();
+        while let Some(item) = self.sequence.as_mut().and_then(Sequence::pop) {
+            self.deliver_one(&item, now_ms, &mut outcome);
+        }
+        outcome
+    }
+
+    fn deliver_one(&mut self, item: &Item, now_ms: u64, outcome: &mut Outcome) {
+        let event = &item.event;
+        if !event.memberships.is_empty() {
+            self.apply(event, outcome);
+        }
+        self.head.store(event.seq, Ordering::Release);
+        // Made once each, and only if somebody gets them.
+        let mut shown: Option<Utf8Bytes> = None;
+        let mut hidden: Option<Utf8Bytes> = None;
+        for member in self.members.values_mut() {
+            let frame = match member.stays.share(event) {
+                Share::Shown => shown.get_or_insert_with(|| server::event_frame(event, item.way.clone()).into()),
+                Share::Hidden => hidden.get_or_insert_with(|| server::skipped(&event.chat_id, event.seq, event.seq).into()),
+                Share::Nothing => continue,
+            };
+            for link in &mut member.links {
+                match &mut link.mode {
+                    Mode::Live => {
+                        link.desk.outgoing.push(frame.clone());
+                        outcome.deliveries += 1;
+                    }
+                    Mode::Held(held) => held.push(frame.clone()),
+                    Mode::Behind => {}
+                }
+            }
+        }
+        if event.memberships.iter().any(|membership| membership.left_seq.is_some()) {
+            self.let_go(event, now_ms);
+        }
+    }
+
+    fn apply(&mut self, event: &ChatEvent, outcome: &mut Outcome) {
+        if self.recent.len() == RECENT_CHANGES {
+            if let Some((seq, _)) = self.recent.pop_front() {
+                self.recent_from = seq;
+            }
+        }
+        self.recent.push_back((event.seq, event.memberships.clone()));
+        for membership in &event.memberships {
+            match self.members.get_mut(membership.user_id.as_str()) {
+                Some(member) => {
+                    if event.seq > member.loaded_at {
+                        member.stays.apply(membership);
+                    }
+                }
+                None if membership.left_seq.is_none() => outcome.joined.push((membership.user_id.clone(), event.seq)),
+                None => {}
+            }
+        }
+    }
+
+    /// Ends the links of those who left by this event. A link that holds frames behind a resume ends with it instead.
+    fn let_go(&mut self, event: &ChatEvent, now_ms: u64) {
+        let last = event.seq;
+        for membership in &event.memberships {
+            let user_id = membership.user_id.as_str();
+            let Some(member) = self.members.get_mut(user_id) else { continue };
+            if member.stays.ended_at().is_none_or(|end| end > last) {
+                continue;
+            }
+            for link in &member.links {
+                link.desk.detach(&self.id);
+            }
+            member.links.retain(|link| matches!(link.mode, Mode::Held(_)));
+            if member.links.is_empty() {
+                self.members.remove(user_id);
+            }
+        }
+        self.rest_if_idle(now_ms);
+    }
+
+    /// A resume has come to `to`: what was held follows, unless it isn't whole. Returns where to resume once more.
+    pub(crate) fn finish_resume(&mut self, user_id: &str, connection: u64, done: &Resumed, now_ms: u64) -> Option<i64> {
+        let last = self.last_seq();
+        let chat_id = Arc::clone(&self.id);
+        let link = self.link_of(user_id, connection)?;
+        let Mode::Held(held) = &mut link.mode else { return None };
+        let held = std::mem::take(held);
+        let is_whole = done.is_complete && !held.is_broken;
+        if done.is_announced || !is_whole {
+            link.desk.outgoing.push(server::resumed(&chat_id, done.from_seq, done.to_seq, is_whole).into());
+        }
+        link.mode = if is_whole { Mode::Live } else { Mode::Behind };
+        if is_whole {
+            for frame in held.frames {
+                link.desk.outgoing.push(frame);
+            }
+        }
+        let member = self.members.get(user_id)?;
+        if member.stays.ended_at().is_some_and(|end| end <= last) {
+            self.unlink(user_id, connection, now_ms);
+            return None;
+        }
+        held.again_from
+    }
+}
+
+/// How far a resume has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Resumed {
+    pub(crate) from_seq: i64,
+    pub(crate) to_seq: i64,
+    /// Everything asked for was queued.
+    pub(crate) is_complete: bool,
+    /// The client asked, and waits for `resumed`.
+    pub(crate) is_announced: bool,
+}
+
+#[cfg(test)]
+#[path = "chat_tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! The hub: which chats this node follows, who of them is connected, and every event to each of them once and in order.
+//!
+//! ```text
+//!  connection ──Ask──▶ ┌─────────── loop (task.rs) ───────────┐ ──frames──▶ Desk (queue of a connection)
+//!  subscriber ─Heard─▶ │ chats: Sequence → entitlement → links │ ──channels─▶ subscriber
+//!  reads ──────Found─▶ └───────────────────────────────────────┘ ──reads────▶ Postgres (tasks, bounded)
+//! ```
+//!
+//! *Progress.* A chat is followed while a member is connected, and a while longer. Its channel is subscribed first, then
+//! its head and the stays of the connected members are read in one snapshot, then the members are attached at that head;
+//! what came over the channel meanwhile follows by `seq`. From then on [`sequence`] holds the chat's order.
+//!
+//! *Failure.* What Pub/Sub loses is a gap or an unreached head and is read from Postgres, one read a chat at a time. After
+//! a lost subscription every chat is compared with its head at once, and again when it is subscribed anew. A channel
+//! that can't be subscribed for [`SUBSCRIBE_PATIENCE_MS`] delays nobody longer: its chat then lives on heads.
+
+mod chat;
+mod desk;
+mod entitlement;
+mod follow;
+mod heads;
+mod load;
+mod resume;
+mod sequence;
+mod task;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use deadpool_postgres::Pool;
+use runtime::{Config, RoleHealth, Shutdown};
+use schemas::{ChatEvent, Decoder};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+pub(crate) use desk::Desk;
+
+use crate::error::Error;
+
+/// How long a subscription that Redis doesn't confirm may hold somebody up.
+const SUBSCRIBE_PATIENCE_MS: u64 = 2_000;
+/// Requests of connections that wait for the hub.
+const QUEUED_ASKS: usize = 4_096;
+
+enum Ask {
+    Connect { connection: u64, user_id: Arc<str>, desk: Arc<Desk> },
+    Disconnect { connection: u64 },
+    Resume { connection: u64, cursors: Vec<(String, i64)>, id: Option<Value> },
+}
+
+/// The connections' end of the hub.
+#[derive(Clone)]
+pub(crate) struct Hub {
+    asks: mpsc::Sender<Ask>,
+    next_connection: Arc<AtomicU64>,
+}
+
+impl Hub {
+    pub(crate) fn start(
+        config: &Config,
+        truth: Pool,
+        read: Pool,
+        decoder: Decoder<ChatEvent>,
+        health: RoleHealth,
+        shutdown: &Shutdown,
+    ) -> Result<Self, Error> {
+        let (asks, asked) = mpsc::channel(QUEUED_ASKS);
+        let client = runtime::redis::client(&config.redis.url)?;
+        let (subscriptions, hearing) = runtime::redis::subscriber(client, shutdown);
+        let task = task::Task::new(config, truth, read, decoder, subscriptions, health, shutdown.clone());
+        shutdown.spawn(task.run(asked, hearing));
+        Ok(Self { asks, next_connection: Arc::default() })
+    }
+
+    /// Brings a connection in: it gets its `chats`, then live events. Everything goes into the desk's queue.
+    pub(crate) async fn connect(&self, user_id: Arc<str>, desk: Arc<Desk>) -> Attendance {
+        let connection = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        // The hub ends only after its connections, with the process.
+        let _ = self.asks.send(Ask::Connect { connection, user_id, desk }).await;
+        Attendance { hub: self.clone(), connection }
+    }
+}
+
+/// A connection's presence at the hub; [`Attendance::leave`] ends it.
+pub(crate) struct Attendance {
+    hub: Hub,
+    connection: u64,
+}
+
+impl Attendance {
+    /// Reads what is missing after these cursors into the desk's queue.
+    pub(crate) async fn resume(&self, cursors: Vec<(String, i64)>, id: Option<Value>) {
+        let _ = self.hub.asks.send(Ask::Resume { connection: self.connection, cursors, id }).await;
+    }
+
+    /// Ends it.
+    pub(crate) async fn leave(self) {
+        let _ = self.hub.asks.send(Ask::Disconnect { connection: self.connection }).await;
+    }
+}

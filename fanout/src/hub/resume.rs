@@ -1,0 +1,273 @@
+//! Resumes: what a client missed, read from Postgres in pages into its queue, with live events of the chat behind.
+//!
+//! Never from a cache: a body that was deleted meanwhile isn't in the tables any more, so it can't come back here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::ws::Utf8Bytes;
+use deadpool_postgres::Pool;
+use schemas::wire::{Code, Rejection, server};
+use serde_json::Value;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::chat::{Held, Mode, Resumed};
+use super::desk::Desk;
+use super::entitlement::{Share, Stays};
+use super::load;
+use super::sequence::PAGE;
+use super::task::{Found, Stage, Task};
+use crate::metrics;
+
+/// Most events of one chat that one resume reads; the client goes on from there.
+pub(crate) const EVENTS_PER_RESUME: i64 = 1_000;
+/// Resume frames of one connection at a time.
+const RESUMES_PER_CONNECTION: usize = 8;
+/// Times that a page is tried.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// One chat to resume.
+pub(super) struct Job {
+    chat_id: Arc<str>,
+    from: i64,
+    known: Option<(i64, Stays)>,
+    is_announced: bool,
+}
+
+impl Job {
+    /// Of a chat that the connection is attached to: events after `from` up to `to`, which the stays are good for.
+    pub(super) fn known(chat_id: &Arc<str>, from: i64, to: i64, stays: Stays, is_announced: bool) -> Self {
+        Self { chat_id: Arc::clone(chat_id), from, known: Some((to, stays)), is_announced }
+    }
+}
+
+impl Task {
+    pub(super) fn resume(&mut self, id: u64, cursors: Vec<(String, i64)>, frame_id: Option<Value>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if connection.fills + connection.resumes.len() >= RESUMES_PER_CONNECTION {
+            let busy = Rejection::new(Code::Overloaded, "Earlier resumes of this connection are still being answered.")
+                .retry_after(1_000);
+            connection.desk.outgoing.push(server::error(frame_id.as_ref(), &busy, None, None).into());
+            return;
+        }
+        if !matches!(connection.stage, Stage::Ready) {
+            connection.resumes.push((cursors, frame_id));
+            return;
+        }
+        ::metrics::counter!(metrics::RESUMES).increment(cursors.len() as u64);
+        let user_id = Arc::clone(&connection.user_id);
+        let jobs: Vec<Job> =
+            cursors.into_iter().filter_map(|(chat_id, cursor)| self.resume_chat(&user_id, id, &chat_id, cursor)).collect();
+        self.fill(id, jobs, frame_id);
+    }
+
+    /// The read that a cursor needs; none if there is nothing missing or a read is under way.
+    fn resume_chat(&mut self, user_id: &Arc<str>, id: u64, chat_id: &str, cursor: i64) -> Option<Job> {
+        let unknown = || Job { chat_id: Arc::from(chat_id), from: cursor, known: None, is_announced: true };
+        let Some(chat) = self.chats.get_mut(chat_id) else { return Some(unknown()) };
+        let (last, chat_id) = (chat.last_seq(), Arc::clone(&chat.id));
+        let Some(member) = chat.members.get_mut(user_id) else { return Some(unknown()) };
+        let Some(link) = member.links.iter_mut().find(|link| link.connection == id) else { return Some(unknown()) };
+        let from = cursor.min(last);
+        match &mut link.mode {
+            Mode::Held(held) => {
+                held.again_from = Some(from);
+                None
+            }
+            _ if from == last => {
+                link.desk.outgoing.push(server::resumed(&chat_id, from, last, true).into());
+                link.mode = Mode::Live;
+                None
+            }
+            mode => {
+                *mode = Mode::Held(Held::default());
+                Some(Job::known(&chat_id, from, last, member.stays.clone(), true))
+            }
+        }
+    }
+
+    pub(super) fn fill(&mut self, id: u64, jobs: Vec<Job>, frame_id: Option<Value>) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if jobs.is_empty() {
+            return;
+        }
+        connection.fills += 1;
+        let filler = Filler {
+            connection: id,
+            user_id: Arc::clone(&connection.user_id),
+            desk: Arc::clone(&connection.desk),
+            pool: self.truth.clone(),
+            permits: Arc::clone(&self.resumes),
+            found: self.found.clone(),
+        };
+        self.shutdown.spawn(async move { filler.run(jobs, frame_id).await });
+    }
+
+    pub(super) fn filled(&mut self, id: u64, chat_id: &Arc<str>, done: &Resumed) {
+        let now_ms = self.now_ms();
+        let Some(user_id) = self.connections.get(&id).map(|connection| Arc::clone(&connection.user_id)) else { return };
+        let Some(chat) = self.chats.get_mut(chat_id) else { return };
+        let again = chat.finish_resume(&user_id, id, done, now_ms);
+        if let Some(from) = again
+            && let Some(job) = self.resume_chat(&user_id, id, chat_id, from)
+        {
+            self.fill(id, vec![job], None);
+        }
+    }
+}
+
+struct Filler {
+    connection: u64,
+    user_id: Arc<str>,
+    desk: Arc<Desk>,
+    pool: Pool,
+    permits: Arc<Semaphore>,
+    found: mpsc::Sender<Found>,
+}
+
+impl Filler {
+    async fn run(self, mut jobs: Vec<Job>, frame_id: Option<Value>) {
+        if self.look_up(&mut jobs, frame_id.as_ref()).await {
+            for job in jobs {
+                let Some((to, stays)) = job.known else { continue };
+                let reached = self.fill(&job.chat_id, &stays, job.from, to).await;
+                let done = Resumed {
+                    from_seq: job.from,
+                    to_seq: reached,
+                    is_complete: reached >= to,
+                    is_announced: job.is_announced,
+                };
+                if self.found.send(Found::Filled { connection: self.connection, chat_id: job.chat_id, done }).await.is_err() {
+                    return;
+                }
+            }
+        }
+        let _ = self.found.send(Found::FillsEnded { connection: self.connection }).await;
+    }
+
+    /// Answers for chats that the connection isn't attached to: people may see what they could see before they left, and
+    /// of chats that never were theirs there is one answer. `false` once the connection has ended.
+    async fn look_up(&self, jobs: &mut Vec<Job>, frame_id: Option<&Value>) -> bool {
+        let unknown: Vec<Job> = jobs.extract_if(.., |job| job.known.is_none()).collect();
+        if unknown.is_empty() {
+            return true;
+        }
+        let chat_ids: Vec<String> = unknown.iter().map(|job| job.chat_id.to_string()).collect();
+        let user_ids = vec![self.user_id.to_string(); chat_ids.len()];
+        let permit = self.permits.acquire().await;
+        let places = load::places_of_pairs(&self.pool, &user_ids, &chat_ids).await;
+        drop(permit);
+        let places = match places {
+            Ok(places) => places,
+            Err(error) => {
+                tracing::warn!(%error, "a resume can't be answered now");
+                for job in unknown {
+                    self.refuse(frame_id, &Rejection::unavailable(), &job.chat_id);
+                }
+                return !self.desk.outgoing.has_ended();
+            }
+        };
+        for job in unknown {
+            let Some(place) = places.iter().find(|place| place.chat_id == *job.chat_id) else {
+                self.refuse(frame_id, &Rejection::chat_not_found(), &job.chat_id);
+                continue;
+            };
+            let to = place.stays.ended_at().map_or(place.head, |end| end.min(place.head));
+            let from = job.from.min(to);
+            let reached = self.fill(&job.chat_id, &place.stays, from, to).await;
+            let resumed = server::resumed(&job.chat_id, from, reached, reached >= to);
+            if !self.desk.outgoing.push_with_room(resumed.into()).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn refuse(&self, frame_id: Option<&Value>, rejection: &Rejection, chat_id: &str) {
+        self.desk.outgoing.push(server::error(frame_id, rejection, Some(chat_id), None).into());
+    }
+
+    /// Queues what a member may see of `from+1 ..= to`, `skipped` for the rest; returns how far it came.
+    async fn fill(&self, chat_id: &str, stays: &Stays, from: i64, to: i64) -> i64 {
+        let visible = stays.visible();
+        let mut skipping: Option<i64> = None;
+        let mut next = from + 1;
+        let mut budget = EVENTS_PER_RESUME;
+        while next <= to {
+            let range = visible.iter().find(|(_, end)| end.is_none_or(|end| end >= next));
+            let (start, end) = range.map_or((to + 1, to), |(start, end)| (*start, end.map_or(to, |end| end.min(to))));
+            if start > next {
+                // Hidden ranges aren't even read.
+                skipping.get_or_insert(next);
+                next = start.min(to + 1);
+                continue;
+            }
+            if budget == 0 {
+                break;
+            }
+            let events = self.page(chat_id, next, end, budget.min(PAGE)).await;
+            let mut is_progress = false;
+            for item in events.into_iter().flatten() {
+                if item.event.seq != next {
+                    break;
+                }
+                is_progress = true;
+                match stays.share(&item.event) {
+                    Share::Shown => {
+                        if !self.skip(chat_id, &mut skipping, next - 1).await
+                            || !self.push(server::event_frame(&item.event, None)).await
+                        {
+                            return next - 1;
+                        }
+                    }
+                    _ => {
+                        skipping.get_or_insert(next);
+                    }
+                }
+                next += 1;
+                budget -= 1;
+            }
+            if !is_progress {
+                break;
+            }
+        }
+        self.skip(chat_id, &mut skipping, next - 1).await;
+        next - 1
+    }
+
+    async fn page(&self, chat_id: &str, from: i64, to: i64, limit: i64) -> Option<Vec<super::chat::Item>> {
+        for attempt in 0..TRIES {
+            if self.desk.outgoing.has_ended() {
+                return None;
+            }
+            if attempt > 0 {
+                tokio::time::sleep(PAUSE * attempt).await;
+            }
+            let permit = self.permits.acquire().await;
+            let outcome = load::range(&self.pool, chat_id, from, to, limit).await;
+            drop(permit);
+            match outcome {
+                // The stream can be a moment ahead of what others see in the tables.
+                Ok(items) if items.first().is_some_and(|item| item.event.seq == from) => {
+                    ::metrics::counter!(metrics::RESUMED_EVENTS).increment(items.len() as u64);
+                    return Some(items);
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "events to resume can't be read; trying again"),
+            }
+        }
+        None
+    }
+
+    async fn push(&self, frame: impl Into<Utf8Bytes>) -> bool {
+        self.desk.outgoing.push_with_room(frame.into()).await
+    }
+
+    async fn skip(&self, chat_id: &str, skipping: &mut Option<i64>, to: i64) -> bool {
+        match skipping.take() {
+            Some(from) => self.push(server::skipped(chat_id, from, to)).await,
+            None => true,
+        }
+    }
+}

@@ -1,0 +1,447 @@
+//! The hub's loop. It owns all state and never waits for a connection or for Postgres.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::Pool;
+use runtime::redis::{Heard, Subscriptions};
+use runtime::{Config, Names, RoleHealth, Shutdown, clock};
+use schemas::wire::json::{Way, lsn_text};
+use schemas::wire::relay::{Kind, Relayed};
+use schemas::{ChatEvent, Decoder};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+
+use super::chat::{Chat, Item, Resumed};
+use super::desk::Desk;
+use super::load::{self, Cursors, Failure, Place};
+use super::sequence::PAGE;
+use super::{Ask, SUBSCRIBE_PATIENCE_MS};
+use crate::{frames, metrics};
+
+/// Messages of Pub/Sub taken in one turn.
+const HEARD_BATCH: usize = 256;
+/// Results of reads that wait for the loop.
+const QUEUED_RESULTS: usize = 1_024;
+/// Reads of missing events at a time.
+const HEALS: usize = 2;
+/// Reads of resumes at a time.
+const RESUMES: usize = 3;
+/// How often things that wait for time are looked at.
+const TICK: Duration = Duration::from_millis(25);
+
+/// What a read has brought.
+pub(super) enum Found {
+    Loaded { connections: Vec<u64>, moment: u64, outcome: Result<(Vec<Place>, Cursors), Failure> },
+    Joined { pairs: Vec<(Arc<str>, Arc<str>)>, outcome: Result<Vec<Place>, Failure> },
+    OpenStays(Result<Vec<(String, String)>, Failure>),
+    Heads { is_late: bool, outcome: Result<Vec<(String, i64)>, Failure> },
+    Healed { chat_id: Arc<str>, outcome: Result<Vec<Item>, Failure> },
+    Filled { connection: u64, chat_id: Arc<str>, done: Resumed },
+    FillsEnded { connection: u64 },
+}
+
+pub(super) enum Stage {
+    /// Channels that aren't confirmed yet, and until when to wait for them.
+    Subscribing { missing: usize, until_ms: u64 },
+    /// Its chats are being read.
+    Loading { is_patient: bool },
+    Ready,
+}
+
+/// Cursors that a connection wants resumed, with the id of its frame.
+pub(super) type AskedResume = (Vec<(String, i64)>, Option<Value>);
+
+pub(super) struct Connection {
+    pub(super) user_id: Arc<str>,
+    pub(super) desk: Arc<Desk>,
+    pub(super) stage: Stage,
+    /// Resumes that came before its chats were known.
+    pub(super) resumes: Vec<AskedResume>,
+    /// Joins that were heard before its chats were known.
+    pub(super) joins: Vec<(Arc<str>, i64)>,
+    /// Resume frames being read.
+    pub(super) fills: usize,
+}
+
+#[derive(Default)]
+pub(super) struct User {
+    pub(super) connections: Vec<u64>,
+    pub(super) confirmed: Option<u64>,
+    pub(super) idle_since_ms: Option<u64>,
+}
+
+/// A person's join that has to be looked up.
+pub(super) struct Join {
+    pub(super) seq: i64,
+    pub(super) tries: u32,
+    pub(super) due_ms: u64,
+    pub(super) patience_ms: u64,
+    pub(super) is_asked: bool,
+}
+
+enum Change {
+    Subscribe(String),
+    Unsubscribe(String),
+}
+
+pub(super) struct Task {
+    pub(super) names: Names,
+    pub(super) truth: Pool,
+    pub(super) read: Pool,
+    decoder: Decoder<ChatEvent>,
+    development: bool,
+    pub(super) heartbeat_ms: u64,
+    drain_ms: u64,
+    subscriptions: Subscriptions,
+    changes: VecDeque<Change>,
+    pub(super) health: RoleHealth,
+    pub(super) shutdown: Shutdown,
+    started: Instant,
+    pub(super) found: mpsc::Sender<Found>,
+    finding: Option<mpsc::Receiver<Found>>,
+    heals: Arc<Semaphore>,
+    pub(super) resumes: Arc<Semaphore>,
+    pub(super) chats: HashMap<Arc<str>, Chat>,
+    pub(super) users: HashMap<Arc<str>, User>,
+    pub(super) connections: HashMap<u64, Connection>,
+    /// Connections in [`Stage::Subscribing`].
+    pub(super) subscribing: HashSet<u64>,
+    pub(super) to_load: Vec<u64>,
+    pub(super) loads: usize,
+    pub(super) load_after_ms: u64,
+    pub(super) joins: HashMap<(Arc<str>, Arc<str>), Join>,
+    /// Chats for which something is missing.
+    unsettled: HashSet<Arc<str>>,
+    /// Chats that were subscribed anew and have to be compared with their heads.
+    pub(super) to_check: HashSet<Arc<str>>,
+    /// People whose channel was subscribed anew.
+    pub(super) to_resync: HashSet<Arc<str>>,
+    pub(super) heads_asked: bool,
+    pub(super) next_heads_ms: u64,
+    pub(super) heads_after_ms: u64,
+    pub(super) stays_asked: bool,
+    pub(super) next_stays_ms: u64,
+    pub(super) next_sweep_ms: u64,
+    /// Counts confirmations and loads, so that it is known which came first.
+    moment: u64,
+    deliveries: ::metrics::Counter,
+    events: ::metrics::Counter,
+    age_ms: ::metrics::Histogram,
+}
+
+impl Task {
+    pub(super) fn new(
+        config: &Config,
+        truth: Pool,
+        read: Pool,
+        decoder: Decoder<ChatEvent>,
+        subscriptions: Subscriptions,
+        health: RoleHealth,
+        shutdown: Shutdown,
+    ) -> Self {
+        let (found, finding) = mpsc::channel(QUEUED_RESULTS);
+        Self {
+            names: config.names(),
+            truth,
+            read,
+            decoder,
+            development: config.development,
+            heartbeat_ms: config.gateway.heartbeat_ms,
+            drain_ms: config.gateway.drain_ms,
+            subscriptions,
+            changes: VecDeque::new(),
+            health,
+            shutdown,
+            started: Instant::now(),
+            found,
+            finding: Some(finding),
+            heals: Arc::new(Semaphore::new(HEALS)),
+            resumes: Arc::new(Semaphore::new(RESUMES)),
+            chats: HashMap::new(),
+            users: HashMap::new(),
+            connections: HashMap::new(),
+            subscribing: HashSet::new(),
+            to_load: Vec::new(),
+            loads: 0,
+            load_after_ms: 0,
+            joins: HashMap::new(),
+            unsettled: HashSet::new(),
+            to_check: HashSet::new(),
+            to_resync: HashSet::new(),
+            heads_asked: false,
+            next_heads_ms: 0,
+            heads_after_ms: 0,
+            stays_asked: false,
+            next_stays_ms: 0,
+            next_sweep_ms: 0,
+            moment: 0,
+            deliveries: ::metrics::counter!(metrics::DELIVERIES),
+            events: ::metrics::counter!(metrics::EVENTS),
+            age_ms: ::metrics::histogram!(metrics::EVENT_AGE_MS),
+        }
+    }
+
+    /// Runs until the connections have left after shutdown has begun.
+    pub(super) async fn run(mut self, mut asked: mpsc::Receiver<Ask>, mut hearing: mpsc::Receiver<Heard>) {
+        let Some(mut finding) = self.finding.take() else { return };
+        let mut heard = Vec::with_capacity(HEARD_BATCH);
+        let mut is_hearing = true;
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut end_at: Option<Instant> = None;
+        self.health.ready();
+        loop {
+            // Answers of reads and requests first: they are few, and events wait for them. A flood of events can't
+            // keep time from going on, since each turn takes a bounded batch and ticks are looked at before it.
+            tokio::select! {
+                biased;
+                Some(found) = finding.recv() => self.take_found(found),
+                Some(ask) = asked.recv() => self.take_ask(ask),
+                () = subscribe_one(&self.subscriptions, self.changes.front()), if !self.changes.is_empty() => {
+                    self.changes.pop_front();
+                }
+                _ = tick.tick() => {
+                    self.tick();
+                    if self.shutdown.has_begun() {
+                        let end = *end_at.get_or_insert_with(|| Instant::now() + Duration::from_millis(self.drain_ms + 2_000));
+                        if self.connections.is_empty() || Instant::now() >= end {
+                            return;
+                        }
+                    }
+                }
+                count = hearing.recv_many(&mut heard, HEARD_BATCH), if is_hearing => {
+                    is_hearing = count > 0;
+                    for heard in heard.drain(..) {
+                        self.take_heard(heard).await;
+                    }
+                }
+            }
+            self.load_and_join();
+        }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    pub(super) fn next_moment(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    fn take_ask(&mut self, ask: Ask) {
+        match ask {
+            Ask::Connect { connection, user_id, desk } => self.connect(connection, user_id, desk),
+            Ask::Disconnect { connection } => self.disconnect(connection),
+            Ask::Resume { connection, cursors, id } => self.resume(connection, cursors, id),
+        }
+    }
+
+    fn take_found(&mut self, found: Found) {
+        match found {
+            Found::Loaded { connections, moment, outcome } => self.loaded(connections, moment, outcome),
+            Found::Joined { pairs, outcome } => self.joined(&pairs, outcome),
+            Found::OpenStays(outcome) => self.take_open_stays(outcome),
+            Found::Heads { is_late, outcome } => self.take_heads(is_late, outcome),
+            Found::Healed { chat_id, outcome } => self.healed(&chat_id, outcome),
+            Found::Filled { connection, chat_id, done } => self.filled(connection, &chat_id, &done),
+            Found::FillsEnded { connection } => {
+                if let Some(connection) = self.connections.get_mut(&connection) {
+                    connection.fills = connection.fills.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    async fn take_heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Message { channel, payload } => {
+                let Some(relayed) = Relayed::from_bytes(&payload) else {
+                    tracing::warn!("a message on a channel of ours isn't an envelope and is passed over");
+                    return;
+                };
+                match relayed.kind {
+                    Kind::Event => self.take_event(&channel, &relayed).await,
+                    Kind::Receipts => self.take_receipts(relayed.value),
+                }
+            }
+            Heard::Subscribed(channel) => self.confirmed(&channel),
+            Heard::Lost => self.lost(),
+        }
+    }
+
+    async fn take_event(&mut self, channel: &str, relayed: &Relayed<'_>) {
+        let chat_id = self.names.chat_of_channel(channel);
+        if chat_id.is_some_and(|chat_id| !self.chats.contains_key(chat_id)) {
+            return;
+        }
+        let event = match self.decoder.decode(relayed.value).await {
+            Ok(event) => event,
+            Err(error) => {
+                // Its seq will be missing and is read from the tables.
+                tracing::warn!(%error, partition = relayed.partition, offset = relayed.offset, "an event can't be decoded");
+                return;
+            }
+        };
+        match chat_id {
+            Some(chat_id) => {
+                self.events.increment(1);
+                self.age_ms.record((clock::now_ms() - event.occurred_at).max(0) as f64);
+                let way = self.development.then(|| way_of(&event, relayed));
+                let Some((chat_id, chat)) = self.chats.get_key_value(chat_id).map(|(id, _)| Arc::clone(id)).and_then(|id| {
+                    let chat = self.chats.get_mut(&id)?;
+                    Some((id, chat))
+                }) else {
+                    return;
+                };
+                if *chat_id == *event.chat_id {
+                    chat.live(Item { event, way });
+                    self.settle(&chat_id);
+                }
+            }
+            None => {
+                let Some(user_id) = self.names.user_of_channel(channel) else { return };
+                let is_joined = event
+                    .memberships
+                    .iter()
+                    .any(|membership| membership.user_id == user_id && membership.left_seq.is_none());
+                if is_joined {
+                    self.want_join(user_id, &event.chat_id, event.seq);
+                }
+            }
+        }
+    }
+
+    /// Delivers what a chat has in order, and reads what is missing before the rest.
+    pub(super) fn settle(&mut self, chat_id: &Arc<str>) {
+        let now_ms = self.now_ms();
+        let Some(chat) = self.chats.get_mut(chat_id) else { return };
+        let outcome = chat.deliver(now_ms);
+        let Some(sequence) = &mut chat.sequence else { return };
+        let read = sequence.read(now_ms);
+        if sequence.is_settled() {
+            self.unsettled.remove(chat_id);
+        } else {
+            self.unsettled.insert(Arc::clone(chat_id));
+        }
+        if outcome.deliveries > 0 {
+            self.deliveries.increment(outcome.deliveries);
+        }
+        if let Some((from, to)) = read {
+            self.heal(chat_id, from, to);
+        }
+        for (user_id, seq) in outcome.joined {
+            self.want_join(&user_id, chat_id, seq);
+        }
+    }
+
+    fn heal(&mut self, chat_id: &Arc<str>, from: i64, to: i64) {
+        ::metrics::counter!(metrics::GAPS).increment(1);
+        tracing::debug!(chat = &**chat_id, from, to, "events are missing and read from Postgres");
+        let (chat_id, permits, pool, found) =
+            (Arc::clone(chat_id), Arc::clone(&self.heals), self.truth.clone(), self.found.clone());
+        self.shutdown.spawn(async move {
+            let permit = permits.acquire_owned().await;
+            let outcome = load::range(&pool, &chat_id, from, to, PAGE).await;
+            drop(permit);
+            let _ = found.send(Found::Healed { chat_id, outcome }).await;
+        });
+    }
+
+    fn healed(&mut self, chat_id: &Arc<str>, outcome: Result<Vec<Item>, Failure>) {
+        let now_ms = self.now_ms();
+        let Some(sequence) = self.chats.get_mut(chat_id).and_then(|chat| chat.sequence.as_mut()) else { return };
+        match outcome {
+            Ok(items) => {
+                ::metrics::counter!(metrics::HEALED).increment(items.len() as u64);
+                sequence.healed(items.into_iter().map(|item| (item.event.seq, item)).collect(), now_ms);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "missing events can't be read; trying again");
+                sequence.failed(now_ms);
+            }
+        }
+        self.settle(chat_id);
+    }
+
+    /// Passes cursors on to those who are in the chat, without people who have left it.
+    fn take_receipts(&mut self, json: &[u8]) {
+        #[derive(Deserialize)]
+        struct Receipts<'a> {
+            #[serde(borrow)]
+            chat_id: &'a str,
+            #[serde(borrow)]
+            users: HashMap<&'a str, &'a RawValue>,
+        }
+        let Ok(mut receipts) = serde_json::from_slice::<Receipts<'_>>(json) else {
+            tracing::warn!("receipts on a channel of ours can't be read and are passed over");
+            return;
+        };
+        let Some(chat) = self.chats.get(receipts.chat_id) else { return };
+        receipts.users.retain(|user_id, _| {
+            chat.members.get(*user_id).is_none_or(|member| member.stays.open_since().is_some())
+        });
+        if receipts.users.is_empty() {
+            return;
+        }
+        let payload = serde_json::json!({ "chat_id": receipts.chat_id, "users": receipts.users });
+        let Ok(payload) = serde_json::value::to_raw_value(&payload) else { return };
+        let frame = frames::receipt(&payload);
+        for member in chat.members.values().filter(|member| member.stays.open_since().is_some()) {
+            for link in &member.links {
+                link.desk.outgoing.push(frame.clone());
+            }
+        }
+    }
+
+    pub(super) fn subscribe(&mut self, channel: String) {
+        self.changes.push_back(Change::Subscribe(channel));
+    }
+
+    pub(super) fn unsubscribe(&mut self, channel: String) {
+        self.changes.push_back(Change::Unsubscribe(channel));
+    }
+
+    fn tick(&mut self) {
+        let now_ms = self.now_ms();
+        for chat_id in self.unsettled.iter().cloned().collect::<Vec<_>>() {
+            if self.chats.contains_key(&chat_id) {
+                self.settle(&chat_id);
+            } else {
+                self.unsettled.remove(&chat_id);
+            }
+        }
+        self.lose_patience(now_ms);
+        self.ask_heads(now_ms);
+        self.ask_open_stays(now_ms);
+        self.sweep(now_ms);
+    }
+
+    pub(super) const fn patience(now_ms: u64) -> u64 {
+        now_ms + SUBSCRIBE_PATIENCE_MS
+    }
+}
+
+async fn subscribe_one(subscriptions: &Subscriptions, change: Option<&Change>) {
+    match change {
+        Some(Change::Subscribe(channel)) => subscriptions.subscribe(channel.clone()).await,
+        Some(Change::Unsubscribe(channel)) => subscriptions.unsubscribe(channel.clone()).await,
+        None => {}
+    }
+}
+
+fn way_of(event: &ChatEvent, relayed: &Relayed<'_>) -> Way {
+    Way {
+        commit_lsn: lsn_text(event.origin.commit_lsn),
+        ordinal: event.origin.ordinal,
+        partition: relayed.partition,
+        offset: relayed.offset,
+        occurred_at: event.occurred_at,
+        relayed_at: relayed.relayed_at_ms,
+    }
+}

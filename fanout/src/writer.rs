@@ -1,0 +1,254 @@
+//! What waits for one socket, and the loop that writes it.
+//!
+//! The queue is bounded in bytes: whoever fills it up is too slow and is told to go (4008). Frames are shared with every
+//! other connection that gets them, so a place in the queue costs a pointer, and several frames leave in one write.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use axum::body::Bytes;
+use axum::extract::ws::{Message, Utf8Bytes};
+use futures_util::{Sink, SinkExt};
+use tokio::sync::Notify;
+
+use crate::metrics;
+
+/// What a frame costs in the queue beside its text.
+const FRAME_OVERHEAD_BYTES: usize = 48;
+/// Most frames that are handed to the socket before the queue is looked at again.
+const BATCH_FRAMES: usize = 64;
+
+/// Why and how a connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Close {
+    pub(crate) code: u16,
+    pub(crate) reason: &'static str,
+}
+
+impl Close {
+    pub(crate) const PROTOCOL: Self = Self { code: 1002, reason: "not a WebSocket frame" };
+    pub(crate) const BINARY: Self = Self { code: 1003, reason: "binary frames aren't taken" };
+    pub(crate) const NOT_UTF8: Self = Self { code: 1007, reason: "text isn't UTF-8" };
+    pub(crate) const TOO_BIG: Self = Self { code: 1009, reason: "frame over limits.frame_bytes" };
+    pub(crate) const DRAINING: Self = Self { code: 4001, reason: "draining: connect again" };
+    pub(crate) const SLOW: Self = Self { code: 4008, reason: "too slow: connect again and resume" };
+    pub(crate) const SILENT: Self = Self { code: 4009, reason: "no heartbeat" };
+    pub(crate) const TOKEN_EXPIRED: Self = Self { code: 4101, reason: "token expired" };
+    pub(crate) const TOO_MANY_ERRORS: Self = Self { code: 4103, reason: "too many refused frames" };
+}
+
+/// The queue of one connection. The hub, resumes and the connection itself put frames in; the writer takes them out.
+pub(crate) struct Outgoing {
+    queue: Mutex<Queue>,
+    limit_bytes: usize,
+    filled: Notify,
+    emptied: Notify,
+    ended: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    frames: VecDeque<Utf8Bytes>,
+    bytes: usize,
+    ping: bool,
+    close: Option<Close>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(limit_bytes: usize) -> Self {
+        Self {
+            queue: Mutex::default(),
+            limit_bytes,
+            filled: Notify::new(),
+            emptied: Notify::new(),
+            ended: Notify::new(),
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a frame. Over the limit the queue is given up and the connection ends.
+    pub(crate) fn push(&self, frame: Utf8Bytes) {
+        let mut queue = self.queue();
+        if queue.close.is_some() {
+            return;
+        }
+        queue.bytes += frame.len() + FRAME_OVERHEAD_BYTES;
+        if queue.bytes > self.limit_bytes {
+            queue.frames = VecDeque::new();
+            queue.bytes = 0;
+            queue.close = Some(Close::SLOW);
+            drop(queue);
+            ::metrics::counter!(metrics::SLOW).increment(1);
+            self.ended.notify_one();
+            self.emptied.notify_waiters();
+            return;
+        }
+        queue.frames.push_back(frame);
+        let was_empty = queue.frames.len() == 1;
+        drop(queue);
+        if was_empty {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Queues a frame once less than half of the limit waits, for what can be read again at leisure; `false` once the
+    /// connection has ended.
+    pub(crate) async fn push_with_room(&self, frame: Utf8Bytes) -> bool {
+        loop {
+            let emptied = self.emptied.notified();
+            {
+                let queue = self.queue();
+                if queue.close.is_some() {
+                    return false;
+                }
+                if queue.bytes < self.limit_bytes / 2 {
+                    break;
+                }
+            }
+            emptied.await;
+        }
+        self.push(frame);
+        true
+    }
+
+    /// Asks the writer for a ping.
+    pub(crate) fn ping(&self) {
+        self.queue().ping = true;
+        self.filled.notify_one();
+    }
+
+    /// Nothing is queued from here on.
+    pub(crate) fn end(&self, close: Close) {
+        self.queue().close.get_or_insert(close);
+        self.ended.notify_one();
+        self.emptied.notify_waiters();
+    }
+
+    /// Waits until somebody else ended the connection; for the connection alone.
+    pub(crate) async fn ended(&self) -> Close {
+        loop {
+            let ended = self.ended.notified();
+            if let Some(close) = self.queue().close {
+                return close;
+            }
+            ended.await;
+        }
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.queue().close.is_some()
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.queue().bytes
+    }
+
+    fn take(&self, batch: &mut Vec<Utf8Bytes>) -> bool {
+        let mut queue = self.queue();
+        let count = queue.frames.len().min(BATCH_FRAMES);
+        batch.extend(queue.frames.drain(..count));
+        if queue.frames.is_empty() {
+            queue.bytes = 0;
+            // A burst leaves a long buffer behind; idle connections shouldn't keep it.
+            if queue.frames.capacity() > BATCH_FRAMES {
+                queue.frames = VecDeque::new();
+            }
+        } else {
+            let taken: usize = batch.iter().map(|frame| frame.len() + FRAME_OVERHEAD_BYTES).sum();
+            queue.bytes = queue.bytes.saturating_sub(taken);
+        }
+        std::mem::take(&mut queue.ping)
+    }
+
+    /// Everything that waits; for tests without a socket.
+    #[cfg(test)]
+    pub(crate) fn take_all(&self) -> Vec<Utf8Bytes> {
+        let mut queue = self.queue();
+        queue.bytes = 0;
+        queue.frames.drain(..).collect()
+    }
+
+    /// Writes what is queued until the socket fails.
+    pub(crate) async fn write<S>(&self, sink: &mut S) -> S::Error
+    where
+        S: Sink<Message> + Unpin,
+    {
+        let mut batch = Vec::new();
+        loop {
+            let filled = self.filled.notified();
+            let ping = self.take(&mut batch);
+            if batch.is_empty() && !ping {
+                filled.await;
+                continue;
+            }
+            self.emptied.notify_waiters();
+            if let Err(error) = write_batch(sink, &mut batch, ping).await {
+                return error;
+            }
+            batch.shrink_to(4);
+        }
+    }
+
+    /// Writes what is still queued; for a connection that leaves in peace.
+    pub(crate) async fn write_rest<S>(&self, sink: &mut S) -> Result<(), S::Error>
+    where
+        S: Sink<Message> + Unpin,
+    {
+        let mut batch = Vec::new();
+        loop {
+            self.take(&mut batch);
+            if batch.is_empty() {
+                return Ok(());
+            }
+            write_batch(sink, &mut batch, false).await?;
+        }
+    }
+}
+
+async fn write_batch<S>(sink: &mut S, batch: &mut Vec<Utf8Bytes>, ping: bool) -> Result<(), S::Error>
+where
+    S: Sink<Message> + Unpin,
+{
+    for frame in batch.drain(..) {
+        sink.feed(Message::Text(frame)).await?;
+    }
+    if ping {
+        sink.feed(Message::Ping(Bytes::new())).await?;
+    }
+    sink.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_full_queue_ends_the_connection_and_lets_go_of_its_frames() {
+        let outgoing = Outgoing::new(1_000);
+        for _ in 0..10 {
+            outgoing.push(Utf8Bytes::from_static("0123456789"));
+        }
+        assert!(!outgoing.has_ended());
+        for _ in 0..10 {
+            outgoing.push(Utf8Bytes::from_static("0123456789"));
+        }
+        assert_eq!(outgoing.ended().await, Close::SLOW);
+        assert_eq!(outgoing.bytes(), 0);
+        assert!(!outgoing.push_with_room(Utf8Bytes::from_static("late")).await);
+    }
+
+    #[test]
+    fn bytes_are_counted_down_by_batches() {
+        let outgoing = Outgoing::new(1 << 20);
+        for _ in 0..BATCH_FRAMES + 1 {
+            outgoing.push(Utf8Bytes::from_static("0123456789"));
+        }
+        let mut batch = Vec::new();
+        outgoing.take(&mut batch);
+        assert_eq!((batch.len(), outgoing.bytes()), (BATCH_FRAMES, 10 + FRAME_OVERHEAD_BYTES));
+    }
+}

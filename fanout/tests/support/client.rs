@@ -1,0 +1,141 @@
+//! A WebSocket client that shows everything it is sent.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Client {
+    pub socket: WebSocketStream<TcpStream>,
+    /// Every text that came, for canaries.
+    pub bytes: String,
+    pub session_id: String,
+    pub epoch: String,
+}
+
+impl Client {
+    pub async fn connect(address: &str, token: &str) -> Self {
+        Self::connect_with(address, &[("authorization", &format!("Bearer {token}"))], None).await.expect("connected")
+    }
+
+    /// Connects with these headers; the receive buffer small, if given.
+    pub async fn connect_with(address: &str, headers: &[(&'static str, &str)], buffer: Option<u32>) -> Result<Self, Error> {
+        let mut request = format!("ws://{address}/v1/ws").into_client_request()?;
+        request.headers_mut().insert("sec-websocket-protocol", "waltalkie.v1".parse().expect("header"));
+        for (name, value) in headers {
+            request.headers_mut().insert(*name, value.parse().expect("header"));
+        }
+        let socket = TcpSocket::new_v4()?;
+        if let Some(bytes) = buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let stream = socket.connect(address.parse().expect("address")).await?;
+        let (socket, response) = client_async(request, stream).await?;
+        assert!(!format!("{:?}", response.headers()).contains("bearer"), "a token is never echoed");
+        Ok(Self { socket, bytes: String::new(), session_id: String::new(), epoch: String::new() })
+    }
+
+    pub async fn ready(&mut self) -> Vec<Value> {
+        let hello = self.expect("hello").await;
+        self.session_id = hello["session_id"].as_str().expect("session_id").to_owned();
+        self.epoch = hello["epoch"].as_str().expect("epoch").to_owned();
+        let mut chats = Vec::new();
+        loop {
+            let page = self.expect("chats").await;
+            chats.extend(page["chats"].as_array().expect("chats").clone());
+            if page["complete"] == true {
+                return chats;
+            }
+        }
+    }
+
+    /// The next frame or the close code.
+    pub async fn next(&mut self) -> Result<Value, Option<u16>> {
+        let next = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => {
+                        self.bytes.push_str(text.as_str());
+                        return Ok(serde_json::from_str(text.as_str()).expect("JSON"));
+                    }
+                    Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code.into())),
+                    Some(Ok(_)) => {}
+                    Some(Err(_)) | None => return Err(None),
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, next).await.expect("a frame in time")
+    }
+
+    pub async fn frame(&mut self) -> Value {
+        self.next().await.expect("a frame, not a close")
+    }
+
+    /// The payload of the next frame, which must be this event.
+    pub async fn expect(&mut self, event: &str) -> Value {
+        let frame = self.frame().await;
+        assert_eq!(frame["event"], event, "{frame}");
+        frame["payload"].clone()
+    }
+
+    /// The next frame with one of these events.
+    pub async fn find(&mut self, events: &[&str]) -> Value {
+        loop {
+            let frame = self.frame().await;
+            if events.iter().any(|event| frame["event"] == *event) {
+                return frame;
+            }
+        }
+    }
+
+    pub async fn closed(&mut self) -> Option<u16> {
+        loop {
+            if let Err(code) = self.next().await {
+                return code;
+            }
+        }
+    }
+
+    pub async fn send(&mut self, frame: Value) {
+        self.send_text(frame.to_string()).await;
+    }
+
+    pub async fn send_text(&mut self, text: String) {
+        self.socket.send(Message::text(text)).await.expect("sent");
+    }
+
+    pub async fn resume(&mut self, cursors: &[(&str, i64)]) {
+        let cursors: serde_json::Map<String, Value> =
+            cursors.iter().map(|(chat_id, seq)| ((*chat_id).to_owned(), json!(seq))).collect();
+        self.send(json!({"event": "resume", "id": "r", "payload": {"cursors": cursors, "epoch": self.epoch}})).await;
+    }
+
+    /// Asks for heads; whatever was queued before comes first, so this is a fence.
+    pub async fn fence(&mut self) -> Vec<Value> {
+        self.send(json!({"event": "heartbeat"})).await;
+        let mut before = Vec::new();
+        loop {
+            let frame = self.frame().await;
+            if frame["event"] == "heads" {
+                return before;
+            }
+            before.push(frame);
+        }
+    }
+}
+
+/// `event seq` of each frame, ranges as `skipped from-to`.
+pub fn summary(frame: &Value) -> String {
+    let payload = &frame["payload"];
+    let event = frame["event"].as_str().expect("event");
+    match payload["seq"].as_i64() {
+        Some(seq) => format!("{event} {seq}"),
+        None => format!("{event} {}-{}", payload["from_seq"], payload["to_seq"]),
+    }
+}

@@ -1,0 +1,115 @@
+//! What ends a projection, and what only delays it.
+
+use deadpool_postgres::PoolError;
+use runtime::kafka::ReaderError;
+use runtime::kafka::admin::AdminError;
+use runtime::postgres::{self, PostgresError};
+use schemas::registry::RegistryError;
+
+use crate::cursor_writer::PublishError;
+
+/// What a projection or the janitor can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A record that can't be read or makes no sense. A read model has no gaps, so nothing goes past it.
+    #[error(
+        "projection {projection} stopped: the record in {topic}, partition {partition}, offset {offset} can't be used. \
+         Nothing was skipped; it goes on from there once this program can read the record"
+    )]
+    Poison {
+        /// Projection.
+        projection: &'static str,
+        /// Topic, with prefix.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// Offset.
+        offset: i64,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The offsets are of another cluster, so they mean nothing here.
+    #[error(
+        "projection {projection} has offsets of Kafka cluster {recorded}, but `kafka.brokers` is cluster {found}. Point \
+         `kafka.brokers` at the former cluster; if it is gone for good, empty the projection's tables and its rows in \
+         consumer_offset, and it is made again from this cluster's history"
+    )]
+    OtherCluster {
+        /// Projection.
+        projection: &'static str,
+        /// Cluster in the table.
+        recorded: String,
+        /// Cluster that answers.
+        found: String,
+    },
+    /// A statement failed.
+    #[error("{what} in Postgres failed")]
+    Database {
+        /// What was tried.
+        what: &'static str,
+        /// What Postgres says.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// No connection to be had.
+    #[error("no connection to the database")]
+    Pool(#[from] PoolError),
+    /// The configured database can't be used.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The topics can't be read.
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
+    /// Kafka can't be asked.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The registry can't be asked.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A schema isn't in the registry.
+    #[error("the registry doesn't know our schema of {record}; `waltalkie schemas register` registers it")]
+    Unregistered {
+        /// Record.
+        record: &'static str,
+    },
+    /// What has to be in Kafka before the rows are in Postgres isn't.
+    #[error("merged cursors could not be published")]
+    Publish(#[from] PublishError),
+    /// The reader ended without a reason.
+    #[error("reading of {0} ended by itself")]
+    Ended(String),
+    /// A bug.
+    #[error("a projection's loop panicked: {0}")]
+    Panicked(String),
+}
+
+impl Error {
+    /// A failed statement.
+    pub(crate) fn database(what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |source| Self::Database { what, source }
+    }
+
+    /// Whether trying again can help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database { source, .. } => postgres::is_transient(source),
+            Self::Pool(source) => postgres::is_pool_error_transient(source),
+            Self::Admin(AdminError::Away { .. }) | Self::Publish(_) | Self::Unregistered { .. } => true,
+            Self::Registry(source) => source.is_transient(),
+            _ => false,
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

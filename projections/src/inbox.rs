@@ -1,0 +1,60 @@
+//! Projection `inbox`: messages that have not reached a member yet.
+//!
+//! Its two inputs run in loops of their own, since a chat's events and its members' cursors are in different
+//! partitions: `events` makes rows, [`cursors`] marks them delivered. `events` stays `projector.inbox_delay_ms` behind
+//! the history, so that for people who are online the cursor is there first and no row is made; cursors never wait.
+//!
+//! *At rest*, when both topics are read to their ends and the sweep has passed, the rows that aren't delivered are
+//! these and no others: one for each message and each member in whose open stay it was sent, other than its sender,
+//! whose cursor is below the message's `seq`. The delay and the order in which the two topics are read decide how many
+//! rows are made and marked on the way, never which are left.
+//!
+//! *A row that is made while its cursor arrives* in the other loop misses the mark, as neither transaction sees the
+//! other's row. The janitor's sweep finds it ([`crate::janitor`]).
+//!
+//! *Leaving* a chat removes the member's rows in it: nobody can fetch them any more. *Deleting* a message sets
+//! `is_deleted` on its rows, which stay until delivered, as the tombstone has to be.
+
+mod cursors;
+mod events;
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::projection::Projection;
+
+pub use cursors::CursorState;
+pub use events::EventState;
+
+/// The projection, for both inputs.
+#[derive(Debug, Clone, Copy)]
+pub struct Inbox {
+    delay: Duration,
+}
+
+impl Inbox {
+    /// An inbox that stays this far behind the history.
+    pub fn staying_behind(delay: Duration) -> Self {
+        Self { delay }
+    }
+}
+
+/// A message that waits for a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the columns of the table")]
+pub struct PendingRow {
+    pub message_id: Uuid,
+    pub created_at: i64,
+    pub is_deleted: bool,
+}
+
+impl Projection for Inbox {
+    const NAME: &'static str = "inbox";
+    const VERSION: u32 = 1;
+    const TABLES: &'static [&'static str] = &["inbox", "inbox_member", "inbox_cursor"];
+}
+
+#[cfg(test)]
+#[path = "inbox_tests.rs"]
+mod tests;

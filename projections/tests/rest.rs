@@ -1,0 +1,199 @@
+//! Two projectors under faults, then rest: the tables are a function of the history and the cursors.
+
+mod support;
+#[path = "../src/samples.rs"]
+#[allow(dead_code, reason = "the unit tests use the rest")]
+mod samples;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use projections::{Error, janitor, metrics};
+use proptest::strategy::{Strategy, ValueTree};
+use proptest::test_runner::TestRunner;
+use runtime::{Config, Health, Shutdown, clock};
+use schemas::topics::Topic;
+use schemas::{ChatEvent, Mark, event_type};
+use support::{Stack, mark, metric, until, with_stack};
+use tokio::task::JoinHandle;
+
+type Task = JoinHandle<Result<(), Error>>;
+
+fn projector(config: &Arc<Config>) -> Task {
+    let config = Arc::clone(config);
+    tokio::spawn(async move {
+        let health = Health::default();
+        projections::run(config, health.role("projector"), Shutdown::new()).await
+    })
+}
+
+/// Marks of the same chats and people as the samples', in no order.
+fn marks(count: i64) -> Vec<Mark> {
+    let one = |at: i64| {
+        let (chat, user, seq) = (at % 2, at / 2 % 4, at * 37 % 150);
+        mark(&format!("chat{chat}"), &format!("u{user}"), seq, if at % 3 == 0 { seq / 2 } else { 0 })
+    };
+    (0..count).map(one).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_and_cut_projectors_leave_what_the_history_says() {
+    with_stack(|stack| async move {
+        let mut random = TestRunner::deterministic();
+        let actions = proptest::collection::vec(samples::actions(2), 900).prop_map(|parts| parts.concat());
+        let actions = actions.new_tree(&mut random).expect("a sample").current();
+        let now = clock::now_ms();
+        let events: Vec<ChatEvent> =
+            samples::history(&actions).into_iter().map(|event| ChatEvent { occurred_at: now, ..event }).collect();
+        let marks = marks(300);
+        assert!(events.len() > marks.len(), "only {} events", events.len());
+
+        let (health, end) = (Health::default(), Shutdown::new());
+        let cleaning = tokio::spawn(janitor::run(Arc::clone(&stack.config), health.role("janitor"), end.clone()));
+        let mut projectors = vec![projector(&stack.config), projector(&stack.config)];
+        let writing = tokio::spawn({
+            let (stack, events, marks) = (Arc::clone(&stack), events.clone(), marks.clone());
+            async move {
+                for (at, event) in events.iter().enumerate() {
+                    stack.event(event).await;
+                    if let Some(mark) = marks.get(at) {
+                        stack.mark(mark).await;
+                    }
+                }
+            }
+        });
+        // While it is written, connections are cut at random moments, and every now and then a projector is killed.
+        let mut faults = 0_u64;
+        while !writing.is_finished() {
+            cut_connections(&stack).await;
+            if faults % 8 == 0 {
+                projectors.remove(0).abort();
+                projectors.push(projector(&stack.config));
+            }
+            faults += 1;
+            tokio::time::sleep(Duration::from_millis(faults % 5 * 10)).await;
+        }
+        writing.await.expect("written");
+        let hits = metric(metrics::RETRIES, "") + metric(metrics::MISMATCHES, "");
+        assert!(hits > 0.0, "no fault hit a transaction: nothing was proved");
+        until_read(&stack, "membership", Topic::ChatEvents, events.len() as i64).await;
+        until_read(&stack, "chat_head", Topic::ChatEvents, events.len() as i64).await;
+        until_read(&stack, "inbox", Topic::ChatEvents, events.len() as i64).await;
+        until_read(&stack, "cursor", Topic::ChatMarks, marks.len() as i64).await;
+
+        assert_eq!(membership(&stack).await, expected_membership(&events));
+        assert_eq!(heads(&stack).await, expected_heads(&events));
+        assert_eq!(cursors(&stack, "chat_cursor").await, expected_cursors(&marks));
+        until("the inbox has read the cursors", || async {
+            cursors(&stack, "inbox_cursor").await == expected_cursors(&marks)
+        })
+        .await;
+        let wanted = expected_inbox(&events, &expected_cursors(&marks));
+        assert!(!wanted.is_empty());
+        until("the inbox is at rest", || async { inbox(&stack).await == wanted }).await;
+        assert!(projectors.iter().all(|task| !task.is_finished()), "a projector gave up");
+        projectors.iter().for_each(JoinHandle::abort);
+        end.begin();
+        cleaning.await.expect("no panic").expect("ends well");
+    })
+    .await;
+}
+
+async fn cut_connections(stack: &Stack) {
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    stack.count(cut).await;
+}
+
+/// Each partition of these topics has only records, no markers, so offsets count them.
+async fn until_read(stack: &Stack, consumer: &str, topic: Topic, records: i64) {
+    let topic = stack.names.topic(topic);
+    let sum = format!(
+        "SELECT coalesce(sum(next_offset), 0)::bigint FROM consumer_offset WHERE consumer = '{consumer}' AND topic = '{topic}'"
+    );
+    stack.until_count(&sum, records).await;
+}
+
+type Stays = BTreeMap<(String, String, i64), (Option<i64>, i64, String)>;
+
+async fn membership(stack: &Stack) -> Stays {
+    let sql = "SELECT chat_id, user_id, joined_seq, left_seq, visible_from_seq, member_role FROM membership";
+    let rows = stack.db.query(sql, &[]).await.expect("rows");
+    rows.iter().map(|row| ((row.get(0), row.get(1), row.get(2)), (row.get(3), row.get(4), row.get(5)))).collect()
+}
+
+fn expected_membership(events: &[ChatEvent]) -> Stays {
+    let stays = events.iter().flat_map(|event| event.memberships.iter().map(move |stay| (event, stay)));
+    stays
+        .map(|(event, stay)| {
+            let key = (event.chat_id.clone(), stay.user_id.clone(), stay.joined_seq);
+            (key, (stay.left_seq, stay.visible_from_seq, stay.member_role.clone()))
+        })
+        .collect()
+}
+
+type Heads = BTreeMap<String, (i64, Option<i64>, Option<String>)>;
+
+async fn heads(stack: &Stack) -> Heads {
+    let sql = "SELECT chat_id, head_seq, message_seq, message->>'content' FROM chat_head";
+    let rows = stack.db.query(sql, &[]).await.expect("rows");
+    rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2), row.get(3)))).collect()
+}
+
+fn expected_heads(events: &[ChatEvent]) -> Heads {
+    let mut heads = Heads::new();
+    for event in events {
+        let head = heads.entry(event.chat_id.clone()).or_default();
+        head.0 = event.seq;
+        if let Some(message) = &event.message
+            && (event.event_type == event_type::MESSAGE_PERSISTED || head.1 == Some(message.message_seq))
+        {
+            (head.1, head.2) = (Some(message.message_seq), message.content.clone());
+        }
+    }
+    heads
+}
+
+type Reached = BTreeMap<(String, String), i64>;
+
+async fn cursors(stack: &Stack, table: &str) -> Reached {
+    let sql = format!("SELECT chat_id, user_id, delivered_seq FROM {table}");
+    let rows = stack.db.query(&sql, &[]).await.expect("rows");
+    rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect()
+}
+
+fn expected_cursors(marks: &[Mark]) -> Reached {
+    let mut reached = Reached::new();
+    for mark in marks {
+        let seq = reached.entry((mark.chat_id.clone(), mark.user_id.clone())).or_insert(0);
+        *seq = mark.delivered_seq.unwrap_or(0).max(*seq);
+    }
+    reached
+}
+
+type Pending = BTreeSet<(String, i64, String, bool)>;
+
+async fn inbox(stack: &Stack) -> Pending {
+    let rows = stack.db.query("SELECT chat_id, sequence_number, user_id, is_deleted FROM inbox", &[]).await.expect("rows");
+    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
+}
+
+fn expected_inbox(events: &[ChatEvent], cursors: &Reached) -> Pending {
+    let mut pending = Pending::new();
+    for sent in events.iter().filter(|event| event.event_type == event_type::MESSAGE_PERSISTED) {
+        let of_chat = || events.iter().filter(|event| event.chat_id == sent.chat_id);
+        let is_deleted = of_chat()
+            .filter(|event| event.event_type == event_type::MESSAGE_DELETED)
+            .any(|event| event.message.as_ref().is_some_and(|message| message.message_seq == sent.seq));
+        for user in ["u0", "u1", "u2", "u3"].map(str::to_owned) {
+            let stay = of_chat().flat_map(|event| &event.memberships).rfind(|stay| stay.user_id == user);
+            let is_member = stay.is_some_and(|stay| stay.left_seq.is_none() && stay.joined_seq < sent.seq);
+            let reached = cursors.get(&(sent.chat_id.clone(), user.clone())).copied().unwrap_or(0);
+            if is_member && sent.actor_id != user && reached < sent.seq {
+                pending.insert((sent.chat_id.clone(), sent.seq, user, is_deleted));
+            }
+        }
+    }
+    pending
+}

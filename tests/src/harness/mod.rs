@@ -1,0 +1,31 @@
+//! Installations on real servers, roles as processes, people as clients.
+//!
+//! ```text
+//!   Servers ── Installation ──┬── RoleProcess   `waltalkie run …`, killed, frozen, started again
+//!   (shared,   (prefix,       ├── Person        HTTP and a raw WebSocket
+//!    or own)    databases,    └── log, dump     what is in Kafka and Postgres, for the checker
+//!               slot, topics)
+//! ```
+//!
+//! Everything that an installation makes goes away when it is dropped, also when a test panics. Logs of processes stay
+//! in `target/test-logs/<test>/`.
+
+mod dump;
+mod installation;
+mod log;
+mod person;
+mod process;
+mod program;
+mod servers;
+mod socket;
+mod wait;
+
+pub use dump::{chats, evidence_of};
+pub use installation::Installation;
+pub use log::{Logged, read_all, read_events};
+pub use person::{Answer, Person};
+pub use process::{RoleProcess, signal};
+pub use program::{logs_dir, program, repository, target_dir};
+pub use servers::Servers;
+pub use socket::Socket;
+pub use wait::{LONG, SHORT, until, within};

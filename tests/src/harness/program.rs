@@ -1,0 +1,61 @@
+//! Where the executable under test is, and where things go.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// The folder that this test was built into: `target/debug`, or what cargo was told.
+fn profile_dir() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folder = own.parent().context("this program has no folder")?;
+    // Tests are in `deps`, programs one above.
+    Ok(if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder }.to_owned())
+}
+
+/// Cargo's target directory.
+pub fn target_dir() -> Result<PathBuf> {
+    Ok(profile_dir()?.parent().context("no target directory")?.to_owned())
+}
+
+/// Where a test keeps the logs of its processes.
+pub fn logs_dir(test: &str) -> Result<PathBuf> {
+    let folder = target_dir()?.join("test-logs").join(test);
+    fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// The executable `waltalkie`, next to the tests.
+///
+/// Cargo gives tests the paths of their own package's programs only, so this one is found where cargo puts it, and
+/// refused if it is older than the library that these tests were linked with: it would be another version.
+pub fn program() -> Result<PathBuf> {
+    let folder = profile_dir()?;
+    let program = folder.join("waltalkie");
+    let advice = "build it with the tests: cargo build --workspace --all-targets (scripts/test does)";
+    let Ok(built) = fs::metadata(&program).and_then(|metadata| metadata.modified()) else {
+        bail!("{} isn't there: {advice}", program.display());
+    };
+    let newest = newest_library(&folder.join("deps"))?;
+    ensure!(newest.is_none_or(|newest| built >= newest), "{} is older than its sources: {advice}", program.display());
+    Ok(program)
+}
+
+fn newest_library(folder: &Path) -> Result<Option<SystemTime>> {
+    let mut newest = None;
+    for entry in fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with("libwaltalkie-") && name.ends_with(".rlib") {
+            newest = newest.max(Some(entry.metadata()?.modified()?));
+        }
+    }
+    Ok(newest)
+}

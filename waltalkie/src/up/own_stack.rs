@@ -1,0 +1,54 @@
+//! A stack for one bench alone: servers and roles with data in a folder of their own, ended afterwards.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use local_stack::{LocalStack, Options, Service, Terminal};
+use runtime::Config;
+
+use super::{READY, local_config};
+use crate::bench::chat::{self, ChatArgs, Target};
+use crate::migrate;
+use crate::roles::{self, RoleName};
+
+/// Runs `bench chat` against a stack of its own. An empty folder means a fresh one, removed afterwards.
+pub(crate) async fn chat(config: Config, args: ChatArgs, folder: PathBuf) -> Result<ExitCode> {
+    let fresh = folder.as_os_str().is_empty().then(|| tempfile::Builder::new().prefix("waltalkie-bench-").tempdir_in("/var/tmp"));
+    let fresh = fresh.transpose().context("no folder under /var/tmp could be made; name one after --own-stack")?;
+    let data_dir = fresh.as_ref().map_or(folder, |fresh| fresh.path().to_owned());
+    let mut options = Options::new(data_dir);
+    options.usual_ports = false;
+    let mut stack = LocalStack::start(options, Arc::new(Terminal::default())).await?;
+    let outcome = with_stack(config, &args, &mut stack).await;
+    let stopped = stack.stop().await;
+    let code = outcome?;
+    stopped?;
+    Ok(code)
+}
+
+async fn with_stack(config: Config, args: &ChatArgs, stack: &mut LocalStack) -> Result<ExitCode> {
+    let mut config = local_config::complete(config, stack).await?;
+    // One machine plays all clients: limits a person or an address would measure only themselves.
+    config.limits.requests_per_s = 1_000_000;
+    config.limits.requests_burst = 1_000_000;
+    config.limits.commands_per_s = 100_000;
+    config.limits.commands_burst = 100_000;
+    migrate::create_databases(&config).await?;
+    migrate::all(&config).await?;
+    let config = Arc::new(config);
+    let mut running = roles::start(Arc::clone(&config), &[RoleName::All]).await?;
+    let outcome = async {
+        running.ready(READY).await?;
+        let gateway_url = running.gateway_url.clone().context("the gateway has no address")?;
+        let mut processes = vec![("waltalkie (all roles and clients)".to_owned(), std::process::id())];
+        for service in Service::ALL {
+            processes.extend(stack.pid(service).map(|pid| (service.key().to_owned(), pid)));
+        }
+        chat::run(args, &config, Some(Target { gateway_url, roles: processes })).await
+    };
+    let outcome = outcome.await;
+    running.stop().await?;
+    outcome
+}
