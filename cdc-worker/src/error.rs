@@ -108,6 +108,9 @@ pub enum Error {
     /// The server doesn't answer for the lease.
     #[error("Postgres doesn't answer for the lease in table cdc_lease")]
     LeaseSilent,
+    /// Starting took too long.
+    #[error("starting to stream took too long: Kafka, Postgres or the registry is slow to answer")]
+    SlowStart,
     /// The thread that publishes has ended.
     #[error("the publisher's thread ended without a word")]
     PublisherGone,
@@ -118,8 +121,9 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Replication(error) => error.is_transient(),
-            Self::Connect(PostgresError::Connect { source, .. }) => postgres::is_transient(source),
-            Self::Query { source, .. } => postgres::is_transient(source),
+            Self::Connect(PostgresError::Connect { source, .. })
+            | Self::Query { source, .. }
+            | Self::Server(migrations::MigrateError::Statement { source, .. }) => postgres::is_transient(source),
             Self::Kafka { source, .. } => !matches!(
                 source.rdkafka_error_code(),
                 Some(
@@ -130,8 +134,7 @@ impl Error {
             ),
             Self::Registry(source) | Self::Schema { source, .. } => source.is_transient(),
             Self::Frame(error) => error.is_transient(),
-            Self::PublisherGone | Self::LeaseSilent => true,
-            Self::Server(migrations::MigrateError::Statement { source, .. }) => postgres::is_transient(source),
+            Self::PublisherGone | Self::LeaseSilent | Self::SlowStart => true,
             Self::Server(_)
             | Self::Connect(_)
             | Self::TooLarge { .. }
@@ -159,8 +162,12 @@ impl Error {
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
+            let cause_text = cause.to_string();
+            // Kafka's client repeats its source in its own text.
+            if !text.ends_with(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
             source = cause.source();
         }
         text

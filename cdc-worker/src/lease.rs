@@ -4,16 +4,18 @@
 //! who tries; what makes two holders harmless is the producer's fencing, since a holder that was stopped and goes on may
 //! believe in its lease for a moment longer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
-use runtime::Shutdown;
+use runtime::{Config, Shutdown};
 use tokio::sync::watch;
 use tokio_postgres::{Client, SimpleQueryMessage};
 use uuid::Uuid;
 
 use crate::checks;
 use crate::error::Error;
+use crate::metrics;
 
 /// How long a lease holds without being renewed.
 pub const TTL: Duration = Duration::from_millis(1_500);
@@ -30,6 +32,7 @@ pub const HEARTBEAT_PREFIX: &str = "waltalkie.heartbeat";
 
 /// One worker's claim.
 pub struct Lease {
+    config: Arc<Config>,
     client: Client,
     slot: String,
     holder: String,
@@ -44,9 +47,14 @@ pub struct Held {
 
 impl Lease {
     /// A claim under a new random name, on a connection of its own.
-    pub async fn new(config: &runtime::Config) -> Result<Self, Error> {
-        let client = checks::connect(config).await?;
-        Ok(Self { client, slot: config.names().slot(), holder: Uuid::new_v4().to_string() })
+    pub async fn new(config: Arc<Config>) -> Result<Self, Error> {
+        let client = checks::connect(&config).await?;
+        Ok(Self {
+            client,
+            config: Arc::clone(&config),
+            slot: config.names().slot(),
+            holder: Uuid::new_v4().to_string(),
+        })
     }
 
     /// Waits for the lease as a standby; `None` if it is time to stop. `turn` is called at each look.
@@ -65,10 +73,10 @@ impl Lease {
 
     /// Whether claiming has a chance; spares the row a lock a look.
     async fn is_free(&self) -> Result<bool, Error> {
-        let row = within(self.client.query_opt(
-            "SELECT expires_at < clock_timestamp() FROM cdc_lease WHERE slot = $1",
-            &[&self.slot],
-        ))
+        let row = within(
+            self.client
+                .query_opt("SELECT expires_at < clock_timestamp() FROM cdc_lease WHERE slot = $1", &[&self.slot]),
+        )
         .await?;
         Ok(row.is_none_or(|row| row.get(0)))
     }
@@ -114,11 +122,16 @@ impl Lease {
                     tracing::warn!(slot = self.slot, error = %error.chain(), "the lease can't be renewed and has run out");
                     break;
                 }
-                Err(_) if self.client.is_closed() => {
-                    // Nothing more will come through this connection; the lease runs out by itself.
-                    break;
+                Err(error) => {
+                    tracing::debug!(error = %error.chain(), "the lease wasn't renewed; asking again");
+                    // The lease goes on until it runs out, so that a server that shuts down can be told the last
+                    // position, and one connection's end isn't the end of streaming.
+                    if self.client.is_closed()
+                        && let Ok(Ok(client)) = tokio::time::timeout(PATIENCE, checks::connect(&self.config)).await
+                    {
+                        self.client = client;
+                    }
                 }
-                Err(error) => tracing::debug!(error = %error.chain(), "the lease wasn't renewed; asking again"),
             }
             if last_heartbeat.is_none_or(|last| last.elapsed() >= HEARTBEAT_EVERY) {
                 last_heartbeat = Some(Instant::now());
@@ -133,11 +146,17 @@ impl Lease {
         }
     }
 
+    /// A message into the WAL, and a look at how much of it the slot keeps.
     async fn beat(&self) {
         let text = runtime::clock::now_ms().to_string();
         let sql = "SELECT pg_logical_emit_message(false, $1, $2)";
         if let Err(error) = within(self.client.execute(sql, &[&HEARTBEAT_PREFIX, &text])).await {
             tracing::debug!(error = %error.chain(), "no heartbeat was written");
+        }
+        let sql =
+            "SELECT (pg_current_wal_flush_lsn() - restart_lsn)::bigint FROM pg_replication_slots WHERE slot_name = $1";
+        if let Ok(Some(row)) = within(self.client.query_opt(sql, &[&self.slot])).await {
+            ::metrics::gauge!(metrics::RETAINED).set(row.get::<_, Option<i64>>(0).unwrap_or(0) as f64);
         }
     }
 }

@@ -25,6 +25,7 @@ mod checks;
 pub mod error;
 pub mod failpoint;
 mod lease;
+mod librdkafka;
 pub mod lsn;
 pub mod mapping;
 pub mod metrics;
@@ -37,10 +38,10 @@ pub mod replication;
 mod status;
 mod stream;
 mod takeover;
-mod topic_ids;
 pub mod transaction;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use runtime::retry::Backoff;
 use runtime::{Config, RoleHealth, Shutdown};
@@ -56,6 +57,9 @@ use lease::{Held, Lease};
 use record::Topics;
 use stream::Ending;
 use takeover::{SchemaIds, Worker};
+
+/// How long one start may take; less than a loop may stand still and be called healthy.
+const START: Duration = Duration::from_secs(25);
 
 /// Runs the worker until shutdown begins, or something is wrong that only somebody can mend.
 pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
@@ -114,7 +118,7 @@ async fn prepare(
 
 /// Waits for the lease. A worker that stands by while another streams does its work: it is ready.
 async fn stand_by(worker: &Worker, health: &RoleHealth, shutdown: &Shutdown) -> Result<Option<Held>, Error> {
-    Lease::new(&worker.config).await?.acquire(shutdown, || health.ready()).await
+    Lease::new(Arc::clone(&worker.config)).await?.acquire(shutdown, || health.ready()).await
 }
 
 /// Streams for as long as the lease is held, starting over after what passes.
@@ -126,7 +130,12 @@ async fn work(
     backoff: &mut Backoff,
 ) -> Result<(), Error> {
     while held.is_held() && !shutdown.has_begun() {
-        let session = match worker.take_over(&held).await {
+        let taken = tokio::select! {
+            biased;
+            () = shutdown.begun() => break,
+            taken = tokio::time::timeout(START, Box::pin(worker.take_over(&held))) => taken.unwrap_or(Err(Error::SlowStart)),
+        };
+        let session = match taken {
             Ok(Some(session)) => session,
             Ok(None) => break,
             Err(error) => {

@@ -14,8 +14,8 @@ use schemas::{ChatEvent, Origin, User};
 
 use crate::pgoutput::{Relation, Tuple};
 
-pub use plan::Table;
 use plan::Plan;
+pub use plan::Table;
 use value::{Field, micros_to_epoch_ms};
 
 /// What a row says.
@@ -112,13 +112,11 @@ impl Mapping {
 
     /// What a row says. The relation must be one of ours.
     pub fn change(&self, relation_id: u32, tuple: Tuple<'_>, origin: Origin) -> Result<Change, MapError> {
-        let plan = self
-            .relations
-            .get(&relation_id)
-            .and_then(Option::as_ref)
-            .ok_or(MapError::UnknownRelation(relation_id))?;
+        let plan =
+            self.relations.get(&relation_id).and_then(Option::as_ref).ok_or(MapError::UnknownRelation(relation_id))?;
         let fields = plan.fields(tuple)?;
-        let field = |index: usize| Field { table: plan.table().name(), column: plan.column(index), value: fields[index] };
+        let field =
+            |index: usize| Field { table: plan.table().name(), column: plan.column(index), value: fields[index] };
         match plan.table() {
             Table::Message => {
                 let row = MessageRow {

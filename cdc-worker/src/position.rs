@@ -65,9 +65,8 @@ pub(crate) fn looker(config: &Config) -> Result<Looker, Error> {
 /// producer can add one behind what is read here.
 pub(crate) fn read_bytes(consumer: &Looker, topics: &Topics, slot: &str) -> Result<Option<Vec<u8>>, Error> {
     let topic = &topics.positions;
-    let (low, high) = consumer
-        .fetch_watermarks(topic, 0, SILENCE)
-        .map_err(Error::kafka(format!("reading the ends of {topic}")))?;
+    let (low, high) =
+        consumer.fetch_watermarks(topic, 0, SILENCE).map_err(Error::kafka(format!("reading the ends of {topic}")))?;
     let tail = (high - TAIL_OFFSETS).max(low);
     match scan(consumer, topic, slot, tail)? {
         None if tail > low => scan(consumer, topic, slot, low),
@@ -96,9 +95,7 @@ pub(crate) fn visit(
 ) -> Result<(), Error> {
     let mut assignment = TopicPartitionList::new();
     for (topic, partition) in partitions {
-        assignment
-            .add_partition_offset(topic, *partition, from)
-            .map_err(Error::kafka(format!("reading {topic}")))?;
+        assignment.add_partition_offset(topic, *partition, from).map_err(Error::kafka(format!("reading {topic}")))?;
     }
     let what = || partitions.first().map_or_else(String::new, |(topic, _)| format!("reading {topic}"));
     consumer.assign(&assignment).map_err(Error::kafka(what()))?;
@@ -115,7 +112,10 @@ pub(crate) fn visit(
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
             Some(Err(source)) if last_sign.elapsed() > SILENCE => return Err(Error::Kafka { what: what(), source }),
             None if last_sign.elapsed() > SILENCE => {
-                return Err(Error::Kafka { what: format!("{}: nothing arrives", what()), source: KafkaError::Canceled });
+                return Err(Error::Kafka {
+                    what: format!("{}: nothing arrives", what()),
+                    source: KafkaError::Canceled,
+                });
             }
             Some(Err(_)) | None => {}
         }
@@ -124,7 +124,11 @@ pub(crate) fn visit(
 }
 
 /// Decodes a stored position, whichever version of its schema wrote it.
-pub(crate) async fn decode(registry: Arc<Registry>, own_id: u32, bytes: Option<Vec<u8>>) -> Result<Option<Position>, Error> {
+pub(crate) async fn decode(
+    registry: Arc<Registry>,
+    own_id: u32,
+    bytes: Option<Vec<u8>>,
+) -> Result<Option<Position>, Error> {
     match bytes {
         Some(bytes) => Ok(Some(Decoder::<Position>::new(registry, own_id).decode(&bytes).await?)),
         None => Ok(None),
@@ -156,18 +160,17 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
     let slot = names.slot();
     let topics = Topics::new(&names);
     let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
-    let position_id = registry
-        .id_of::<Position>()
-        .await
-        .map_err(|source| Error::Schema { record: Position::NAME, source })?;
+    let position_id =
+        registry.id_of::<Position>().await.map_err(|source| Error::Schema { record: Position::NAME, source })?;
     let client = checks::connect(config).await?;
     let system = Connection::open(&checks::server(config)?).await?.identify().await?;
     if checks::has_rows(&client).await? {
         return Err(Error::Refused {
             slot,
-            reason: "it was made after rows had been written to message, chat_change or user_change, which it will never \
+            reason:
+                "it was made after rows had been written to message, chat_change or user_change, which it will never \
                      show. Complete the history with `waltalkie cdc resnapshot`"
-                .into(),
+                    .into(),
         });
     }
     let config = Arc::new(config.clone());
@@ -177,9 +180,10 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
         if read_bytes(&consumer, &topics, &slot)?.is_some() || !checks::is_log_empty(&consumer, &topics)? {
             return Err(Error::Refused {
                 slot,
-                reason: "it was made anew, and what was committed since the old one was lost is missing from the history. \
+                reason:
+                    "it was made anew, and what was committed since the old one was lost is missing from the history. \
                          Complete the history with `waltalkie cdc resnapshot`"
-                    .into(),
+                        .into(),
             });
         }
         let kafka = checks::kafka_facts(&consumer, &topics)?;

@@ -7,7 +7,7 @@
 //! - An idle slot moves by transactions that hold a position only: at most one every [`IDLE_POSITION`], or at once when
 //!   the server asks for a reply and nothing else is on its way, since a server that shuts down waits for just that.
 //! - A reply is given when the server asks or by a timer. While Kafka is away an asking server is answered once a
-//!   [`REPLY_WITHIN`]: answering at once would make it ask again at once. One that goes on asking is shutting down.
+//!   second: answering at once would make it ask again at once. One that goes on asking is shutting down.
 
 use std::time::{Duration, Instant};
 
@@ -136,8 +136,8 @@ impl Progress {
         let has_news = self.reported != Some(feedback);
         let is_due = match self.asked {
             Some(asked) if self.is_idle() && asked.wal_end <= flushed => true,
-            Some(asked) if now.duration_since(asked.since) >= REPLY_WITHIN => since_report >= REPLY_WITHIN,
-            _ => since_report >= if has_news { REPORT_NEWS } else { REPORT_ALIVE },
+            Some(asked) => now.duration_since(asked.since) >= REPLY_WITHIN,
+            None => since_report >= if has_news { REPORT_NEWS } else { REPORT_ALIVE },
         };
         is_due.then(|| self.note(feedback, now))
     }

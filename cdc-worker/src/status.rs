@@ -123,10 +123,8 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
 async fn stored_position(config: &Config, slot: &str) -> Result<Option<Position>, Error> {
     let names = config.names();
     let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
-    let own_id = registry
-        .id_of::<Position>()
-        .await
-        .map_err(|source| Error::Schema { record: Position::NAME, source })?;
+    let own_id =
+        registry.id_of::<Position>().await.map_err(|source| Error::Schema { record: Position::NAME, source })?;
     let (config, topics, slot) = (config.clone(), Topics::new(&names), slot.to_owned());
     let bytes = tokio::task::spawn_blocking(move || position::read_bytes(&position::looker(&config)?, &topics, &slot))
         .await

@@ -31,7 +31,7 @@ use crate::mapping::{Mapping, epoch_ms};
 use crate::metrics;
 use crate::pgoutput::{self, Message, Tuple};
 use crate::progress::{Mark, Progress};
-use crate::publisher::{Chunk, Committed, Publisher, Work};
+use crate::publisher::{Chunk, Committed, Publisher};
 use crate::record::Outgoing;
 use crate::replication::{Incoming, ReplicationStream};
 use crate::takeover::{Session, Worker};
@@ -126,8 +126,8 @@ impl State<'_> {
             if let Some(feedback) = self.progress.report(self.tracker.received_lsn(), Instant::now()) {
                 stream.report(feedback.written, feedback.flushed).await?;
             }
-            let has_chunk = !self.records.is_empty()
-                || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
+            let has_chunk =
+                !self.records.is_empty() || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
             let has_room = !self.is_full();
             tokio::select! {
                 biased;
@@ -144,13 +144,12 @@ impl State<'_> {
                     }
                     if self.progress.is_idle() {
                         last_news = Instant::now();
-                        publisher.queue.serve();
                     }
                     self.show(health, last_news.elapsed());
                 }
                 permit = publisher.queue.reserve(), if has_chunk => {
-                    let chunk = self.cut();
-                    permit?.send(Work::Publish(chunk));
+                    let Some(permit) = permit else { return Err(publisher.news.reason().await) };
+                    permit.send(self.cut());
                 }
                 filled = stream.fill(), if has_room => filled?,
             }
@@ -160,7 +159,7 @@ impl State<'_> {
     /// Everything that has arrived, as far as the chunk has room.
     fn read_what_is_here(&mut self, stream: &mut ReplicationStream) -> Result<(), Error> {
         while !self.is_full() {
-            match stream.next()? {
+            match stream.next_message()? {
                 Some(Incoming::Data { wal_start, payload }) => {
                     self.tracker.received(wal_start);
                     self.take(payload)?;
@@ -251,8 +250,8 @@ impl State<'_> {
     async fn drain(&mut self, publisher: &mut Publisher) {
         let finish = async {
             if !self.records.is_empty() {
-                let chunk = self.cut();
-                publisher.queue.reserve().await?.send(Work::Publish(chunk));
+                let Some(permit) = publisher.queue.reserve().await else { return Err(publisher.news.reason().await) };
+                permit.send(self.cut());
             }
             while !self.progress.is_idle() {
                 let Committed { number, mark } = publisher.news.next().await?;

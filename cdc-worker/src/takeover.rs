@@ -93,9 +93,7 @@ impl Worker {
         if let Some(reason) = checks::refusal(&facts) {
             return Err(self.refused(reason));
         }
-        let mark = stored
-            .as_ref()
-            .map_or(Mark { place: Place::START, confirmable: slot.confirmed_flush_lsn }, mark_of);
+        let mark = stored.as_ref().map_or(Mark { place: Place::START, confirmable: slot.confirmed_flush_lsn }, mark_of);
         let stream = self.start_stream(&client, connection, mark).await?;
         let publisher = Publisher::start(Task {
             fenced,

@@ -154,7 +154,7 @@ async fn a_standby_takes_over_and_the_stopped_one_publishes_nothing() -> Result<
     check(&stack, 200).await?;
     second.stop().await?;
     check(&stack, 200).await?;
-    ensure!(count_all(&stack.config).await? >= 250, "no transaction was aborted");
+    ensure!(count_all(&stack.config).await? > 200, "no transaction was aborted");
     ensure!(took < Duration::from_secs(10), "the takeover took {took:?}");
     eprintln!("taken over in {took:?}");
     Ok(())

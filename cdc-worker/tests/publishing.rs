@@ -112,7 +112,8 @@ async fn rolled_back_rows_and_changed_state_leave_nothing() -> Result<()> {
     transaction.batch_execute("ROLLBACK TO s").await?;
     support::insert(&transaction, "c", 502, "kept too").await?;
     transaction.commit().await?;
-    let updated = stack.sql.execute("UPDATE message SET is_delete = true, content = NULL, deleted_at = now()", &[]).await?;
+    let updated =
+        stack.sql.execute("UPDATE message SET is_delete = true, content = NULL, deleted_at = now()", &[]).await?;
     assert_eq!(updated, 502);
     stack.send("c", 503, "last").await?;
     let events = arrived(&stack, 503).await?;
@@ -203,7 +204,8 @@ async fn columns_may_come_and_other_ones_must_stay() -> Result<()> {
     stack.sql.batch_execute("ALTER TABLE message RENAME COLUMN sent_by TO sender_id").await?;
     stack.send("c", 5, "five").await?;
     let running = stack.start();
-    let error = tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the row is as it was written");
+    let error =
+        tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the row is as it was written");
     assert!(error.chain().contains("sender_id"), "{}", error.chain());
     assert_eq!(seqs(&read_events(&stack.config).await?, "c"), [1, 2, 3]);
     Ok(())

@@ -91,15 +91,18 @@ async fn no_position_is_accepted_only_where_nothing_was_written() -> Result<()> 
     })
     .await?;
     config.kafka.partitions = 3;
-    eventually("the topics are made", async || Ok(admin.make_topics(&config.kafka, &config.names()).await.is_ok())).await?;
+    eventually("the topics are made", async || Ok(admin.make_topics(&config.kafka, &config.names()).await.is_ok()))
+        .await?;
     let running = stack.start();
     eventually("it streams", async || Ok(running.health.is_ready())).await?;
     stack.send("c", 1, "first").await?;
     published(&stack, 1).await?;
     running.stop().await?;
     admin.delete_topics(&config.names()).await?;
-    eventually("the topics are made again", async || Ok(admin.make_topics(&config.kafka, &config.names()).await?.len() > 1))
-        .await?;
+    eventually("the topics are made again", async || {
+        Ok(admin.make_topics(&config.kafka, &config.names()).await?.len() > 1)
+    })
+    .await?;
     let why = refusal(stack.start()).await?;
     ensure!(why.contains("has no position"), "{why}");
     Ok(())
@@ -114,7 +117,9 @@ async fn a_changed_publication_is_refused_at_the_start_and_stops_in_mid_stream()
     published(&stack, 1).await?;
     stack
         .sql
-        .batch_execute(&format!("ALTER PUBLICATION \"{publication}\" SET (publish = 'insert, update, delete, truncate')"))
+        .batch_execute(&format!(
+            "ALTER PUBLICATION \"{publication}\" SET (publish = 'insert, update, delete, truncate')"
+        ))
         .await?;
     stack.sql.execute("UPDATE message SET is_delete = true", &[]).await?;
     let why = refusal(running).await?;

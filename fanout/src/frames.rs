@@ -1,6 +1,6 @@
 //! Frames that only a connection has: greeting, chats, heads, receipts, farewells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::extract::ws::Utf8Bytes;
 use schemas::timestamp;
@@ -65,8 +65,14 @@ pub(crate) fn heads(moved: &BTreeMap<&str, i64>) -> Utf8Bytes {
     server::frame("heads", None, moved).into()
 }
 
-pub(crate) fn receipt(payload: &RawValue) -> Utf8Bytes {
-    server::frame("receipt", None, payload).into()
+/// `receipt`; the marks of each person pass through as they came.
+pub(crate) fn receipt(chat_id: &str, users: &HashMap<&str, &RawValue>) -> Utf8Bytes {
+    #[derive(Serialize)]
+    struct Payload<'a> {
+        chat_id: &'a str,
+        users: &'a HashMap<&'a str, &'a RawValue>,
+    }
+    server::frame("receipt", None, Payload { chat_id, users }).into()
 }
 
 pub(crate) fn token_expiring(expires_at_ms: i64) -> Utf8Bytes {

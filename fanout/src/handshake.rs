@@ -29,11 +29,7 @@ pub(crate) fn check_origin(headers: &HeaderMap, host: Option<&str>, allowed: &[S
     if origins.next().is_some() {
         return Err(refused());
     }
-    if allowed.iter().any(|allowed| allowed == origin) || is_same_host(origin, host) {
-        Ok(())
-    } else {
-        Err(refused())
-    }
+    if allowed.iter().any(|allowed| allowed == origin) || is_same_host(origin, host) { Ok(()) } else { Err(refused()) }
 }
 
 /// Whether an origin is the host that was asked. TLS may end before us, so both schemes count, each with its own port.
@@ -65,7 +61,9 @@ pub(crate) fn select_protocol(headers: &HeaderMap) -> Result<Option<HeaderValue>
         return Ok(Some(HeaderValue::from_static(PROTOCOL)));
     }
     if headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
-        return Err(Rejection::new(Code::BadField, format!("Offer the subprotocol {PROTOCOL}.")).at("Sec-WebSocket-Protocol"));
+        return Err(
+            Rejection::new(Code::BadField, format!("Offer the subprotocol {PROTOCOL}.")).at("Sec-WebSocket-Protocol")
+        );
     }
     Ok(None)
 }
@@ -84,7 +82,9 @@ pub(crate) fn token(headers: &HeaderMap) -> Result<&str, Rejection> {
     match token {
         None => Err(Rejection::new(
             Code::TokenMissing,
-            format!("Send a token as `Authorization: Bearer …`, or as a second subprotocol `{BEARER_PROTOCOL}…`; never in the address."),
+            format!(
+                "Send a token as `Authorization: Bearer …`, or as a second subprotocol `{BEARER_PROTOCOL}…`; never in the address."
+            ),
         )),
         Some(token) if token.is_empty() || token.len() > TOKEN_BYTES => {
             Err(Rejection::new(Code::TokenInvalid, "The token is empty, too long, or not a bearer token."))

@@ -52,7 +52,8 @@ fn two_origins_are_none() {
 
 #[test]
 fn tokens() {
-    let code = |list: &[(header::HeaderName, &str)]| token(&headers(list)).map_err(|refused| refused.code).map(str::to_owned);
+    let code =
+        |list: &[(header::HeaderName, &str)]| token(&headers(list)).map_err(|refused| refused.code).map(str::to_owned);
     assert_eq!(code(&[]), Err(Code::TokenMissing));
     assert_eq!(code(&[(header::SEC_WEBSOCKET_PROTOCOL, "waltalkie.v1")]), Err(Code::TokenMissing));
     assert_eq!(code(&[(header::AUTHORIZATION, "Bearer abc")]), Ok("abc".into()));

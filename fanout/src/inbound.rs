@@ -70,5 +70,10 @@ pub trait Inbound: Send + Sync + 'static {
     ) -> Pending<'a, Result<Submitted, Rejection>>;
 
     /// Hands marks to Kafka: chats of which the caller is a member, none beyond its head. Returns once they are accepted.
-    fn mark<'a>(&'a self, caller: &'a Caller, kind: MarkKind, marks: Vec<(String, i64)>) -> Pending<'a, Result<(), Rejection>>;
+    fn mark<'a>(
+        &'a self,
+        caller: &'a Caller,
+        kind: MarkKind,
+        marks: Vec<(String, i64)>,
+    ) -> Pending<'a, Result<(), Rejection>>;
 }

@@ -10,8 +10,8 @@ pub const REFUSED_HANDSHAKES: &str = "waltalkie_fanout_refused_handshakes_total"
 pub const DELIVERIES: &str = "waltalkie_fanout_deliveries_total";
 /// Events that came in by Pub/Sub.
 pub const EVENTS: &str = "waltalkie_fanout_events_total";
-/// Milliseconds from an event's `occurred_at` to the queues of its connections.
-pub const EVENT_AGE_MS: &str = "waltalkie_fanout_event_age_ms";
+/// Seconds from an event's `occurred_at` to this node, by their two clocks.
+pub const EVENT_AGE: &str = "waltalkie_fanout_event_age_seconds";
 /// Gaps that were read from Postgres.
 pub const GAPS: &str = "waltalkie_fanout_gaps_total";
 /// Events read from Postgres to close gaps.

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use deadpool_postgres::Pool;
 use runtime::retry::Backoff;
 use runtime::{Config, RoleHealth, Shutdown, postgres};
+use schemas::registry::Registry;
 use schemas::wire::Limits;
 use schemas::{ChatEvent, Decoder};
-use schemas::registry::Registry;
 use uuid::Uuid;
 
 use crate::error::Error;

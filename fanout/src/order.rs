@@ -21,7 +21,9 @@ impl Order {
         match self.blocking.get(chat_id) {
             Some(&earlier) if earlier != message_id => Err(Rejection::new(
                 Code::BlockedByEarlier,
-                format!("Message {earlier} of this chat was refused: send it again or discard it, then send this one again."),
+                format!(
+                    "Message {earlier} of this chat was refused: send it again or discard it, then send this one again."
+                ),
             )),
             _ => Ok(()),
         }

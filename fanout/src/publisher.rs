@@ -140,7 +140,11 @@ impl Publisher {
 
     async fn add_event(&self, pipeline: &mut Pipeline, record: &Received, value: &[u8]) {
         let Some(chat_id) = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()) else {
-            tracing::error!(partition = record.partition, offset = record.offset, "an event has no key and reaches nobody");
+            tracing::error!(
+                partition = record.partition,
+                offset = record.offset,
+                "an event has no key and reaches nobody"
+            );
             return;
         };
         let envelope = Relayed {

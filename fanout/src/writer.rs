@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn bytes_are_counted_down_by_batches() {
         let outgoing = Outgoing::new(1 << 20);
-        for _ in 0..BATCH_FRAMES + 1 {
+        for _ in 0..=BATCH_FRAMES {
             outgoing.push(Utf8Bytes::from_static("0123456789"));
         }
         let mut batch = Vec::new();

@@ -17,7 +17,10 @@ async fn events_come_live_in_order_with_their_way() {
     for client in [&mut alice, &mut bob] {
         for n in 0..50 {
             let message = client.expect("message").await;
-            assert_eq!((message["seq"].as_i64(), message["content"].as_str()), (Some(n + 2), Some(&*format!("message {n}"))));
+            assert_eq!(
+                (message["seq"].as_i64(), message["content"].as_str()),
+                (Some(n + 2), Some(&*format!("message {n}")))
+            );
             assert_eq!(message["way"]["partition"], 2);
             assert_eq!(message["way"]["relayed_at"], "1970-01-01T00:00:00.001Z");
         }
@@ -39,7 +42,11 @@ async fn chats_say_where_each_stands() {
     let chats = alice.ready().await;
     let find = |chat_id: &str| chats.iter().find(|chat| chat["chat_id"] == chat_id).expect("chat").clone();
     assert_eq!(find(&first)["head_seq"], 2);
-    assert_eq!(find(&second)["visible"], serde_json::json!([[1, null]]).clone(), "left at 2, back at {join}: one range");
+    assert_eq!(
+        find(&second)["visible"],
+        serde_json::json!([[1, null]]).clone(),
+        "left at 2, back at {join}: one range"
+    );
     assert_eq!(find(&left)["head_seq"], left_seq, "nothing of what came after");
     assert_eq!(find(&left)["visible"], serde_json::json!([[1, left_seq]]));
 }
@@ -276,7 +283,10 @@ async fn somebody_added_while_connected_gets_the_chat_and_its_events() {
     world.publish_to_user("carol", &chat, join).await;
     assert_eq!(bob.expect("member_joined").await["seq"], join);
     let chats = carol.expect("chats").await;
-    assert_eq!((chats["chats"][0]["chat_id"].as_str(), chats["chats"][0]["head_seq"].as_i64()), (Some(&*chat), Some(join - 1)));
+    assert_eq!(
+        (chats["chats"][0]["chat_id"].as_str(), chats["chats"][0]["head_seq"].as_i64()),
+        (Some(&*chat), Some(join - 1))
+    );
     assert_eq!(carol.expect("member_joined").await["seq"], join);
     world.say(&chat, "alice", "welcome").await;
     assert_eq!(carol.expect("message").await["seq"], join + 1);
@@ -298,7 +308,8 @@ async fn receipts_reach_those_who_are_in_the_chat() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
     let mut alice = world.online("alice").await;
-    let payload = serde_json::json!({"chat_id": chat, "users": {"bob": {"delivered_seq": 1, "read_seq": 1}}}).to_string();
+    let payload =
+        serde_json::json!({"chat_id": chat, "users": {"bob": {"delivered_seq": 1, "read_seq": 1}}}).to_string();
     let relayed = schemas::wire::Relayed {
         kind: schemas::wire::relay::Kind::Receipts,
         partition: 0,

@@ -119,7 +119,8 @@ async fn events_go_out_once_a_chat_and_a_restart_goes_on_where_it_was() {
     loop {
         first += 1;
         stack.event("c", first, event_type::MESSAGE_PERSISTED, &[]).await;
-        if let Ok(Some(Heard::Message { .. })) = tokio::time::timeout(Duration::from_millis(500), hearing.recv()).await {
+        if let Ok(Some(Heard::Message { .. })) = tokio::time::timeout(Duration::from_millis(500), hearing.recv()).await
+        {
             break;
         }
         assert!(first < 100, "nothing ever came");

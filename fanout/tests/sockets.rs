@@ -170,12 +170,25 @@ async fn marks_are_for_own_chats_and_never_beyond_the_head() {
     let mut alice = world.online("alice").await;
     alice.send(json!({"event": "mark_read", "id": 1, "payload": {"marks": {chat.as_str(): 50}}})).await;
     let ack = alice.frame().await;
-    assert_eq!((ack["event"].as_str(), ack["id"].as_i64(), ack["payload"]["state"].as_str()), (Some("ack"), Some(1), Some("accepted")));
-    alice.send(json!({"event": "mark_delivered", "id": 2, "payload": {"marks": {chat.as_str(): 1, foreign.as_str(): 1}}})).await;
+    assert_eq!(
+        (ack["event"].as_str(), ack["id"].as_i64(), ack["payload"]["state"].as_str()),
+        (Some("ack"), Some(1), Some("accepted"))
+    );
+    alice
+        .send(
+            json!({"event": "mark_delivered", "id": 2, "payload": {"marks": {chat.as_str(): 1, foreign.as_str(): 1}}}),
+        )
+        .await;
     let refused = alice.frame().await;
-    assert_eq!((refused["payload"]["code"].as_str(), refused["payload"]["chat_id"].as_str()), (Some("chat_not_found"), Some(&*foreign)));
+    assert_eq!(
+        (refused["payload"]["code"].as_str(), refused["payload"]["chat_id"].as_str()),
+        (Some("chat_not_found"), Some(&*foreign))
+    );
     let marks = world.inbound.marks.lock().expect("lock").clone();
-    assert_eq!(marks.iter().map(|mark| mark.2.clone()).collect::<Vec<_>>(), vec![vec![(chat.clone(), 1)], vec![(chat, 1)]]);
+    assert_eq!(
+        marks.iter().map(|mark| mark.1.clone()).collect::<Vec<_>>(),
+        vec![vec![(chat.clone(), 1)], vec![(chat, 1)]]
+    );
 }
 
 #[tokio::test]
@@ -189,9 +202,21 @@ async fn wrong_frames_are_named_and_the_connection_goes_on() {
         ("[]", "bad_json", None),
         (r#"{"event":"nope","id":1}"#, "unknown_event", Some("event")),
         (r#"{"event":"send_message"}"#, "missing_field", Some("payload.chat_id")),
-        (r#"{"event":"send_message","payload":{"chat_id":"c","content":""}}"#, "content_empty", Some("payload.content")),
-        (r#"{"event":"send_message","payload":{"chat_id":"c","content":"a\u0000"}}"#, "content_not_text", Some("payload.content")),
-        (r#"{"event":"send_message","payload":{"chat_id":"c","content":"a","message_id":"x"}}"#, "bad_uuid", Some("payload.message_id")),
+        (
+            r#"{"event":"send_message","payload":{"chat_id":"c","content":""}}"#,
+            "content_empty",
+            Some("payload.content"),
+        ),
+        (
+            r#"{"event":"send_message","payload":{"chat_id":"c","content":"a\u0000"}}"#,
+            "content_not_text",
+            Some("payload.content"),
+        ),
+        (
+            r#"{"event":"send_message","payload":{"chat_id":"c","content":"a","message_id":"x"}}"#,
+            "bad_uuid",
+            Some("payload.message_id"),
+        ),
         (r#"{"event":"mark_read","payload":{"marks":{"c":"1"}}}"#, "bad_field", Some("payload.marks")),
         (r#"{"event":"typing","payload":{"chat_id":"c"}}"#, "not_supported", Some("event")),
         (r#"{"event":"authenticate","payload":{"token":"x"}}"#, "token_invalid", None),
@@ -265,7 +290,9 @@ async fn a_token_that_ends_closes_unless_it_is_renewed() {
 #[tokio::test]
 async fn silence_closes_and_pongs_count() {
     use tokio::io::AsyncReadExt;
-    let world = World::start().await;
+    let mut setup = Setup::default();
+    setup.config.gateway.heartbeat_ms = 300;
+    let world = World::with(setup).await;
     let silent = world.online("alice").await;
     // The library answers pings only while it is read.
     let mut answering = world.online("bob").await;
@@ -303,7 +330,8 @@ async fn a_slow_client_is_closed_and_delays_nobody() {
     let mut world = World::with(setup).await;
     let chat = world.chat(&["alice", "bob", "carol"]).await;
     let bearer = format!("Bearer {}", token("carol", 600_000));
-    let mut slow = Client::connect_with(&world.address, &[("authorization", &bearer)], Some(4_096)).await.expect("connected");
+    let mut slow =
+        Client::connect_with(&world.address, &[("authorization", &bearer)], Some(4_096)).await.expect("connected");
     slow.ready().await;
     let mut bob = world.online("bob").await;
     let mut event = {

@@ -54,7 +54,9 @@ proptest! {
     ) {
         let events = history(&actions);
         let mut table = Table::new();
-        batches(&events, &cuts).into_iter().for_each(|events| batch(&mut table, events));
+        for events in batches(&events, &cuts) {
+            batch(&mut table, events);
+        }
         prop_assert_eq!(&table, &meaning(&events));
 
         // Old events never win: the beginning once more changes nothing.

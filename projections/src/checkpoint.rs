@@ -26,8 +26,7 @@ const LOAD: &str = "
     SELECT o.topic, o.partition, o.next_offset, o.cluster_id FROM consumer_offset o
       JOIN unnest($2::text[], $3::int[]) AS p (topic, partition) ON o.topic = p.topic AND o.partition = p.partition
      WHERE o.consumer = $1";
-const OTHER_CLUSTER: &str =
-    "SELECT cluster_id FROM consumer_offset WHERE consumer = $1 AND cluster_id <> $2 LIMIT 1";
+const OTHER_CLUSTER: &str = "SELECT cluster_id FROM consumer_offset WHERE consumer = $1 AND cluster_id <> $2 LIMIT 1";
 const ADVANCE: &str = "
     UPDATE consumer_offset o SET next_offset = p.next_offset
       FROM unnest($3::text[], $4::int[], $5::bigint[], $6::bigint[]) AS p (topic, partition, first_offset, next_offset)

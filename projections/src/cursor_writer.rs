@@ -22,7 +22,8 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::metrics;
 use crate::projection::Fence;
-use crate::runner::{Wiring, own_schema_id};
+use crate::runner::own_schema_id;
+use crate::wiring::Wiring;
 
 /// Each step of a transaction. Together they stay below the time that Postgres lets a transaction idle.
 const STEP: Duration = Duration::from_secs(4);
@@ -91,12 +92,13 @@ impl CursorWriter {
     /// Writes the cursors and the fence's offsets together, or neither.
     pub async fn write(&self, cursors: &[Cursor], fence: &Arc<Fence>) -> Result<(), PublishError> {
         let mut parts = self.parts.lock().await;
-        let encoder = match &parts.encoder {
-            Some(encoder) => Arc::clone(encoder),
-            None => {
-                let id = own_schema_id::<Cursor>(&self.registry).await.map_err(|error| PublishError::Schema(error.into()))?;
-                Arc::clone(parts.encoder.insert(Arc::new(Encoder::new(id))))
-            }
+        let encoder = if let Some(encoder) = &parts.encoder {
+            Arc::clone(encoder)
+        } else {
+            let id = own_schema_id::<Cursor>(&self.registry)
+                .await
+                .map_err(|failure| PublishError::Schema(failure.into()))?;
+            Arc::clone(parts.encoder.insert(Arc::new(Encoder::new(id))))
         };
         let records = cursors
             .iter()
@@ -139,7 +141,7 @@ fn transaction(
             .send(BaseRecord::to(topic).key(key).payload(value))
             .map_err(|(source, _)| PublishError::Kafka { step: "sending", source })?;
     }
-    let _ = (offsets, group);
+    producer.send_offsets_to_transaction(&offsets, group, STEP).map_err(failed("sending offsets"))?;
     producer.commit_transaction(STEP).map_err(failed("committing"))
 }
 

@@ -66,8 +66,9 @@ impl Tables {
         for (key, seq) in state.changed() {
             self.cursors.insert(key.clone(), *seq);
             for ((chat, row_seq, user), (_, is_delivered)) in &mut self.inbox {
+                let (chat, user): (&String, &String) = (chat, user);
                 let is_seen = seen.contains(&(chat.clone(), *row_seq, user.clone()));
-                *is_delivered |= is_seen && (&key.0, &key.1) == (&*chat, &*user) && *row_seq <= *seq;
+                *is_delivered |= is_seen && (&key.0, &key.1) == (chat, user) && *row_seq <= *seq;
             }
         }
     }
@@ -181,7 +182,9 @@ proptest! {
     ) {
         let events = history(&actions);
         let mut tables = Tables::default();
-        batches(&events, &cuts).into_iter().for_each(|events| tables.events(events));
+        for events in batches(&events, &cuts) {
+            tables.events(events);
+        }
         tables.cursors(&cursors);
         let before = tables.clone();
         tables.events(&events[..again.min(events.len())]);

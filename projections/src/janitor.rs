@@ -140,13 +140,10 @@ impl Janitor {
                 break;
             }
         }
-        let statement =
-            client.prepare_cached(REMOVE_DELIVERED).await.map_err(Error::database("emptying the inbox"))?;
+        let statement = client.prepare_cached(REMOVE_DELIVERED).await.map_err(Error::database("emptying the inbox"))?;
         for _ in 0..ROUNDS_A_TURN {
-            let removed = client
-                .execute(&statement, &[&self.batch_rows])
-                .await
-                .map_err(Error::database("emptying the inbox"))?;
+            let removed =
+                client.execute(&statement, &[&self.batch_rows]).await.map_err(Error::database("emptying the inbox"))?;
             ::metrics::counter!(metrics::REMOVED).increment(removed);
             health.turn();
             if (removed as i64) < self.batch_rows || shutdown.has_begun() {
@@ -158,8 +155,7 @@ impl Janitor {
 
     async fn results(&self, health: &RoleHealth, shutdown: &Shutdown) -> Result<(), Error> {
         let client = self.truth.get().await?;
-        let statement =
-            client.prepare_cached(REMOVE_RESULTS).await.map_err(Error::database("removing old results"))?;
+        let statement = client.prepare_cached(REMOVE_RESULTS).await.map_err(Error::database("removing old results"))?;
         for _ in 0..ROUNDS_A_TURN {
             let removed = client
                 .execute(&statement, &[&self.result_retention_s, &self.batch_rows])

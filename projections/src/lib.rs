@@ -23,6 +23,7 @@ mod inbox;
 pub mod janitor;
 mod membership;
 pub mod metrics;
+mod piece;
 mod projection;
 mod rows;
 pub mod runner;
@@ -30,6 +31,7 @@ pub mod runner;
 mod samples;
 mod status;
 mod watch;
+mod wiring;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +48,8 @@ pub use inbox::{CursorState, EventState, Inbox, PendingRow};
 pub use membership::{MembershipProjection, Stay, StayKey};
 pub use projection::{Applied, Fence, Input, Projection, Refusal};
 pub use rows::Rows;
-pub use runner::Wiring;
 pub use status::{Board, Status};
+pub use wiring::{Patience, Wiring};
 
 /// How often the loops' states are gathered into the role's health.
 const GATHER_EVERY: Duration = Duration::from_millis(250);

@@ -60,11 +60,8 @@ impl Input<ChatEvent> for MembershipProjection {
         let joined: Vec<i64> = stays().map(|(_, stay)| stay.joined_seq).collect();
         let statement = transaction.prepare_cached(LOAD).await?;
         for row in transaction.query(&statement, &[&chats, &users, &joined]).await? {
-            let stay = Stay {
-                left_seq: row.try_get(3)?,
-                visible_from_seq: row.try_get(4)?,
-                member_role: row.try_get(5)?,
-            };
+            let stay =
+                Stay { left_seq: row.try_get(3)?, visible_from_seq: row.try_get(4)?, member_role: row.try_get(5)? };
             state.loaded((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), stay);
         }
         Ok(state)

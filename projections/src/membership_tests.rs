@@ -36,12 +36,16 @@ proptest! {
         batch(&mut whole, &events);
 
         let mut split = Table::new();
-        batches(&events, &cuts).into_iter().for_each(|events| batch(&mut split, events));
+        for events in batches(&events, &cuts) {
+            batch(&mut split, events);
+        }
         prop_assert_eq!(&split, &whole);
 
         let mut repeated = Table::new();
         batch(&mut repeated, &events[..again.min(events.len())]);
-        batches(&events, &cuts).into_iter().for_each(|events| batch(&mut repeated, events));
+        for events in batches(&events, &cuts) {
+            batch(&mut repeated, events);
+        }
         prop_assert_eq!(&repeated, &whole);
     }
 

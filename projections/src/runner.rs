@@ -8,25 +8,23 @@
 //! ```
 //!
 //! *Progress.* Offsets are moved first, under a row lock that is held until the commit, so that state can't change
-//! between load and store, and whoever comes second finds the offset moved ([`crate::checkpoint`]). The rows and the
+//! between load and store, and whoever comes second finds the offset moved (module `checkpoint`). The rows and the
 //! offsets become visible together or not at all.
 //!
 //! *Failure.* Postgres or the registry being away holds the batch and tries it again, with backoff, saying so in the
 //! status. If the outcome of a commit is unknown, the next attempt finds the offset moved, and reads again from there.
 //! A stopped process can't hold the lock for long: Postgres ends a transaction that does nothing
-//! ([`Patience::idle_in_transaction`]). A record that can't be used ends the loop with an error that names its place.
+//! ([`crate::Patience`]). A record that can't be used ends the loop with an error that names its place.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use deadpool_postgres::Pool;
 use rdkafka::consumer::ConsumerGroupMetadata as Group;
 use runtime::kafka::admin::Admin;
 use runtime::kafka::reader::{Reader, Settings};
 use runtime::kafka::{self, Batch, Received};
 use runtime::retry::Backoff;
-use runtime::{Config, Shutdown, clock, postgres};
+use runtime::{Shutdown, clock};
 use schemas::registry::Registry;
 use schemas::{Decoder, Record};
 
@@ -34,48 +32,13 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::decode::{self, DecodeError, Decoded};
 use crate::error::{self, Error};
 use crate::metrics;
+use crate::piece::Piece;
 use crate::projection::{Applied, Fence, Input};
 use crate::status::Status;
+use crate::wiring::{Patience, Wiring};
 
 /// An idle loop turns at least this often.
 const TURN: Duration = Duration::from_secs(1);
-
-/// What the loops share.
-#[derive(Clone)]
-pub struct Wiring {
-    /// Configuration.
-    pub config: Arc<Config>,
-    /// The database of read models.
-    pub pool: Pool,
-    /// Schemas.
-    pub registry: Arc<Registry>,
-    /// How long runners wait for each other.
-    pub patience: Patience,
-}
-
-/// How long runners wait for each other in Postgres.
-#[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// For the lock of a partition's offset.
-    pub lock: Duration,
-    /// Before Postgres ends the transaction of a process that has stopped in the middle of it.
-    pub idle_in_transaction: Duration,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { lock: Duration::from_secs(5), idle_in_transaction: Duration::from_secs(15) }
-    }
-}
-
-impl Wiring {
-    /// Clients of what the configuration names; nothing is connected yet.
-    pub fn new(config: Arc<Config>) -> Result<Self, Error> {
-        let pool = postgres::pool(&config.postgres.read_url, "postgres.read_url", config.postgres.pool_size)?;
-        let registry = Arc::new(Registry::new(config.registry.url.expose(), &config.names.prefix)?);
-        Ok(Self { config, pool, registry, patience: Patience::default() })
-    }
-}
 
 /// Runs one input of a projection until it is time to stop.
 pub async fn run<P: Input<R>, R: Record>(
@@ -173,38 +136,14 @@ enum Outcome {
 }
 
 enum Attempt {
-    Committed { unknown: u64 },
+    Committed {
+        unknown: u64,
+    },
     /// Nothing is written; the first so many records are enough for one transaction.
-    TooMuch { records: usize },
+    TooMuch {
+        records: usize,
+    },
     AppliedElsewhere,
-}
-
-/// The part of a batch that is one transaction.
-struct Piece<'a, R> {
-    /// Index of its first record in the batch.
-    first: usize,
-    received: &'a [Received],
-    records: &'a [R],
-    /// Index in the batch, by record.
-    places: &'a [usize],
-}
-
-impl<'a, R> Piece<'a, R> {
-    fn of(batch: &'a Batch, decoded: &'a Decoded<R>, part: Range<usize>) -> Self {
-        let index = |end: usize| decoded.places.partition_point(|&place| place < end);
-        let records = index(part.start)..index(part.end);
-        Self {
-            first: part.start,
-            received: &batch.records[part],
-            records: &decoded.records[records.clone()],
-            places: &decoded.places[records],
-        }
-    }
-
-    fn offsets(&self) -> Vec<(String, i32, i64)> {
-        let ranges = checkpoint::ranges(self.received);
-        ranges.into_iter().map(|((topic, partition), (_, next))| (topic.to_owned(), partition, next)).collect()
-    }
 }
 
 struct Runner<'a, P, R> {
@@ -240,7 +179,7 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
         let mut next = 0;
         let mut backoff = Backoff::default();
         loop {
-            match decode::decode(&self.decoder, batch, &mut decoded, P::NAME, &mut next).await {
+            match decode::decode(&self.decoder, &batch.records, &mut decoded, P::NAME, &mut next).await {
                 Ok(()) => return Ok(Some(decoded)),
                 Err(DecodeError::Poison(failure)) => return Err(failure),
                 Err(DecodeError::Waits(failure)) => {
@@ -261,9 +200,9 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
         while from < batch.records.len() {
             let begun = Instant::now();
             let piece = Piece::of(batch, decoded, from..batch.records.len().min(from + size));
-            match Box::pin(self.transaction(&piece, &group)).await {
+            match Box::pin(self.transaction(&piece, group.as_ref())).await {
                 Ok(Attempt::Committed { unknown }) => {
-                    self.count(piece.received, unknown, begun);
+                    count(P::NAME, piece.received, unknown, begun);
                     self.status.ready();
                     backoff.reset();
                     from += size;
@@ -293,7 +232,7 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
     }
 
     /// One attempt at a piece of a batch.
-    async fn transaction(&self, piece: &Piece<'_, R>, group: &Option<Arc<Group>>) -> Result<Attempt, Error> {
+    async fn transaction(&self, piece: &Piece<'_, R>, group: Option<&Arc<Group>>) -> Result<Attempt, Error> {
         let Patience { lock, idle_in_transaction } = self.wiring.patience;
         let limits = format!(
             "SET LOCAL lock_timeout = {}; SET LOCAL idle_in_transaction_session_timeout = {}",
@@ -328,22 +267,22 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
                 }
             }
             self.projection.store(&transaction, &state).await.map_err(Error::database("storing rows"))?;
-            let fence = Arc::new(Fence { group: group.clone(), offsets: piece.offsets() });
+            let fence = Arc::new(Fence { group: group.cloned(), offsets: piece.offsets() });
             self.projection.publish(&state, &fence).await?;
         }
         transaction.commit().await.map_err(Error::database("committing"))?;
         Ok(Attempt::Committed { unknown })
     }
+}
 
-    fn count(&self, received: &[Received], unknown: u64, begun: Instant) {
-        ::metrics::counter!(metrics::RECORDS, "projection" => P::NAME).increment(received.len() as u64);
-        ::metrics::histogram!(metrics::BATCH, "projection" => P::NAME).record(received.len() as f64);
-        ::metrics::histogram!(metrics::TRANSACTION, "projection" => P::NAME).record(begun.elapsed().as_secs_f64());
-        let age_ms = (clock::now_ms() - newest_ms(received)).max(0);
-        ::metrics::gauge!(metrics::LAG, "projection" => P::NAME).set(age_ms as f64 / 1_000.0);
-        if unknown > 0 {
-            ::metrics::counter!(metrics::UNKNOWN, "projection" => P::NAME).increment(unknown);
-        }
+fn count(projection: &'static str, received: &[Received], unknown: u64, begun: Instant) {
+    ::metrics::counter!(metrics::RECORDS, "projection" => projection).increment(received.len() as u64);
+    ::metrics::histogram!(metrics::BATCH, "projection" => projection).record(received.len() as f64);
+    ::metrics::histogram!(metrics::TRANSACTION, "projection" => projection).record(begun.elapsed().as_secs_f64());
+    let age_ms = (clock::now_ms() - newest_ms(received)).max(0);
+    ::metrics::gauge!(metrics::LAG, "projection" => projection).set(age_ms as f64 / 1_000.0);
+    if unknown > 0 {
+        ::metrics::counter!(metrics::UNKNOWN, "projection" => projection).increment(unknown);
     }
 }
 

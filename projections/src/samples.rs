@@ -15,7 +15,12 @@ pub(crate) struct Action {
 
 /// Up to `most` actions in a few chats of a few people.
 pub(crate) fn actions(most: usize) -> impl Strategy<Value = Vec<Action>> {
-    let action = (0..2_u8, 0..4_u8, 0..12_u8, any::<u8>()).prop_map(|(chat, user, kind, pick)| Action { chat, user, kind, pick });
+    let action = (0..2_u8, 0..4_u8, 0..12_u8, any::<u8>()).prop_map(|(chat, user, kind, pick)| Action {
+        chat,
+        user,
+        kind,
+        pick,
+    });
     prop::collection::vec(action, 0..most)
 }
 

@@ -8,8 +8,8 @@ use runtime::kafka::admin::Admin;
 use schemas::topics::Topic;
 
 use crate::error::{self, Error};
-use crate::runner::Wiring;
 use crate::status::Status;
+use crate::wiring::Wiring;
 
 const EVERY: Duration = Duration::from_secs(3);
 /// The topics that projections read.

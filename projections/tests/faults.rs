@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
-use projections::{Applied, Board, CursorWriter, Fence, Input, Projection, PublishError, Refusal, Rows, Wiring, runner};
+use projections::{
+    Applied, Board, CursorWriter, Fence, Input, Patience, Projection, PublishError, Refusal, Rows, Wiring, runner,
+};
 use runtime::kafka::reader::{Loading, Place, Reader, Settings};
 use runtime::kafka::{OffsetStore, Start};
 use runtime::{Shutdown, clock};
@@ -63,7 +65,8 @@ impl<const SIDE: u8> Input<ChatEvent> for Counting<SIDE> {
 
     async fn store(&self, transaction: &Transaction<'_>, state: &Self::State) -> Result<(), PgError> {
         for (chat, events) in state.changed() {
-            let sql = "INSERT INTO counted VALUES ($1, $2) ON CONFLICT (chat_id) DO UPDATE SET events = excluded.events";
+            let sql =
+                "INSERT INTO counted VALUES ($1, $2) ON CONFLICT (chat_id) DO UPDATE SET events = excluded.events";
             transaction.execute(sql, &[chat, events]).await?;
         }
         Ok(())
@@ -85,7 +88,8 @@ struct Running {
 }
 
 fn run<const SIDE: u8>(wiring: &Wiring, is_shut: bool) -> Running {
-    let gate = Arc::new(Gate { is_shut: AtomicBool::new(is_shut), arrived: AtomicU64::new(0), opened: Semaphore::new(0) });
+    let gate =
+        Arc::new(Gate { is_shut: AtomicBool::new(is_shut), arrived: AtomicU64::new(0), opened: Semaphore::new(0) });
     let (projection, wiring) = (Counting::<SIDE> { gate: Arc::clone(&gate) }, wiring.clone());
     let task = tokio::spawn(async move {
         let status = Board::default().entry("counting");
@@ -95,7 +99,11 @@ fn run<const SIDE: u8>(wiring: &Wiring, is_shut: bool) -> Running {
 }
 
 async fn make_table(stack: &Stack) {
-    stack.db.batch_execute("CREATE TABLE counted (chat_id text PRIMARY KEY, events bigint NOT NULL)").await.expect("made");
+    stack
+        .db
+        .batch_execute("CREATE TABLE counted (chat_id text PRIMARY KEY, events bigint NOT NULL)")
+        .await
+        .expect("made");
 }
 
 async fn produce(stack: &Stack, chats: i64, events: i64, from: i64) {
@@ -139,10 +147,8 @@ async fn a_stopped_runner_neither_blocks_the_next_nor_counts_twice() {
     with_stack(|stack| async move {
         make_table(&stack).await;
         let mut wiring = stack.wiring.clone();
-        wiring.patience = runner::Patience {
-            lock: Duration::from_millis(300),
-            idle_in_transaction: Duration::from_millis(1_500),
-        };
+        wiring.patience =
+            Patience { lock: Duration::from_millis(300), idle_in_transaction: Duration::from_millis(1_500) };
         produce(&stack, 6, 3, 1).await;
         // Stopped with its rows stored and the offsets' locks held, like a process under SIGSTOP.
         let zombie = run::<0>(&wiring, true);
@@ -188,7 +194,9 @@ async fn runners_that_fight_over_every_partition_count_every_event_once() {
         assert!(mismatches() > before, "nobody ever came second: nothing was proved");
         let still = runners.iter().filter(|runner| !runner.task.is_finished()).count();
         assert_eq!(still, 3, "a runner gave up");
-        runners.iter().for_each(|runner| runner.task.abort());
+        for runner in runners {
+            runner.task.abort();
+        }
     })
     .await;
 }
@@ -241,7 +249,10 @@ async fn a_member_that_was_expelled_cannot_publish_cursors() {
             let inbox = projections::Inbox::staying_behind(Duration::ZERO);
             runner::run::<_, Cursor>(&inbox, &wiring, &status, &Shutdown::new()).await
         });
-        writer.write(&[Cursor { user_id: "bob".into(), ..cursor(9) }], &new).await.expect("with the new membership it may");
+        writer
+            .write(&[Cursor { user_id: "bob".into(), ..cursor(9) }], &new)
+            .await
+            .expect("with the new membership it may");
         stack.until_count("SELECT count(*) FROM inbox_cursor WHERE delivered_seq = 9", 1).await;
         stack.until_count("SELECT count(*) FROM inbox_cursor WHERE delivered_seq = 3", 1).await;
         inbox.abort();

@@ -47,21 +47,26 @@ async fn a_conversation_ends_up_in_the_tables() {
         assert_eq!((row.get::<_, i64>(0), row.get::<_, &str>(1)), (3, "new"));
 
         // A delete empties it, and marks the rows that wait.
-        let gone = second.message.clone().map(|message| MessageState {
-            content: None,
-            deleted_at: Some(1),
-            ..message
-        });
+        let gone = second.message.clone().map(|message| MessageState { content: None, deleted_at: Some(1), ..message });
         stack.event(&ChatEvent { message: gone, ..event("c", 6, event_type::MESSAGE_DELETED) }).await;
         stack.until_count(&head(6), 1).await;
-        stack.until_count("SELECT count(*) FROM chat_head WHERE message->>'content' IS NULL AND message_seq = 3", 1).await;
-        stack.until_count("SELECT count(*) FROM inbox WHERE is_deleted AND sequence_number = 3 AND user_id = 'carol'", 1).await;
+        stack
+            .until_count("SELECT count(*) FROM chat_head WHERE message->>'content' IS NULL AND message_seq = 3", 1)
+            .await;
+        stack
+            .until_count("SELECT count(*) FROM inbox WHERE is_deleted AND sequence_number = 3 AND user_id = 'carol'", 1)
+            .await;
 
         // Carol comes: what waited is delivered. Reading is delivery, and late marks change nothing.
         stack.mark(&mark("c", "carol", 0, 3)).await;
         stack.mark(&mark("c", "carol", 1, 1)).await;
         stack.until_count("SELECT count(*) FROM inbox WHERE user_id = 'carol' AND is_delivered", 2).await;
-        stack.until_count("SELECT count(*) FROM chat_cursor WHERE user_id = 'carol' AND delivered_seq = 3 AND read_seq = 3", 1).await;
+        stack
+            .until_count(
+                "SELECT count(*) FROM chat_cursor WHERE user_id = 'carol' AND delivered_seq = 3 AND read_seq = 3",
+                1,
+            )
+            .await;
 
         // Whoever leaves has no rows, of before or after.
         let mut leave = created("c", &["carol"]);
@@ -181,7 +186,9 @@ async fn a_poison_record_stops_its_projection_at_its_place_and_no_other() {
         stack.mark(&mark("c", "alice", 9, 9)).await;
         until("the reason in the health", || async {
             let problem = health.statuses()[0].problem.clone().unwrap_or_default();
-            problem.starts_with("cursor: ") && problem.contains("chat.marks, partition") && problem.contains("offset 1 ")
+            problem.starts_with("cursor: ")
+                && problem.contains("chat.marks, partition")
+                && problem.contains("offset 1 ")
         })
         .await;
         assert!(!health.is_ready());

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
+use redis::io::tcp::TcpSettings;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo, ProtocolVersion, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::mpsc;
 
@@ -21,7 +22,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub fn client(url: &Secret) -> Result<Client, RedisError> {
     let info = url.expose().into_connection_info()?;
     let redis = info.redis_settings().clone().set_protocol(ProtocolVersion::RESP3);
-    Client::open(info.set_redis_settings(redis))
+    // Commands are small and wait for their answers: Nagle's algorithm would hold them back.
+    let tcp = TcpSettings::default().set_nodelay(true);
+    Client::open(info.set_redis_settings(redis).set_tcp_settings(tcp))
 }
 
 /// A connection for commands that reconnects by itself. Making it never waits: the first command does.

@@ -101,7 +101,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Up(args) => {
             // Servers' and roles' chatter would drown what `up` has to say.
-            telemetry::init_logs(config.log.format, if args.is_verbose() { "info" } else { "warn" });
+            telemetry::init_logs(config.log.format, if args.is_verbose() { "info" } else { "warn,librdkafka=error" });
             up::run(config, args).await
         }
         Command::Run { roles } => {

@@ -9,9 +9,9 @@ use rdkafka::error::KafkaError;
 use schemas::PartitionEnd;
 
 use crate::error::Error;
+use crate::librdkafka::topic_ids;
 use crate::position::{Looker, visit};
 use crate::record::Topics;
-use crate::topic_ids::topic_ids;
 
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,10 +39,7 @@ pub(crate) fn kafka_facts(consumer: &Looker, topics: &Topics) -> Result<KafkaFac
 }
 
 /// The present ends of the partitions that a position speaks of; blocks.
-pub(crate) fn ends_of(
-    consumer: &Looker,
-    partitions: &[PartitionEnd],
-) -> Result<BTreeMap<(String, i32), i64>, Error> {
+pub(crate) fn ends_of(consumer: &Looker, partitions: &[PartitionEnd]) -> Result<BTreeMap<(String, i32), i64>, Error> {
     let mut ends = BTreeMap::new();
     for end in partitions {
         let (_, high) = consumer

@@ -32,7 +32,10 @@ pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
 
 fn slot_refusal(slot: &SlotFacts) -> Option<String> {
     if slot.plugin != "pgoutput" {
-        return Some(format!("it uses the plugin `{}` instead of pgoutput; drop it and run `waltalkie migrate`", slot.plugin));
+        return Some(format!(
+            "it uses the plugin `{}` instead of pgoutput; drop it and run `waltalkie migrate`",
+            slot.plugin
+        ));
     }
     if !slot.is_of_this_database {
         return Some("it belongs to another database of the server than the configured one".into());

@@ -44,15 +44,6 @@ pub struct Chunk {
     pub mark: Mark,
 }
 
-/// What the thread is asked to do.
-#[derive(Debug)]
-pub enum Work {
-    /// Publish.
-    Publish(Chunk),
-    /// Nothing to publish: serve the client's own events, so that they don't pile up.
-    Serve,
-}
-
 /// The last chunk whose transaction is committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
@@ -86,13 +77,12 @@ pub struct Publisher {
 }
 
 /// The way to the thread.
-pub struct Queue(mpsc::Sender<Work>);
+pub struct Queue(mpsc::Sender<Chunk>);
 
 /// What the thread tells.
 pub struct News {
     committed: watch::Receiver<Committed>,
-    ended: oneshot::Receiver<Result<(), Error>>,
-    has_ended: bool,
+    ended: Option<oneshot::Receiver<Result<(), Error>>>,
 }
 
 /// What the thread needs.
@@ -116,51 +106,52 @@ pub struct Task {
 impl Publisher {
     /// Starts the thread.
     pub fn start(task: Task) -> Result<Self, Error> {
-        let (sender, work) = mpsc::channel(QUEUED_CHUNKS);
+        let (sender, chunks) = mpsc::channel(QUEUED_CHUNKS);
         let (reports, committed) = watch::channel(Committed { number: 0, mark: task.stored });
         let (end, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("cdc-publisher".into())
             .spawn(move || {
-                let outcome = Loop::new(task, reports).run(work);
+                let outcome = Loop::new(task, reports).run(chunks);
                 // Nobody listens if the worker was dropped.
                 let _ = end.send(outcome);
             })
             .map_err(|_| Error::PublisherGone)?;
-        Ok(Self { queue: Queue(sender), news: News { committed, ended, has_ended: false } })
+        Ok(Self { queue: Queue(sender), news: News { committed, ended: Some(ended) } })
     }
 }
 
 impl Queue {
-    /// Room for a chunk.
-    pub async fn reserve(&self) -> Result<mpsc::Permit<'_, Work>, Error> {
-        self.0.reserve().await.map_err(|_| Error::PublisherGone)
+    /// Room for a chunk; `None` if the thread has ended.
+    pub async fn reserve(&self) -> Option<mpsc::Permit<'_, Chunk>> {
+        self.0.reserve().await.ok()
     }
-
-    /// Asks an idle thread to serve its client.
-    pub fn serve(&self) {
-        // A full queue means that it isn't idle.
-        let _ = self.0.try_send(Work::Serve);
-    }
-
 }
 
 impl News {
     /// Waits for the next commit, or for the thread's end, which is always an error here.
     pub async fn next(&mut self) -> Result<Committed, Error> {
-        if !self.has_ended {
-            tokio::select! {
-                biased;
-                Ok(()) = self.committed.changed() => return Ok(*self.committed.borrow_and_update()),
-                // The last news, if any, was taken above: a thread that ends tells nothing after its reason.
-                ended = &mut self.ended => {
-                    self.has_ended = true;
-                    if let Ok(Err(error)) = ended {
-                        return Err(error);
-                    }
-                }
-            }
+        tokio::select! {
+            biased;
+            Ok(()) = self.committed.changed() => Ok(*self.committed.borrow_and_update()),
+            // The last news, if any, was taken above: a thread that ends tells nothing after its reason.
+            reason = end_of(&mut self.ended) => Err(reason),
         }
-        Err(Error::PublisherGone)
+    }
+
+    /// Why the thread ended; waits until it has.
+    pub async fn reason(&mut self) -> Error {
+        end_of(&mut self.ended).await
+    }
+}
+
+/// The thread's reason, told once.
+async fn end_of(ended: &mut Option<oneshot::Receiver<Result<(), Error>>>) -> Error {
+    let Some(receiver) = ended else { return Error::PublisherGone };
+    let outcome = receiver.await;
+    *ended = None;
+    match outcome {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) | Err(_) => Error::PublisherGone,
     }
 }

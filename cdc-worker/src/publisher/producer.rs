@@ -8,11 +8,12 @@ use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use runtime::Config;
 use schemas::{Encoder, Position};
 
 use crate::error::Error;
+use crate::librdkafka;
 
 /// How long a transaction may stay open before Kafka aborts it and frees its readers.
 const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
@@ -21,16 +22,16 @@ const RECORD_BYTES: usize = 64 << 20;
 /// How long one call to Kafka may block.
 pub(super) const CALL: Duration = Duration::from_secs(5);
 
-/// A producer that has fenced every earlier one of its slot.
+/// A producer that has fenced every earlier one of its slot. Its delivery reports are served by a thread of their own.
 pub struct Fenced {
-    pub(super) producer: BaseProducer<Ends>,
+    pub(super) producer: ThreadedProducer<Ends>,
 }
 
 impl Fenced {
     /// A new producer under the slot's transactional id; blocks. Earlier ones can't commit anything after this, and what
     /// they left open is aborted.
     pub fn take_over(config: &Config, slot: &str) -> Result<Self, Error> {
-        let producer: BaseProducer<Ends> = settings(config, slot)
+        let producer: ThreadedProducer<Ends> = settings(config, slot)
             .create_with_context(Ends::default())
             .map_err(Error::kafka("the transactional producer can't be made"))?;
         let deadline = Instant::now() + CALL * 2;
@@ -54,6 +55,7 @@ impl Fenced {
         self.producer
             .send(BaseRecord::to(topic).partition(0).key(&position.slot).payload(&value))
             .map_err(|(source, _)| failed(source))?;
+        librdkafka::flush(self.producer.client(), CALL);
         self.producer.commit_transaction(CALL * 2).map_err(failed)
     }
 }
@@ -91,7 +93,7 @@ pub(super) struct Ends {
 
 impl ClientContext for Ends {
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(error = %error, reason, "Kafka's client reports");
+        tracing::trace!(error = %error, reason, "Kafka's client reports");
     }
 }
 

@@ -4,14 +4,15 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use schemas::{PartitionEnd, Position};
 use tokio::sync::{mpsc, watch};
 
 use super::producer::{CALL, Ends, TopicEnds, is_retriable};
-use super::{Chunk, Committed, Task, Work};
+use super::{Chunk, Committed, Task};
 use crate::error::Error;
 use crate::failpoint::Point;
+use crate::librdkafka;
 use crate::metrics;
 use crate::progress::Mark;
 use crate::record::{Destination, Outgoing};
@@ -30,39 +31,30 @@ pub(super) struct Loop {
 
 impl Loop {
     pub(super) fn new(mut task: Task, reports: watch::Sender<Committed>) -> Self {
-        let ends = std::mem::take(&mut task.ends)
-            .into_iter()
-            .fold(TopicEnds::new(), |mut ends, end| {
-                ends.entry(end.topic_name).or_default().insert(end.partition_number, end.last_offset);
-                ends
-            });
+        let ends = std::mem::take(&mut task.ends).into_iter().fold(TopicEnds::new(), |mut ends, end| {
+            ends.entry(end.topic_name).or_default().insert(end.partition_number, end.last_offset);
+            ends
+        });
         Self { task, reports, ends }
     }
 
     /// Publishes until the channel is dropped or something fails; blocks.
-    pub(super) fn run(mut self, mut work: mpsc::Receiver<Work>) -> Result<(), Error> {
+    pub(super) fn run(mut self, mut chunks: mpsc::Receiver<Chunk>) -> Result<(), Error> {
         let mut gathered = Vec::new();
-        while let Some(first) = work.blocking_recv() {
-            match first {
-                Work::Publish(chunk) => gathered.push(chunk),
-                Work::Serve => {
-                    self.producer().poll(Duration::ZERO);
-                    continue;
-                }
-            }
+        while let Some(first) = chunks.blocking_recv() {
+            gathered.push(first);
             let (mut rows, mut bytes) = size_of(&gathered[0]);
             while rows < TRANSACTION_ROWS
                 && bytes < TRANSACTION_BYTES
-                && let Ok(next) = work.try_recv()
+                && let Ok(chunk) = chunks.try_recv()
             {
-                let Work::Publish(chunk) = next else { continue };
                 let (more_rows, more_bytes) = size_of(&chunk);
                 rows += more_rows;
                 bytes += more_bytes;
                 gathered.push(chunk);
             }
             let started = Instant::now();
-            match self.publish(&mut gathered, &work) {
+            match self.publish(&mut gathered, &chunks) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(error) => {
@@ -80,7 +72,7 @@ impl Loop {
     }
 
     /// One Kafka transaction; `false` if the worker has been dropped or a failpoint said to die.
-    fn publish(&mut self, gathered: &mut Vec<Chunk>, work: &mpsc::Receiver<Work>) -> Result<bool, Error> {
+    fn publish(&mut self, gathered: &mut Vec<Chunk>, chunks: &mpsc::Receiver<Chunk>) -> Result<bool, Error> {
         let Some(last) = gathered.last() else { return Ok(true) };
         let (number, mark) = (last.number, last.mark);
         self.producer().begin_transaction().map_err(Error::kafka("beginning a transaction"))?;
@@ -91,12 +83,12 @@ impl Loop {
         }
         self.send_position(mark)?;
         if self.task.failpoints.is_armed() {
-            self.producer().flush(CALL).map_err(Error::kafka("flushing a transaction"))?;
+            librdkafka::flush(self.producer().client(), CALL);
             if self.task.failpoints.dies_at(Point::Produced) {
                 return Ok(false);
             }
         }
-        if !self.commit(work, &largest)? {
+        if !self.commit(chunks, &largest)? {
             return Ok(false);
         }
         if self.task.failpoints.dies_at(Point::Committed) {
@@ -167,12 +159,14 @@ impl Loop {
     }
 
     /// Commits, asking again while Kafka says that it may be; `false` if the worker has been dropped meanwhile.
-    fn commit(&self, work: &mpsc::Receiver<Work>, largest: &Largest) -> Result<bool, Error> {
+    fn commit(&self, chunks: &mpsc::Receiver<Chunk>, largest: &Largest) -> Result<bool, Error> {
         loop {
+            // If it takes longer, the commit says so.
+            librdkafka::flush(self.producer().client(), CALL);
             match self.producer().commit_transaction(CALL) {
                 Ok(()) => return Ok(true),
                 Err(error) if is_retriable(&error) => {
-                    if work.is_closed() {
+                    if chunks.is_closed() {
                         return Ok(false);
                     }
                     tracing::warn!(error = %error, "Kafka is slow to commit; asking again");
@@ -213,7 +207,7 @@ impl Loop {
         }
     }
 
-    const fn producer(&self) -> &BaseProducer<Ends> {
+    const fn producer(&self) -> &ThreadedProducer<Ends> {
         &self.task.fenced.producer
     }
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio_postgres::fallible_iterator::FallibleIterator;
 use postgres_protocol::message::{backend, frontend};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::fallible_iterator::FallibleIterator;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -142,7 +142,12 @@ impl Connection {
     }
 
     /// Starts the slot's stream at an LSN, or where the slot was confirmed, whichever is later.
-    pub async fn start(mut self, slot: &str, publication: &str, from: Lsn) -> Result<ReplicationStream, ReplicationError> {
+    pub async fn start(
+        mut self,
+        slot: &str,
+        publication: &str,
+        from: Lsn,
+    ) -> Result<ReplicationStream, ReplicationError> {
         let command = format!(
             "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, binary 'true', messages 'true')",
             quoted_name(slot),
@@ -174,7 +179,10 @@ impl Connection {
                 match message {
                     backend::Message::NoticeResponse(_) | backend::Message::ParameterStatus(_) => continue,
                     backend::Message::ErrorResponse(body) => {
-                        return Err(ReplicationError::Server { what: "START_REPLICATION", source: ServerError::read(&body) });
+                        return Err(ReplicationError::Server {
+                            what: "START_REPLICATION",
+                            source: ServerError::read(&body),
+                        });
                     }
                     _ => return Err(ReplicationError::Protocol("START_REPLICATION has an unexpected answer".into())),
                 }

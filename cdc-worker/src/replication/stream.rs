@@ -21,6 +21,7 @@ const POSTGRES_EPOCH_MS: i64 = 946_684_800_000;
 
 const COPY_DATA: u8 = b'd';
 const COPY_DONE: u8 = b'c';
+const COMMAND_COMPLETE: u8 = b'C';
 const ERROR: u8 = b'E';
 const NOTICE: u8 = b'N';
 const PARAMETER: u8 = b'S';
@@ -57,7 +58,7 @@ impl ReplicationStream {
     }
 
     /// The next message that is here already; it stays valid until the next call.
-    pub fn next(&mut self) -> Result<Option<Incoming<'_>>, ReplicationError> {
+    pub fn next_message(&mut self) -> Result<Option<Incoming<'_>>, ReplicationError> {
         self.channel.buffer.advance(std::mem::take(&mut self.taken));
         loop {
             let buffer = &self.channel.buffer;
@@ -68,7 +69,8 @@ impl ReplicationStream {
                     return incoming(&self.channel.buffer[5..length]).map(Some);
                 }
                 NOTICE | PARAMETER => self.channel.buffer.advance(length),
-                COPY_DONE => return Err(ReplicationError::Ended),
+                // A server that shuts down says only the latter.
+                COPY_DONE | COMMAND_COMPLETE => return Err(ReplicationError::Ended),
                 ERROR => return Err(self.server_error()),
                 other => return Err(ReplicationError::Protocol(format!("message {other:#04x} in the stream"))),
             }

@@ -21,7 +21,7 @@ pub use log::{Logged, count_all, read_events, read_positions, read_users};
 pub use rows::insert;
 
 /// How long a test waits for anything.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 pub fn env(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run scripts/test, which starts the servers"))
@@ -42,7 +42,10 @@ pub struct Running {
 
 impl Stack {
     pub async fn new() -> Result<Self> {
-        let _ = tracing_subscriber::fmt().with_env_filter(std::env::var("RUST_LOG").unwrap_or_default()).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(std::env::var("RUST_LOG").unwrap_or_default())
+            .with_test_writer()
+            .try_init();
         let server_url = env("WALTALKIE_TEST_POSTGRES_URL");
         let mut config = Config::default();
         config.names.prefix = format!("t{:08x}-", rand::random::<u32>());
@@ -104,9 +107,6 @@ impl Stack {
         let row = self.sql.query_one("SELECT (pg_current_wal_lsn() - '0/0')::bigint", &[]).await?;
         Ok(row.get::<_, i64>(0) as u64)
     }
-
-    /// Takes everything away. Also done, more roughly, when dropped.
-    pub async fn remove(self) {}
 }
 
 impl Drop for Stack {
@@ -133,7 +133,10 @@ async fn remove(config: &Config, server_url: &str, slot: &str) -> Result<()> {
             .execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", &[&database])
             .await?;
         let dropped = client
-            .execute("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", &[&slot])
+            .execute(
+                "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1",
+                &[&slot],
+            )
             .await;
         match dropped {
             Ok(_) => break,

@@ -35,7 +35,8 @@ pub(super) fn answer(
 ) -> Answering {
     Box::pin(async move {
         let message_id = place.message_id.to_string();
-        let ack = |state: &str, seq| server::ack(place.id.as_ref(), Some(&place.chat_id), Some(&message_id), state, seq);
+        let ack =
+            |state: &str, seq| server::ack(place.id.as_ref(), Some(&place.chat_id), Some(&message_id), state, seq);
         let error = |rejection| server::error(place.id.as_ref(), rejection, Some(&place.chat_id), Some(&message_id));
         if let Err(rejection) = accepted.await {
             desk.outgoing.push(error(&rejection).into());

@@ -13,7 +13,7 @@ const EXPIRY_NOTICE_MS: i64 = 60_000;
 /// Heartbeats that may be missed.
 const MISSED_HEARTBEATS: u32 = 3;
 /// Far enough to be looked at again.
-const FAR: Duration = Duration::from_secs(86_400);
+const FAR: Duration = Duration::from_hours(24);
 
 /// Something to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -118,9 +118,18 @@ impl Chat {
         self.sequence.as_ref().map_or(0, Sequence::last)
     }
 
-    /// Starts at a head that was read after the subscription was confirmed.
-    pub(crate) fn activate(&mut self, head: i64) {
-        if self.sequence.is_some() {
+    /// Starts at a head that was read after the subscription was confirmed. A chat that runs already learns of the head:
+    /// it goes there at once if nobody is attached, since nobody misses anything.
+    pub(crate) fn activate(&mut self, head: i64, now_ms: u64) {
+        if let Some(sequence) = &mut self.sequence {
+            if !self.members.is_empty() {
+                sequence.head(head, self.confirmed.is_none(), now_ms);
+            } else if head > sequence.last() {
+                sequence.skip_to(head);
+                self.recent.clear();
+                self.recent_from = head;
+                self.head.store(head, Ordering::Release);
+            }
             return;
         }
         let mut sequence = Sequence::new(head);
@@ -152,7 +161,10 @@ impl Chat {
         }
         for (seq, memberships) in &self.recent {
             if *seq > loaded_at {
-                memberships.iter().filter(|membership| membership.user_id == user_id).for_each(|membership| stays.apply(membership));
+                memberships
+                    .iter()
+                    .filter(|membership| membership.user_id == user_id)
+                    .for_each(|membership| stays.apply(membership));
             }
         }
         true
@@ -216,7 +228,9 @@ impl Chat {
         for member in self.members.values_mut() {
             let frame = match member.stays.share(event) {
                 Share::Shown => shown.get_or_insert_with(|| server::event_frame(event, item.way.clone()).into()),
-                Share::Hidden => hidden.get_or_insert_with(|| server::skipped(&event.chat_id, event.seq, event.seq).into()),
+                Share::Hidden => {
+                    hidden.get_or_insert_with(|| server::skipped(&event.chat_id, event.seq, event.seq).into())
+                }
                 Share::Nothing => continue,
             };
             for link in &mut member.links {
@@ -236,21 +250,18 @@ impl Chat {
     }
 
     fn apply(&mut self, event: &ChatEvent, outcome: &mut Outcome) {
-        if self.recent.len() == RECENT_CHANGES {
-            if let Some((seq, _)) = self.recent.pop_front() {
-                self.recent_from = seq;
-            }
+        if self.recent.len() == RECENT_CHANGES
+            && let Some((seq, _)) = self.recent.pop_front()
+        {
+            self.recent_from = seq;
         }
         self.recent.push_back((event.seq, event.memberships.clone()));
         for membership in &event.memberships {
             match self.members.get_mut(membership.user_id.as_str()) {
-                Some(member) => {
-                    if event.seq > member.loaded_at {
-                        member.stays.apply(membership);
-                    }
-                }
+                Some(member) if event.seq > member.loaded_at => member.stays.apply(membership),
                 None if membership.left_seq.is_none() => outcome.joined.push((membership.user_id.clone(), event.seq)),
-                None => {}
+                // Loaded with this in it already, or gone and not here.
+                _ => {}
             }
         }
     }

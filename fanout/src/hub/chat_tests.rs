@@ -47,7 +47,7 @@ fn stays() -> Stays {
 
 fn fixture(mode: Mode) -> Fixture {
     let mut chat = Chat::new(Arc::from("c"), 0);
-    chat.activate(10);
+    chat.activate(10, 0);
     let desk = Arc::new(Desk::new(1 << 20));
     chat.link(&Arc::from(USER), &stays(), 10, Link { connection: 1, desk: Arc::clone(&desk), mode }, 10);
     Fixture { chat, desk }
@@ -158,4 +158,173 @@ fn stays_read_behind_the_stream_are_brought_up() {
     assert!(fixture.chat.bring_up("other", &mut stays, 10));
     assert_eq!(stays.ended_at(), Some(11));
     assert!(!fixture.chat.bring_up("other", &mut stays, 9), "older than what is remembered");
+}
+
+#[test]
+fn a_chat_that_rests_goes_to_the_head_when_somebody_comes() {
+    let mut fixture = fixture(Mode::Live);
+    fixture.live(message(13));
+    fixture.chat.activate(14, 0);
+    assert_eq!(fixture.chat.last_seq(), 10, "somebody waits for 11");
+    fixture.chat.unlink(USER, 1, 0);
+    fixture.live(message(15));
+    fixture.chat.activate(14, 0);
+    assert_eq!(fixture.chat.last_seq(), 14);
+    fixture.chat.deliver(0);
+    assert_eq!(fixture.chat.last_seq(), 15, "what came meanwhile follows");
+}
+
+/// What can happen between a chat and one connection of a member.
+#[derive(Debug, Clone)]
+enum Step {
+    Publish {
+        arrives: bool,
+    },
+    Late(i64),
+    Head,
+    ReadEnds,
+    /// The client asks for what is after so many of its events.
+    Resume(i64),
+    /// The resume that is being read ends after so many events.
+    ResumeEnds(i64),
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::*;
+    let step = prop_oneof![
+        4 => any::<bool>().prop_map(|arrives| Step::Publish { arrives }),
+        1 => (11i64..60).prop_map(Step::Late),
+        1 => Just(Step::Head),
+        2 => Just(Step::ReadEnds),
+        2 => (0i64..30).prop_map(Step::Resume),
+        2 => (0i64..40).prop_map(Step::ResumeEnds),
+    ];
+    proptest::collection::vec(step, 0..120)
+}
+
+/// A client by the contract: a cursor that only events in order move, and what came early.
+struct Viewer {
+    cursor: i64,
+    early: std::collections::BTreeSet<i64>,
+    shown: Vec<i64>,
+}
+
+impl Viewer {
+    fn take(&mut self, seq: i64) {
+        if seq > self.cursor {
+            self.early.insert(seq);
+        }
+        while self.early.remove(&(self.cursor + 1)) {
+            self.cursor += 1;
+            self.shown.push(self.cursor);
+        }
+    }
+}
+
+struct World {
+    fixture: Fixture,
+    viewer: Viewer,
+    committed: i64,
+    reading: Option<(i64, i64)>,
+    /// A resume under way: from, to.
+    resuming: Option<(i64, i64)>,
+    now_ms: u64,
+}
+
+impl World {
+    fn settle(&mut self) {
+        self.fixture.chat.deliver(0);
+        if let Some(range) = self.fixture.chat.sequence.as_mut().and_then(|sequence| sequence.read(self.now_ms)) {
+            self.reading = Some(range);
+        }
+        self.look();
+    }
+
+    fn look(&mut self) {
+        for (event, seq) in self.fixture.events() {
+            if event != "resumed" {
+                self.viewer.take(seq);
+            }
+        }
+    }
+
+    fn resume(&mut self, cursor: i64) {
+        let last = self.fixture.chat.last_seq();
+        let link = self.fixture.chat.link_of(USER, 1).expect("a member");
+        match &mut link.mode {
+            Mode::Held(held) => held.again_from = Some(cursor.min(last)),
+            mode if cursor >= last => *mode = Mode::Live,
+            mode => {
+                *mode = Mode::Held(Held::default());
+                self.resuming = Some((cursor, last));
+            }
+        }
+    }
+
+    fn resume_ends(&mut self, most: i64) {
+        let Some((from, to)) = self.resuming.take() else { return };
+        let reached = to.min(from + most);
+        // The tables are read past the hub, straight into the queue.
+        self.look();
+        (from + 1..=reached).for_each(|seq| self.viewer.take(seq));
+        let done = Resumed { from_seq: from, to_seq: reached, is_complete: reached == to, is_announced: true };
+        if let Some(again) = self.fixture.chat.finish_resume(USER, 1, &done, 0) {
+            self.look();
+            self.resume(again);
+        }
+    }
+
+    fn step(&mut self, step: &Step) {
+        match step {
+            Step::Publish { arrives } => {
+                self.committed += 1;
+                if *arrives {
+                    self.fixture.chat.live(message(self.committed));
+                }
+            }
+            Step::Late(seq) if *seq <= self.committed => self.fixture.chat.live(message(*seq)),
+            Step::Late(_) => {}
+            Step::Head => {
+                let (committed, now_ms) = (self.committed, self.now_ms);
+                self.fixture.chat.sequence.as_mut().expect("active").head(committed, true, now_ms);
+            }
+            Step::ReadEnds => {
+                self.now_ms += 3_000;
+                if let Some((from, to)) = self.reading.take() {
+                    let items = (from..=to.min(self.committed)).map(|seq| (seq, message(seq))).collect();
+                    self.fixture.chat.sequence.as_mut().expect("active").healed(items, self.now_ms);
+                }
+            }
+            Step::Resume(back) => self.resume((self.viewer.cursor - back).max(0)),
+            Step::ResumeEnds(most) => self.resume_ends(*most),
+        }
+        self.settle();
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn any_interleaving_of_events_and_resumes_ends_in_the_whole_view(steps in steps()) {
+        let viewer = Viewer { cursor: 10, early: std::collections::BTreeSet::default(), shown: Vec::new() };
+        let mut world = World { fixture: fixture(Mode::Live), viewer, committed: 10, reading: None, resuming: None, now_ms: 0 };
+        for step in &steps {
+            world.step(step);
+        }
+        // The faults end, and the client resumes as long as it misses something or was told that it isn't through.
+        for _ in 0..50 {
+            world.step(&Step::Head);
+            world.step(&Step::ReadEnds);
+            world.step(&Step::ResumeEnds(1_000));
+            let is_behind = matches!(world.fixture.chat.link_of(USER, 1).expect("a member").mode, Mode::Behind);
+            if is_behind || world.viewer.cursor < world.fixture.chat.last_seq() {
+                world.step(&Step::Resume(0));
+            }
+        }
+        let expected: Vec<i64> = (11..=world.committed).collect();
+        proptest::prop_assert_eq!(&world.viewer.shown, &expected);
+        let link = world.fixture.chat.link_of(USER, 1).expect("a member");
+        proptest::prop_assert!(matches!(link.mode, Mode::Live));
+    }
 }

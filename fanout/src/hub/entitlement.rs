@@ -2,7 +2,8 @@
 
 use schemas::{ChatEvent, Membership};
 
-/// One stay.
+/// One stay, in the words of the tables.
+#[allow(clippy::struct_field_names, reason = "the columns")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stay {
     pub(crate) joined_seq: i64,
@@ -80,8 +81,12 @@ impl Stays {
 
     /// Visible ranges, merged and in order; the last has no end while a stay is open.
     pub(crate) fn visible(&self) -> Vec<(i64, Option<i64>)> {
-        let mut ranges: Vec<(i64, Option<i64>)> =
-            self.0.iter().map(|stay| (stay.visible_from_seq, stay.left_seq)).filter(|(from, to)| to.is_none_or(|to| to >= *from)).collect();
+        let mut ranges: Vec<(i64, Option<i64>)> = self
+            .0
+            .iter()
+            .map(|stay| (stay.visible_from_seq, stay.left_seq))
+            .filter(|(from, to)| to.is_none_or(|to| to >= *from))
+            .collect();
         ranges.sort_unstable_by_key(|range| range.0);
         let mut merged: Vec<(i64, Option<i64>)> = Vec::with_capacity(ranges.len());
         for (from, to) in ranges {

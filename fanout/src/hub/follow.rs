@@ -3,24 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::chat::{Chat, Held, Link, Mode};
+use super::chat::{Chat, Link, Mode};
 use super::desk::Desk;
 use super::load::{self, Cursors, Failure, Place};
-use super::resume::Job;
-use super::task::{Connection, Found, Join, Stage, Task};
+use super::task::{Connection, Found, Stage, Task};
 use crate::frames::{self, ChatEntry};
 
 /// Connections whose chats are read by one query.
 const LOAD_BATCH: usize = 200;
 /// Such queries at a time.
 const LOADS: usize = 2;
-/// Joins read by one query.
-const JOIN_BATCH: usize = 500;
-/// Joins that one connection may have waiting while its chats are read.
-const EARLY_JOINS: usize = 256;
-/// Times that a join is looked for in Postgres, which may show a commit later than the stream.
-const JOIN_TRIES: u32 = 10;
-const JOIN_PAUSE_MS: u64 = 25;
 
 impl Task {
     pub(super) fn connect(&mut self, id: u64, user_id: Arc<str>, desk: Arc<Desk>) {
@@ -71,15 +63,20 @@ impl Task {
             }
             std::mem::take(&mut chat.waiting)
         } else if let Some(user_id) = self.names.user_of_channel(channel) {
-            let Some((user_id, user)) = self.users.get_key_value(user_id).map(|(id, _)| Arc::clone(id)).and_then(|id| {
-                let user = self.users.get_mut(&id)?;
-                Some((id, user))
-            }) else {
+            let Some((user_id, user)) =
+                self.users.get_key_value(user_id).map(|(id, _)| Arc::clone(id)).and_then(|id| {
+                    let user = self.users.get_mut(&id)?;
+                    Some((id, user))
+                })
+            else {
                 return;
             };
             user.confirmed = Some(moment);
             let connections = user.connections.clone();
-            if connections.iter().any(|id| matches!(self.connections.get(id), Some(Connection { stage: Stage::Ready, .. }))) {
+            if connections
+                .iter()
+                .any(|id| matches!(self.connections.get(id), Some(Connection { stage: Stage::Ready, .. })))
+            {
                 self.to_resync.insert(user_id);
             }
             connections
@@ -136,8 +133,11 @@ impl Task {
     }
 
     fn load(&mut self, connections: Vec<u64>) {
-        let mut user_ids: Vec<String> =
-            connections.iter().filter_map(|id| self.connections.get(id)).map(|connection| connection.user_id.to_string()).collect();
+        let mut user_ids: Vec<String> = connections
+            .iter()
+            .filter_map(|id| self.connections.get(id))
+            .map(|connection| connection.user_id.to_string())
+            .collect();
         user_ids.sort_unstable();
         user_ids.dedup();
         if user_ids.is_empty() {
@@ -217,7 +217,7 @@ impl Task {
         missing == 0 && !is_stale
     }
 
-    fn follow(&mut self, chat_id: &str) -> &mut Chat {
+    pub(super) fn follow(&mut self, chat_id: &str) -> &mut Chat {
         let now_ms = self.now_ms();
         if !self.chats.contains_key(chat_id) {
             self.subscribe(self.names.chat_channel(chat_id));
@@ -237,12 +237,13 @@ impl Task {
         let (user_id, desk) = (Arc::clone(&connection.user_id), Arc::clone(&connection.desk));
         let mut entries = Vec::with_capacity(places.len());
         let mut attached = Vec::new();
+        let now_ms = self.now_ms();
         for place in places {
             let mut stays = place.stays.clone();
             let mut head = place.head;
             if stays.open_since().is_some() {
                 let chat = self.follow(&place.chat_id);
-                chat.activate(place.head);
+                chat.activate(place.head, now_ms);
                 chat.bring_up(&user_id, &mut stays, place.head);
                 head = chat.last_seq();
                 if stays.open_since().is_some() {
@@ -278,126 +279,4 @@ impl Task {
             self.resume(id, cursors, frame_id);
         }
     }
-
-    /// Somebody is in a chat since `seq` (0: for some time): attaches those of their connections that aren't.
-    pub(super) fn want_join(&mut self, user_id: &str, chat_id: &str, seq: i64) {
-        let now_ms = self.now_ms();
-        let Some((user_id, connections)) =
-            self.users.get_key_value(user_id).map(|(user_id, user)| (Arc::clone(user_id), user.connections.clone()))
-        else {
-            return;
-        };
-        let chat_id: Arc<str> = Arc::from(chat_id);
-        let mut is_missing = false;
-        for id in connections {
-            let Some(connection) = self.connections.get_mut(&id) else { continue };
-            if !matches!(connection.stage, Stage::Ready) {
-                if seq > 0 && connection.joins.len() < EARLY_JOINS {
-                    connection.joins.push((Arc::clone(&chat_id), seq));
-                }
-            } else if !is_linked(self.chats.get_mut(&chat_id), &user_id, id) {
-                is_missing = true;
-            }
-        }
-        if is_missing {
-            self.follow(&chat_id);
-            let join = self.joins.entry((user_id, chat_id)).or_insert(Join {
-                seq,
-                tries: 0,
-                due_ms: now_ms,
-                patience_ms: Self::patience(now_ms),
-                is_asked: false,
-            });
-            join.seq = join.seq.max(seq);
-        }
-    }
-
-    fn look_up_joins(&mut self, now_ms: u64) {
-        let mut pairs = Vec::new();
-        for (pair, join) in &mut self.joins {
-            let is_confirmed = self.chats.get(&pair.1).is_some_and(|chat| chat.confirmed.is_some());
-            if !join.is_asked && now_ms >= join.due_ms && (is_confirmed || now_ms >= join.patience_ms) {
-                join.is_asked = true;
-                pairs.push(pair.clone());
-                if pairs.len() == JOIN_BATCH {
-                    break;
-                }
-            }
-        }
-        if pairs.is_empty() {
-            return;
-        }
-        let (users, chats): (Vec<String>, Vec<String>) =
-            pairs.iter().map(|(user_id, chat_id)| (user_id.to_string(), chat_id.to_string())).unzip();
-        let (pool, found) = (self.truth.clone(), self.found.clone());
-        self.shutdown.spawn(async move {
-            let outcome = load::places_of_pairs(&pool, &users, &chats).await;
-            let _ = found.send(Found::Joined { pairs, outcome }).await;
-        });
-    }
-
-    pub(super) fn joined(&mut self, pairs: &[(Arc<str>, Arc<str>)], outcome: Result<Vec<Place>, Failure>) {
-        let now_ms = self.now_ms();
-        let places = outcome.unwrap_or_else(|error| {
-            tracing::warn!(%error, "joins can't be read; trying again");
-            Vec::new()
-        });
-        for pair in pairs {
-            let Some(mut join) = self.joins.remove(pair) else { continue };
-            let place = places.iter().find(|place| place.user_id == *pair.0 && place.chat_id == *pair.1);
-            let is_done = place.is_some_and(|place| place.head >= join.seq && self.attach_joined(&pair.0, place));
-            if !is_done && join.tries < JOIN_TRIES {
-                join.tries += 1;
-                join.is_asked = false;
-                join.due_ms = now_ms + (JOIN_PAUSE_MS << join.tries.min(6));
-                self.joins.insert(pair.clone(), join);
-            }
-        }
-    }
-
-    /// Attaches whatever connections of a person aren't in the chat yet, from their join on.
-    fn attach_joined(&mut self, user_id: &Arc<str>, place: &Place) -> bool {
-        let mut stays = place.stays.clone();
-        let ids = self.users.get(user_id).map(|user| user.connections.clone()).unwrap_or_default();
-        let Some(chat) = self.chats.get_mut(place.chat_id.as_str()) else { return true };
-        chat.activate(place.head);
-        if !chat.bring_up(user_id, &mut stays, place.head) {
-            return false;
-        }
-        // Gone again, or not visible yet; the caller looks once more.
-        let Some(joined_seq) = stays.open_since() else { return false };
-        let last = chat.last_seq();
-        let from = (joined_seq - 1).min(last);
-        let chat_id = Arc::clone(&chat.id);
-        for id in ids {
-            let Some(connection) = self.connections.get(&id) else { continue };
-            let Some(chat) = self.chats.get_mut(&chat_id) else { return true };
-            if !matches!(connection.stage, Stage::Ready) || chat.link_of(user_id, id).is_some() {
-                continue;
-            }
-            let desk = Arc::clone(&connection.desk);
-            let entry = ChatEntry {
-                chat_id: chat_id.to_string(),
-                head_seq: from,
-                delivered_seq: 0,
-                read_seq: 0,
-                visible: stays.visible(),
-            };
-            for page in frames::chats(&[entry]) {
-                desk.outgoing.push(page);
-            }
-            let mode = if from < last { Mode::Held(Held::default()) } else { Mode::Live };
-            chat.link(user_id, &stays, place.head, Link { connection: id, desk, mode }, from);
-            if from < last {
-                let job = Job::known(&chat_id, from, last, stays.clone(), false);
-                self.fill(id, vec![job], None);
-            }
-        }
-        self.settle(&chat_id);
-        true
-    }
-}
-
-fn is_linked(chat: Option<&mut Chat>, user_id: &str, connection: u64) -> bool {
-    chat.is_some_and(|chat| chat.link_of(user_id, connection).is_some())
 }

@@ -105,7 +105,11 @@ impl Task {
             self.to_resync.drain().map(|user_id| user_id.to_string()).collect()
         } else if now_ms >= self.next_stays_ms {
             self.next_stays_ms = now_ms + STAYS_EVERY_MS;
-            self.users.iter().filter(|(_, user)| !user.connections.is_empty()).map(|(user_id, _)| user_id.to_string()).collect()
+            self.users
+                .iter()
+                .filter(|(_, user)| !user.connections.is_empty())
+                .map(|(user_id, _)| user_id.to_string())
+                .collect()
         } else {
             return;
         };
@@ -141,6 +145,7 @@ impl Task {
             return;
         }
         self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
+        self.health.turn();
         let is_over = |since_ms: Option<u64>| since_ms.is_some_and(|since_ms| now_ms - since_ms >= IDLE_MS);
         let chats: Vec<Arc<str>> =
             self.chats.values().filter(|chat| is_over(chat.idle_since_ms)).map(|chat| Arc::clone(&chat.id)).collect();

@@ -28,6 +28,7 @@ async fn client(pool: &Pool) -> Result<deadpool_postgres::Object, Failure> {
     pool.get().await.map_err(|error| format!("no connection to Postgres: {error}"))
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn failure(error: tokio_postgres::Error) -> Failure {
     format!("a read from Postgres failed: {error}")
 }
@@ -53,7 +54,11 @@ pub(crate) async fn places_of_users(pool: &Pool, user_ids: &[String]) -> Result<
 }
 
 /// Places of people in chats, for those pairs that have any.
-pub(crate) async fn places_of_pairs(pool: &Pool, user_ids: &[String], chat_ids: &[String]) -> Result<Vec<Place>, Failure> {
+pub(crate) async fn places_of_pairs(
+    pool: &Pool,
+    user_ids: &[String],
+    chat_ids: &[String],
+) -> Result<Vec<Place>, Failure> {
     let client = client(pool).await?;
     let statement = client.prepare_cached(PLACES_OF_PAIRS).await.map_err(failure)?;
     Ok(places(&client.query(&statement, &[&user_ids, &chat_ids]).await.map_err(failure)?))
@@ -69,7 +74,12 @@ fn places(rows: &[tokio_postgres::Row]) -> Vec<Place> {
             _ => {
                 let mut stays = Stays::default();
                 stays.push(stay);
-                places.push(Place { user_id: user_id.to_owned(), chat_id: chat_id.to_owned(), stays, head: row.get(2) });
+                places.push(Place {
+                    user_id: user_id.to_owned(),
+                    chat_id: chat_id.to_owned(),
+                    stays,
+                    head: row.get(2),
+                });
             }
         }
     }
@@ -89,8 +99,10 @@ pub(crate) async fn open_stays(pool: &Pool, user_ids: &[String]) -> Result<Vec<(
 /// Heads of chats.
 pub(crate) async fn heads(pool: &Pool, chat_ids: &[String]) -> Result<Vec<(String, i64)>, Failure> {
     let client = client(pool).await?;
-    let statement =
-        client.prepare_cached("SELECT chat_id, last_seq FROM chat_counter WHERE chat_id = ANY($1)").await.map_err(failure)?;
+    let statement = client
+        .prepare_cached("SELECT chat_id, last_seq FROM chat_counter WHERE chat_id = ANY($1)")
+        .await
+        .map_err(failure)?;
     let rows = client.query(&statement, &[&chat_ids]).await.map_err(failure)?;
     Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
 }

@@ -19,6 +19,8 @@ mod desk;
 mod entitlement;
 mod follow;
 mod heads;
+mod hearing;
+mod join;
 mod load;
 mod resume;
 mod sequence;

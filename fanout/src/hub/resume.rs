@@ -57,8 +57,10 @@ impl Task {
         }
         ::metrics::counter!(metrics::RESUMES).increment(cursors.len() as u64);
         let user_id = Arc::clone(&connection.user_id);
-        let jobs: Vec<Job> =
-            cursors.into_iter().filter_map(|(chat_id, cursor)| self.resume_chat(&user_id, id, &chat_id, cursor)).collect();
+        let jobs: Vec<Job> = cursors
+            .into_iter()
+            .filter_map(|(chat_id, cursor)| self.resume_chat(&user_id, id, &chat_id, cursor))
+            .collect();
         self.fill(id, jobs, frame_id);
     }
 
@@ -138,7 +140,12 @@ impl Filler {
                     is_complete: reached >= to,
                     is_announced: job.is_announced,
                 };
-                if self.found.send(Found::Filled { connection: self.connection, chat_id: job.chat_id, done }).await.is_err() {
+                if self
+                    .found
+                    .send(Found::Filled { connection: self.connection, chat_id: job.chat_id, done })
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }

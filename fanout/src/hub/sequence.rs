@@ -89,6 +89,14 @@ impl<T> Sequence<T> {
         Some(event)
     }
 
+    /// Goes to a head without what is before it. Only while nobody listens.
+    pub(crate) fn skip_to(&mut self, head: i64) {
+        if head > self.last {
+            self.last = head;
+            self.waiting = self.waiting.split_off(&(head + 1));
+        }
+    }
+
     /// The range to read now. One read at a time: the next is told after [`Sequence::healed`] or [`Sequence::failed`].
     pub(crate) fn read(&mut self, now_ms: u64) -> Option<(i64, i64)> {
         while let Some((seq, since_ms)) = self.suspected {

@@ -6,13 +6,9 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use runtime::redis::{Heard, Subscriptions};
-use runtime::{Config, Names, RoleHealth, Shutdown, clock};
-use schemas::wire::json::{Way, lsn_text};
-use schemas::wire::relay::{Kind, Relayed};
+use runtime::{Config, Names, RoleHealth, Shutdown};
 use schemas::{ChatEvent, Decoder};
-use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -21,7 +17,7 @@ use super::desk::Desk;
 use super::load::{self, Cursors, Failure, Place};
 use super::sequence::PAGE;
 use super::{Ask, SUBSCRIBE_PATIENCE_MS};
-use crate::{frames, metrics};
+use crate::metrics;
 
 /// Messages of Pub/Sub taken in one turn.
 const HEARD_BATCH: usize = 256;
@@ -47,9 +43,14 @@ pub(super) enum Found {
 
 pub(super) enum Stage {
     /// Channels that aren't confirmed yet, and until when to wait for them.
-    Subscribing { missing: usize, until_ms: u64 },
+    Subscribing {
+        missing: usize,
+        until_ms: u64,
+    },
     /// Its chats are being read.
-    Loading { is_patient: bool },
+    Loading {
+        is_patient: bool,
+    },
     Ready,
 }
 
@@ -93,8 +94,8 @@ pub(super) struct Task {
     pub(super) names: Names,
     pub(super) truth: Pool,
     pub(super) read: Pool,
-    decoder: Decoder<ChatEvent>,
-    development: bool,
+    pub(super) decoder: Decoder<ChatEvent>,
+    pub(super) development: bool,
     pub(super) heartbeat_ms: u64,
     drain_ms: u64,
     subscriptions: Subscriptions,
@@ -130,8 +131,8 @@ pub(super) struct Task {
     /// Counts confirmations and loads, so that it is known which came first.
     moment: u64,
     deliveries: ::metrics::Counter,
-    events: ::metrics::Counter,
-    age_ms: ::metrics::Histogram,
+    pub(super) events: ::metrics::Counter,
+    pub(super) age: ::metrics::Histogram,
 }
 
 impl Task {
@@ -182,7 +183,7 @@ impl Task {
             moment: 0,
             deliveries: ::metrics::counter!(metrics::DELIVERIES),
             events: ::metrics::counter!(metrics::EVENTS),
-            age_ms: ::metrics::histogram!(metrics::EVENT_AGE_MS),
+            age: ::metrics::histogram!(metrics::EVENT_AGE),
         }
     }
 
@@ -258,65 +259,6 @@ impl Task {
         }
     }
 
-    async fn take_heard(&mut self, heard: Heard) {
-        match heard {
-            Heard::Message { channel, payload } => {
-                let Some(relayed) = Relayed::from_bytes(&payload) else {
-                    tracing::warn!("a message on a channel of ours isn't an envelope and is passed over");
-                    return;
-                };
-                match relayed.kind {
-                    Kind::Event => self.take_event(&channel, &relayed).await,
-                    Kind::Receipts => self.take_receipts(relayed.value),
-                }
-            }
-            Heard::Subscribed(channel) => self.confirmed(&channel),
-            Heard::Lost => self.lost(),
-        }
-    }
-
-    async fn take_event(&mut self, channel: &str, relayed: &Relayed<'_>) {
-        let chat_id = self.names.chat_of_channel(channel);
-        if chat_id.is_some_and(|chat_id| !self.chats.contains_key(chat_id)) {
-            return;
-        }
-        let event = match self.decoder.decode(relayed.value).await {
-            Ok(event) => event,
-            Err(error) => {
-                // Its seq will be missing and is read from the tables.
-                tracing::warn!(%error, partition = relayed.partition, offset = relayed.offset, "an event can't be decoded");
-                return;
-            }
-        };
-        match chat_id {
-            Some(chat_id) => {
-                self.events.increment(1);
-                self.age_ms.record((clock::now_ms() - event.occurred_at).max(0) as f64);
-                let way = self.development.then(|| way_of(&event, relayed));
-                let Some((chat_id, chat)) = self.chats.get_key_value(chat_id).map(|(id, _)| Arc::clone(id)).and_then(|id| {
-                    let chat = self.chats.get_mut(&id)?;
-                    Some((id, chat))
-                }) else {
-                    return;
-                };
-                if *chat_id == *event.chat_id {
-                    chat.live(Item { event, way });
-                    self.settle(&chat_id);
-                }
-            }
-            None => {
-                let Some(user_id) = self.names.user_of_channel(channel) else { return };
-                let is_joined = event
-                    .memberships
-                    .iter()
-                    .any(|membership| membership.user_id == user_id && membership.left_seq.is_none());
-                if is_joined {
-                    self.want_join(user_id, &event.chat_id, event.seq);
-                }
-            }
-        }
-    }
-
     /// Delivers what a chat has in order, and reads what is missing before the rest.
     pub(super) fn settle(&mut self, chat_id: &Arc<str>) {
         let now_ms = self.now_ms();
@@ -369,36 +311,6 @@ impl Task {
         self.settle(chat_id);
     }
 
-    /// Passes cursors on to those who are in the chat, without people who have left it.
-    fn take_receipts(&mut self, json: &[u8]) {
-        #[derive(Deserialize)]
-        struct Receipts<'a> {
-            #[serde(borrow)]
-            chat_id: &'a str,
-            #[serde(borrow)]
-            users: HashMap<&'a str, &'a RawValue>,
-        }
-        let Ok(mut receipts) = serde_json::from_slice::<Receipts<'_>>(json) else {
-            tracing::warn!("receipts on a channel of ours can't be read and are passed over");
-            return;
-        };
-        let Some(chat) = self.chats.get(receipts.chat_id) else { return };
-        receipts.users.retain(|user_id, _| {
-            chat.members.get(*user_id).is_none_or(|member| member.stays.open_since().is_some())
-        });
-        if receipts.users.is_empty() {
-            return;
-        }
-        let payload = serde_json::json!({ "chat_id": receipts.chat_id, "users": receipts.users });
-        let Ok(payload) = serde_json::value::to_raw_value(&payload) else { return };
-        let frame = frames::receipt(&payload);
-        for member in chat.members.values().filter(|member| member.stays.open_since().is_some()) {
-            for link in &member.links {
-                link.desk.outgoing.push(frame.clone());
-            }
-        }
-    }
-
     pub(super) fn subscribe(&mut self, channel: String) {
         self.changes.push_back(Change::Subscribe(channel));
     }
@@ -432,16 +344,5 @@ async fn subscribe_one(subscriptions: &Subscriptions, change: Option<&Change>) {
         Some(Change::Subscribe(channel)) => subscriptions.subscribe(channel.clone()).await,
         Some(Change::Unsubscribe(channel)) => subscriptions.unsubscribe(channel.clone()).await,
         None => {}
-    }
-}
-
-fn way_of(event: &ChatEvent, relayed: &Relayed<'_>) -> Way {
-    Way {
-        commit_lsn: lsn_text(event.origin.commit_lsn),
-        ordinal: event.origin.ordinal,
-        partition: relayed.partition,
-        offset: relayed.offset,
-        occurred_at: event.occurred_at,
-        relayed_at: relayed.relayed_at_ms,
     }
 }

@@ -25,7 +25,11 @@ impl Client {
     }
 
     /// Connects with these headers; the receive buffer small, if given.
-    pub async fn connect_with(address: &str, headers: &[(&'static str, &str)], buffer: Option<u32>) -> Result<Self, Error> {
+    pub async fn connect_with(
+        address: &str,
+        headers: &[(&'static str, &str)],
+        buffer: Option<u32>,
+    ) -> Result<Self, Error> {
         let mut request = format!("ws://{address}/v1/ws").into_client_request()?;
         request.headers_mut().insert("sec-websocket-protocol", "waltalkie.v1".parse().expect("header"));
         for (name, value) in headers {
@@ -43,8 +47,8 @@ impl Client {
 
     pub async fn ready(&mut self) -> Vec<Value> {
         let hello = self.expect("hello").await;
-        self.session_id = hello["session_id"].as_str().expect("session_id").to_owned();
-        self.epoch = hello["epoch"].as_str().expect("epoch").to_owned();
+        hello["session_id"].as_str().expect("session_id").clone_into(&mut self.session_id);
+        hello["epoch"].as_str().expect("epoch").clone_into(&mut self.epoch);
         let mut chats = Vec::new();
         loop {
             let page = self.expect("chats").await;

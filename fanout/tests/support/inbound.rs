@@ -21,10 +21,13 @@ pub struct Command {
     pub known: Option<i64>,
 }
 
+/// Marks as they were handed over.
+pub type Marked = (MarkKind, Vec<(String, i64)>);
+
 #[derive(Default)]
 pub struct Recorder {
     pub commands: Mutex<Vec<Command>>,
-    pub marks: Mutex<Vec<(String, MarkKind, Vec<(String, i64)>)>>,
+    pub marks: Mutex<Vec<Marked>>,
     /// Bodies that are refused before Kafka.
     pub refused: Mutex<HashSet<String>>,
     /// Bodies that Kafka never takes.
@@ -89,9 +92,14 @@ impl Inbound for Recorder {
         })
     }
 
-    fn mark<'a>(&'a self, caller: &'a Caller, kind: MarkKind, marks: Vec<(String, i64)>) -> Pending<'a, Result<(), Rejection>> {
+    fn mark<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        kind: MarkKind,
+        marks: Vec<(String, i64)>,
+    ) -> Pending<'a, Result<(), Rejection>> {
         Box::pin(async move {
-            self.marks.lock().expect("lock").push((caller.user_id.clone(), kind, marks));
+            self.marks.lock().expect("lock").push((kind, marks));
             Ok(())
         })
     }

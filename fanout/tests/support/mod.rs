@@ -7,6 +7,7 @@ pub mod inbound;
 pub mod proxy;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fanout::Node;
 use redis::aio::MultiplexedConnection;
@@ -39,7 +40,8 @@ impl Default for Setup {
     fn default() -> Self {
         let mut config = Config { development: true, ..Config::default() };
         config.names.prefix = random_prefix();
-        config.gateway.heartbeat_ms = 200;
+        // Long enough for a client that isn't read while a busy machine publishes.
+        config.gateway.heartbeat_ms = 1_000;
         config.gateway.drain_ms = 1_000;
         config.postgres.pool_size = 6;
         Self { config, redis_through_proxy: false }
@@ -86,9 +88,11 @@ impl World {
             .await
             .expect("Postgres");
         migrations::Installation::open(&sql, &names).await.expect("installation");
+        // The default gives up after half a second, which a busy machine can take.
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
         let redis = runtime::redis::client(&Secret::new(redis_url))
             .expect("redis URL")
-            .get_multiplexed_async_connection()
+            .get_multiplexed_async_connection_with_config(&patient)
             .await
             .expect("Redis");
 
@@ -139,10 +143,7 @@ impl World {
             )
             .await
             .expect("chat");
-        self.sql
-            .execute("INSERT INTO chat_counter VALUES ($1, 0, now())", &[&chat_id])
-            .await
-            .expect("counter");
+        self.sql.execute("INSERT INTO chat_counter VALUES ($1, 0, now())", &[&chat_id]).await.expect("counter");
         let stays: Vec<_> = members.iter().map(|user_id| stay(user_id, 1, None, 1)).collect();
         for stay in &stays {
             self.write_stay(&chat_id, stay).await;
@@ -171,14 +172,7 @@ impl World {
                         changed_seq, changed_session)
                  VALUES ($1, $2, now(), $3, $4, $5, $6, 0, '')
                  ON CONFLICT (chat_id, user_id, joined_seq) DO UPDATE SET left_seq = excluded.left_seq",
-                &[
-                    &chat_id,
-                    &stay.user_id,
-                    &stay.member_role,
-                    &stay.joined_seq,
-                    &stay.left_seq,
-                    &stay.visible_from_seq,
-                ],
+                &[&chat_id, &stay.user_id, &stay.member_role, &stay.joined_seq, &stay.left_seq, &stay.visible_from_seq],
             )
             .await
             .expect("stay");

@@ -1,5 +1,7 @@
 //! `/v1/chats/{chat_id}/members`.
 
+use std::collections::HashMap;
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -29,11 +31,18 @@ pub(crate) async fn list(
                  FROM chat_member m LEFT JOIN \"user\" u ON u.id = m.user_id
                 WHERE m.chat_id = $1 AND m.left_seq IS NULL AND m.user_id > $2 ORDER BY m.user_id LIMIT $3";
     let rows = client.query(sql, &[&chat_id, &after, &limit]).await.map_err(unavailable)?;
+    let ids: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+    let reader = gateway.read_pool.get().await.map_err(unavailable)?;
+    let sql = "SELECT user_id, delivered_seq, read_seq FROM chat_cursor WHERE chat_id = $1 AND user_id = ANY($2)";
+    let cursors = reader.query(sql, &[&chat_id, &ids]).await.map_err(unavailable)?;
+    let cursors: HashMap<String, (i64, i64)> = cursors.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     let members: Vec<Value> = rows
         .iter()
         .map(|row| {
+            let (delivered_seq, read_seq) = cursors.get(row.get::<_, &str>(0)).copied().unwrap_or_default();
             json!({
                 "user_id": row.get::<_, String>(0), "role": row.get::<_, String>(1),
+                "delivered_seq": delivered_seq, "read_seq": read_seq,
                 "joined_seq": row.get::<_, i64>(2), "left_seq": null, "visible_from_seq": row.get::<_, i64>(3),
                 "name": row.get::<_, Option<String>>(4), "avatar_url": row.get::<_, Option<String>>(5),
             })

@@ -110,7 +110,8 @@ impl EventState {
     }
 
     fn take_delete(&mut self, chat_id: &str, message_seq: i64) {
-        let (from, to) = ((chat_id.to_owned(), message_seq, String::new()), (chat_id.to_owned(), message_seq + 1, String::new()));
+        let (from, to) =
+            ((chat_id.to_owned(), message_seq, String::new()), (chat_id.to_owned(), message_seq + 1, String::new()));
         for (_, row) in self.made.range_mut(from..to) {
             row.is_deleted = true;
         }

@@ -38,11 +38,17 @@ fn of_database(url: &str, name: &str) -> Secret {
 
 /// Runs a test in an installation of its own.
 pub(crate) async fn with_stack<F: Future<Output = ()> + Send + 'static>(test: impl FnOnce(Arc<Stack>) -> F) {
-    telemetry::init_logs(runtime::config::LogFormat::Text, &std::env::var("WALTALKIE_TEST_LOG").unwrap_or("off".into()));
+    telemetry::init_logs(
+        runtime::config::LogFormat::Text,
+        &std::env::var("WALTALKIE_TEST_LOG").unwrap_or("off".into()),
+    );
     telemetry::metrics();
     let stack = Arc::new(Stack::set_up().await);
+    tracing::info!(prefix = stack.names.prefix(), "set up");
     let outcome = tokio::spawn(test(Arc::clone(&stack))).await;
+    tracing::info!(prefix = stack.names.prefix(), "test over");
     stack.tear_down().await;
+    tracing::info!(prefix = stack.names.prefix(), "torn down");
     if let Err(failure) = outcome {
         std::panic::resume_unwind(failure.into_panic());
     }
@@ -150,9 +156,8 @@ pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: i
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    if tokio::time::timeout(Duration::from_secs(60), waiting).await.is_err() {
-        panic!("waited in vain: {what}");
-    }
+    let outcome = tokio::time::timeout(Duration::from_mins(1), waiting).await;
+    assert!(outcome.is_ok(), "waited in vain: {what}");
 }
 
 /// A counter's value, summed over its labels where none is given.

@@ -4,16 +4,14 @@
 //! nothing, and stays until the next one, for looking at logs. Ctrl-C reaches the command too; the servers stop when it
 //! has ended.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use local_stack::{LocalStack, Options, Terminal};
-use rustix::process::geteuid;
 use tokio::signal::unix::{SignalKind, signal};
-use waltalkie_tests::harness::{Servers, target_dir};
+use waltalkie_tests::harness::{self, Servers};
 
 fn main() -> Result<ExitCode> {
     runtime::tls::install_provider();
@@ -26,21 +24,11 @@ fn main() -> Result<ExitCode> {
     let program = arguments.next().context("which command?")?;
     let mut command = Command::new(program);
     command.args(arguments);
-    let data_dir = data_dir.map_or_else(usual_place, Ok)?;
+    let data_dir = data_dir.map_or_else(|| harness::data_dir("shared"), Ok)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let status = runtime.block_on(run(command, data_dir))?;
     runtime.shutdown_background();
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::from(status.code().unwrap_or(1) as u8) })
-}
-
-/// `target/test-stack`; for root a place that Postgres' own user can get to, which a checkout under /root isn't.
-fn usual_place() -> Result<PathBuf> {
-    let target = target_dir()?;
-    let is_open = |folder: &Path| folder.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
-    if !geteuid().is_root() || target.ancestors().all(is_open) {
-        return Ok(target.join("test-stack"));
-    }
-    Ok(std::env::temp_dir().join("waltalkie-test-stack"))
 }
 
 async fn run(command: Command, data_dir: PathBuf) -> Result<ExitStatus> {
@@ -74,7 +62,7 @@ async fn attend(
         ended = child.wait() => Ok(ended?),
         _ = terminated.recv() => {
             if let Some(pid) = child.id() {
-                waltalkie_tests::harness::signal(pid, rustix::process::Signal::TERM)?;
+                harness::signal(pid, rustix::process::Signal::TERM)?;
             }
             Ok(child.wait().await?)
         }

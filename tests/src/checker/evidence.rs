@@ -59,6 +59,15 @@ pub enum Record {
         /// Message.
         message_id: String,
     },
+    /// A frame came out of place and the client mended it: `repeated`, `late`, or `gap`, which clients must expect.
+    Mended {
+        /// Chat.
+        chat_id: String,
+        /// Place.
+        seq: i64,
+        /// What was wrong.
+        kind: String,
+    },
     /// An event was shown.
     Seen(Seen),
 }

@@ -20,6 +20,7 @@
 //! under a false name.
 
 mod evidence;
+mod history;
 mod members;
 mod tables;
 mod views;
@@ -28,6 +29,7 @@ mod views;
 mod mutations;
 
 pub use evidence::{Evidence, Head, Observer, Pending, ReadModels, Record, Seen, Stay};
+pub use history::{count, observers_of};
 
 use std::fmt;
 

@@ -147,7 +147,11 @@ fn sound() -> Evidence {
         membership: stays.clone(),
         heads: vec![head("c", 7, 7, "welcome canary:c"), head("d", 2, 2, "alone canary:d")],
         pending: vec![Pending { chat_id: "c".into(), seq: 7, user_id: "carol".into() }],
-        delivered: vec![("c".into(), "alice".into(), 7), ("c".into(), "bob".into(), 7), ("c".into(), "carol".into(), 6)],
+        delivered: vec![
+            ("c".into(), "alice".into(), 7),
+            ("c".into(), "bob".into(), 7),
+            ("c".into(), "carol".into(), 6),
+        ],
     };
     Evidence { observers, truth, stays, log, read }
 }
@@ -243,6 +247,14 @@ fn a_repeated_message_is_found() {
         evidence.truth.insert(7, again);
     });
     assert!(rules.contains(&Rule::Duplicate), "{rules:?}");
+}
+
+#[test]
+fn frames_out_of_place_are_found_though_the_client_mended_them() {
+    let mended = |kind: &str| Record::Mended { chat_id: "c".into(), seq: 7, kind: kind.into() };
+    assert_eq!(broken(|evidence| evidence.observers[0].records.push(mended("repeated"))), only(Rule::Duplicate));
+    assert_eq!(broken(|evidence| evidence.observers[0].records.push(mended("late"))), only(Rule::Nonmonotonic));
+    assert_eq!(broken(|evidence| evidence.observers[0].records.push(mended("gap"))), BTreeSet::new());
 }
 
 #[test]

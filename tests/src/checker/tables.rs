@@ -79,7 +79,10 @@ fn check_log(evidence: &Evidence, truth: &Truth<'_>, findings: &mut Findings) {
         match truth.events.get(&(event.chat_id.as_str(), event.seq)) {
             None => findings.add(Rule::Log, format!("log: {} is not in the tables", event.event_id)),
             Some(row) if !is_same(event, row, truth) => {
-                findings.add(Rule::Log, format!("log: {} differs from its row\n    {event:?}\n    {row:?}", event.event_id));
+                findings.add(
+                    Rule::Log,
+                    format!("log: {} differs from its row\n    {event:?}\n    {row:?}", event.event_id),
+                );
             }
             Some(_) => {}
         }

@@ -30,11 +30,17 @@ fn check_outcomes<'a>(evidence: &'a Evidence, truth: &Truth<'_>, findings: &mut 
                         Some((chat, place)) if chat == chat_id && place == seq => {}
                         Some((chat, place)) => findings.add(
                             Rule::LostWrite,
-                            format!("{}: {message_id} was acknowledged at {chat_id}/{seq} and is at {chat}/{place}", observer.name),
+                            format!(
+                                "{}: {message_id} was acknowledged at {chat_id}/{seq} and is at {chat}/{place}",
+                                observer.name
+                            ),
                         ),
                         None => findings.add(
                             Rule::LostWrite,
-                            format!("{}: {message_id} was acknowledged at {chat_id}/{seq} and is nowhere", observer.name),
+                            format!(
+                                "{}: {message_id} was acknowledged at {chat_id}/{seq} and is nowhere",
+                                observer.name
+                            ),
                         ),
                     }
                 }
@@ -83,6 +89,7 @@ impl<'a> View<'a, '_> {
                     shown.began.get_or_insert(*seq);
                 }
                 Record::Seen(seen) => self.see(seen),
+                Record::Mended { chat_id, seq, kind } => self.check_mended(chat_id, *seq, kind),
                 _ => {}
             }
         }
@@ -92,6 +99,16 @@ impl<'a> View<'a, '_> {
     fn wrong(&mut self, rule: Rule, seen: &Seen, what: &str) {
         let detail = format!("{}: {} {}/{} {what}", self.observer.name, seen.frame, seen.chat_id, seen.seq);
         self.findings.add(rule, detail);
+    }
+
+    /// A jump is the contract's own way to say that something must be resumed; the other two no server may do.
+    fn check_mended(&mut self, chat_id: &str, seq: i64, kind: &str) {
+        let rule = match kind {
+            "repeated" => Rule::Duplicate,
+            "late" => Rule::Nonmonotonic,
+            _ => return,
+        };
+        self.findings.add(rule, format!("{}: the frame of {chat_id}/{seq} came {kind}", self.observer.name));
     }
 
     fn see(&mut self, seen: &'a Seen) {
@@ -167,8 +184,8 @@ impl<'a> View<'a, '_> {
             let began = shown.and_then(|shown| shown.began).unwrap_or_default();
             for stay in self.members.stays(chat_id, &self.observer.user_id) {
                 let from = stay.visible_from_seq.max(began + 1);
-                let missing =
-                    (from..=stay.left_seq.unwrap_or(head)).find(|seq| shown.is_none_or(|shown| !shown.seqs.contains(seq)));
+                let missing = (from..=stay.left_seq.unwrap_or(head))
+                    .find(|seq| shown.is_none_or(|shown| !shown.seqs.contains(seq)));
                 if let Some(seq) = missing {
                     let detail = format!("{} was never shown {chat_id}/{seq}", self.observer.name);
                     self.findings.add(Rule::Unseen, detail);

@@ -37,6 +37,23 @@ pub async fn chats(truth: &Client) -> Result<Vec<(String, i64)>> {
     Ok(truth.query(sql, &[]).await?.iter().map(|row| (row.get(0), row.get(1))).collect())
 }
 
+/// Rows that some input could have made or changed, as one number each: equal if nothing happened.
+pub async fn fingerprint(truth: &Client) -> Result<Vec<i64>> {
+    let mut counts = Vec::new();
+    for sql in [
+        "SELECT count(*) FROM message",
+        "SELECT count(*) FROM chat_change",
+        "SELECT count(*) FROM chat",
+        "SELECT count(*) FROM chat_member",
+        "SELECT count(*) FROM message_key",
+        "SELECT coalesce(sum(last_seq), 0)::bigint FROM chat_counter",
+        "SELECT coalesce(sum(hashtext(content)::bigint), 0)::bigint FROM message",
+    ] {
+        counts.push(truth.query_one(sql, &[]).await?.get(0));
+    }
+    Ok(counts)
+}
+
 fn stay(row: &Row) -> Stay {
     Stay {
         chat_id: row.get(0),
@@ -71,11 +88,6 @@ async fn read_models(read: &Client) -> Result<ReadModels> {
             .iter()
             .map(|row| Pending { chat_id: row.get(0), seq: row.get(1), user_id: row.get(2) })
             .collect(),
-        delivered: read
-            .query(delivered, &[])
-            .await?
-            .iter()
-            .map(|row| (row.get(0), row.get(1), row.get(2)))
-            .collect(),
+        delivered: read.query(delivered, &[]).await?.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect(),
     })
 }

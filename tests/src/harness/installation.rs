@@ -36,6 +36,8 @@ impl Installation {
 
     /// One on given servers, with settings of its own: `("limits.commands_per_s", "5")`.
     pub async fn make_on(servers: Servers, test: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        // The tests' own HTTP client needs one, though nothing here speaks TLS.
+        runtime::tls::install_provider();
         let prefix = format!("t{}-", &Uuid::new_v4().simple().to_string()[..10]);
         let names = Names::new(prefix.clone());
         let fixed = [
@@ -61,8 +63,7 @@ impl Installation {
         let mut variables: BTreeMap<String, String> =
             fixed.into_iter().map(|(key, value)| (variable(key), value)).collect();
         variables.extend(settings.iter().map(|(key, value)| (variable(key), (*value).to_owned())));
-        let installation =
-            Self { servers, names, variables, logs: logs_dir(test)?, processes: AtomicUsize::new(0) };
+        let installation = Self { servers, names, variables, logs: logs_dir(test)?, processes: AtomicUsize::new(0) };
         installation.migrate().await?;
         Ok(installation)
     }
@@ -101,7 +102,12 @@ impl Installation {
         command.envs(settings.iter().map(|(key, value)| (variable(key), *value)));
         let number = self.processes.fetch_add(1, Ordering::Relaxed);
         let log = self.logs.join(format!("{number:02}-{}.log", roles.join("-")));
-        let process = RoleProcess::start(command, &roles.join(" "), &log, roles.iter().any(|role| ["gateway", "all"].contains(role)))?;
+        let process = RoleProcess::start(
+            command,
+            &roles.join(" "),
+            &log,
+            roles.iter().any(|role| ["gateway", "all"].contains(role)),
+        )?;
         process.ready().await?;
         Ok(process)
     }

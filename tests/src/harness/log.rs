@@ -40,8 +40,13 @@ impl Logged {
 
 /// Everything that is committed in a topic, partition by partition.
 pub async fn read_all(config: &Config, topic: Topic) -> Result<Vec<Logged>> {
+    read_topic(config, topic, true).await
+}
+
+/// Everything in a topic; if not only what is committed, also records of transactions that are open or were aborted.
+pub async fn read_topic(config: &Config, topic: Topic, only_committed: bool) -> Result<Vec<Logged>> {
     let config = config.clone();
-    tokio::task::spawn_blocking(move || read_blocking(&config, topic)).await?
+    tokio::task::spawn_blocking(move || read_blocking(&config, topic, only_committed)).await?
 }
 
 /// The history, decoded, and each event's record.
@@ -57,12 +62,12 @@ pub async fn read_events(config: &Config) -> Result<Vec<(ChatEvent, Logged)>> {
     Ok(events)
 }
 
-fn read_blocking(config: &Config, topic: Topic) -> Result<Vec<Logged>> {
+fn read_blocking(config: &Config, topic: Topic, only_committed: bool) -> Result<Vec<Logged>> {
     let name = config.names().topic(topic);
     let consumer: BaseConsumer = kafka::client_config(&config.kafka)
         .set("group.id", "waltalkie-tests")
         .set("enable.auto.commit", "false")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", if only_committed { "read_committed" } else { "read_uncommitted" })
         .set("enable.partition.eof", "true")
         .create()?;
     let metadata = consumer.fetch_metadata(Some(&name), LONG)?;

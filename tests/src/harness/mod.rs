@@ -12,6 +12,7 @@
 
 mod dump;
 mod installation;
+mod lines;
 mod log;
 mod person;
 mod process;
@@ -20,12 +21,13 @@ mod servers;
 mod socket;
 mod wait;
 
-pub use dump::{chats, evidence_of};
+pub use dump::{chats, evidence_of, fingerprint};
 pub use installation::Installation;
-pub use log::{Logged, read_all, read_events};
+pub use lines::Lines;
+pub use log::{Logged, read_all, read_events, read_topic};
 pub use person::{Answer, Person};
 pub use process::{RoleProcess, signal};
-pub use program::{logs_dir, program, repository, target_dir};
+pub use program::{data_dir, logs_dir, program, python, repository, target_dir};
 pub use servers::Servers;
 pub use socket::Socket;
 pub use wait::{LONG, SHORT, until, within};

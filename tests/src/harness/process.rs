@@ -5,11 +5,15 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait::{LONG, until};
+
+/// How long a role may take to say how it is.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// `waltalkie run …` as a process.
 pub struct RoleProcess {
@@ -64,12 +68,26 @@ impl RoleProcess {
         ready.await.with_context(|| format!("log {}:\n{}", self.log.display(), self.log_end()))
     }
 
+    /// Whether every role does its work just now.
+    pub async fn is_ready(&self) -> bool {
+        self.ask("/readyz").await.is_some_and(|status| status.is_success())
+    }
+
+    /// Whether it answers anything at all.
+    pub async fn answers(&self) -> bool {
+        self.ask("/healthz").await.is_some()
+    }
+
+    async fn ask(&self, path: &str) -> Option<reqwest::StatusCode> {
+        let asked = reqwest::Client::new().get(format!("{}{path}", self.ops_url)).timeout(ANSWER).send().await;
+        asked.ok().map(|answer| answer.status())
+    }
+
     /// The value of a metric, summed over its labels; 0 if there is none yet.
     pub async fn metric(&self, name: &str) -> Result<f64> {
         let text = reqwest::get(format!("{}/metrics", self.ops_url)).await?.text().await?;
-        let lines = text.lines().filter(|line| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-        });
+        let lines =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
         Ok(lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
     }
 

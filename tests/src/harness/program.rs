@@ -1,10 +1,12 @@
 //! Where the executable under test is, and where things go.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::geteuid;
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {
@@ -28,6 +30,22 @@ pub fn target_dir() -> Result<PathBuf> {
 pub fn logs_dir(test: &str) -> Result<PathBuf> {
     let folder = target_dir()?.join("test-logs").join(test);
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// A fresh folder for servers: under `target`; for root elsewhere if Postgres' own user can't get there, as in a checkout
+/// under /root.
+pub fn data_dir(name: &str) -> Result<PathBuf> {
+    let target = target_dir()?;
+    let is_open = |folder: &Path| folder.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o001 != 0);
+    let folder = if !geteuid().is_root() || target.ancestors().all(is_open) {
+        target.join("test-data").join(name)
+    } else {
+        std::env::temp_dir().join("waltalkie-test-data").join(name)
+    };
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| format!("emptying {}", folder.display()))?;
+    }
     Ok(folder)
 }
 
@@ -58,4 +76,14 @@ fn newest_library(folder: &Path) -> Result<Option<SystemTime>> {
         }
     }
     Ok(newest)
+}
+
+/// A Python that has `confluent-kafka[avro]`: `WALTALKIE_TEST_PYTHON`, else that of `target/venv`.
+pub fn python() -> Result<PathBuf> {
+    let python = match std::env::var_os("WALTALKIE_TEST_PYTHON") {
+        Some(python) => PathBuf::from(python),
+        None => target_dir()?.join("venv/bin/python"),
+    };
+    ensure!(python.is_file(), "{} isn't there: run scripts/test, which makes it", python.display());
+    Ok(python)
 }

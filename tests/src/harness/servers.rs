@@ -24,7 +24,8 @@ impl Servers {
     /// The servers of this test run.
     pub fn shared() -> Result<Self> {
         let of = |name: &str| {
-            std::env::var(name).with_context(|| format!("{name} is not set: run scripts/test, which starts the servers"))
+            std::env::var(name)
+                .with_context(|| format!("{name} is not set: run scripts/test, which starts the servers"))
         };
         let postgres = of(VARIABLES[0])?;
         let (base, _) = postgres.rsplit_once('/').context("WALTALKIE_TEST_POSTGRES_URL names no database")?;

@@ -125,7 +125,8 @@ impl Socket {
 
     /// Waits until a command is persisted; gives its `seq`.
     pub async fn persisted(&mut self, id: u64) -> Result<i64> {
-        let answer = self.answer(id, |frame| frame["event"] == "error" || frame["payload"]["state"] == "persisted").await?;
+        let answer =
+            self.answer(id, |frame| frame["event"] == "error" || frame["payload"]["state"] == "persisted").await?;
         ensure!(answer["event"] == "ack", "refused: {answer}");
         answer["payload"]["seq"].as_i64().with_context(|| format!("no seq: {answer}"))
     }

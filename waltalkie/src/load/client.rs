@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::connection;
 use super::observation::{Channel, Observed, Sink};
-use super::outbox::Command;
+use super::command::Command;
 use super::sync::{Receipts, Start};
 
 /// Orders that may wait for a client's task.

@@ -282,3 +282,7 @@ async fn connect(options: &Options) -> Result<Socket, NotConnected> {
         Err(_) => Err(wrong(format!("no connection within {} s", CONNECT_WITHIN.as_secs()))),
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

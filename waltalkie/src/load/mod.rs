@@ -34,6 +34,7 @@
 
 pub mod api;
 mod client;
+mod command;
 mod connection;
 mod cursor;
 mod frames;
@@ -45,7 +46,7 @@ mod resume;
 mod sync;
 
 pub use client::{Client, Options, Sender, Snapshot, TokenSource, connect, spawn};
+pub use command::{Action, Command};
 pub use frames::{Marked, Member};
 pub use observation::{Anomaly, Both, Channel, Event, Observation, Observed, Sink, Via};
-pub use outbox::{Action, Command};
 pub use sync::{Receipts, Start};

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::frames::{Marked, Member};
-use super::outbox::Command;
+use super::command::Command;
 
 /// An observation with the moment at which its cause was read from the socket (or done by the client).
 #[derive(Debug, Clone)]

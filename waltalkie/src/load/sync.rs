@@ -18,7 +18,8 @@ use serde_json::json;
 use super::cursor::Cursor;
 use super::marks::Marks;
 use super::observation::{Event, Observation, Via};
-use super::outbox::{Command, Outbox};
+use super::command::Command;
+use super::outbox::Outbox;
 use super::resume::ResumePlan;
 
 /// Chats in one `resume`.

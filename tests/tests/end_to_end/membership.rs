@@ -5,7 +5,11 @@ use serde_json::json;
 use uuid::Uuid;
 use waltalkie_tests::harness::{Installation, Person, RoleProcess};
 
-async fn people<const N: usize>(installation: &Installation, process: &RoleProcess, names: [&str; N]) -> Result<[Person; N]> {
+async fn people<const N: usize>(
+    installation: &Installation,
+    process: &RoleProcess,
+    names: [&str; N],
+) -> Result<[Person; N]> {
     let mut people = Vec::new();
     for name in names {
         people.push(Person::arrive(&installation.config()?, process.gateway()?, name).await?);
@@ -27,16 +31,18 @@ async fn whoever_is_added_sees_the_chat_from_there() -> Result<()> {
     let mut here = carol.connect().await?;
     ensure!(here.chats.is_empty(), "{:?}", here.chats);
     for chat_id in [&hidden, &open] {
-        alice.post(&format!("/v1/chats/{chat_id}/members"), json!({ "user_ids": ["carol", "dave"] })).await?.expect(201)?;
+        alice
+            .post(&format!("/v1/chats/{chat_id}/members"), json!({ "user_ids": ["carol", "dave"] }))
+            .await?
+            .expect(201)?;
         here.wait("chats", |page| page["chats"][0]["chat_id"] == **chat_id).await?;
         let joined = here.wait("member_joined", |joined| joined["chat_id"] == **chat_id).await?;
         ensure!(joined["seq"] == 3 && joined["actor_id"] == "alice", "{joined}");
     }
 
     // Hidden history stays hidden: in pages, one by one, in answers to it, in edits of it, and when resumed.
-    let page = async |person: &Person, chat_id: &str| {
-        person.get(&format!("/v1/chats/{chat_id}/messages")).await?.expect(200)
-    };
+    let page =
+        async |person: &Person, chat_id: &str| person.get(&format!("/v1/chats/{chat_id}/messages")).await?.expect(200);
     ensure!(page(&carol, &hidden).await?["messages"] == json!([]));
     ensure!(page(&carol, &open).await?["messages"][0]["content"] == "before carol");
     let path = format!("/v1/chats/{hidden}/messages");
@@ -139,12 +145,20 @@ async fn roles_decide_who_may_do_what() -> Result<()> {
     let chat_id = alice.make_group(&[&bob], json!({})).await?;
     let members = format!("/v1/chats/{chat_id}/members");
     bob.post(&members, json!({ "user_ids": ["carol"] })).await?.expect_problem(403, "forbidden", None)?;
-    bob.patch(&format!("/v1/chats/{chat_id}"), json!({ "name": "Bob's" })).await?.expect_problem(403, "forbidden", None)?;
+    bob.patch(&format!("/v1/chats/{chat_id}"), json!({ "name": "Bob's" })).await?.expect_problem(
+        403,
+        "forbidden",
+        None,
+    )?;
     bob.delete(&format!("{members}/alice")).await?.expect_problem(403, "forbidden", None)?;
     alice.delete(&format!("{members}/me")).await?.expect_problem(409, "last_owner", None)?;
     let said = alice.say(&chat_id, "mine").await?;
     let message = format!("/v1/chats/{chat_id}/messages/{}", said["message_id"].as_str().context("no id")?);
-    bob.patch(&message, json!({ "content": "bob's" })).await?.expect_problem(404, "message_not_found", Some("message_id"))?;
+    bob.patch(&message, json!({ "content": "bob's" })).await?.expect_problem(
+        404,
+        "message_not_found",
+        Some("message_id"),
+    )?;
     bob.delete(&message).await?.expect_problem(404, "message_not_found", Some("message_id"))?;
 
     let mut there = bob.connect().await?;

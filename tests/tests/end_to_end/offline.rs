@@ -21,7 +21,8 @@ async fn what_came_meanwhile_is_resumed_once_and_in_order() -> Result<()> {
     drop(there);
     let mut sent = Vec::new();
     for number in 3..=40 {
-        let payload = json!({ "chat_id": chat_id, "message_id": Uuid::now_v7(), "content": format!("number {number}") });
+        let payload =
+            json!({ "chat_id": chat_id, "message_id": Uuid::now_v7(), "content": format!("number {number}") });
         sent.push(here.send("send_message", payload).await?);
     }
     for (number, asked) in sent.into_iter().enumerate() {
@@ -38,7 +39,10 @@ async fn what_came_meanwhile_is_resumed_once_and_in_order() -> Result<()> {
     there.send("resume", json!({ "cursors": { &chat_id: 2 }, "epoch": epoch })).await?;
     for number in 3..=40 {
         let message = there.wait("message", |_| true).await?;
-        ensure!(message["seq"] == number && message["content"] == format!("number {number}"), "{message} is not {number}");
+        ensure!(
+            message["seq"] == number && message["content"] == format!("number {number}"),
+            "{message} is not {number}"
+        );
     }
     let resumed = there.wait("resumed", |resumed| resumed["chat_id"] == chat_id).await?;
     ensure!(resumed["complete"] == true, "{resumed}");

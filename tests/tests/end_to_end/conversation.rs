@@ -34,17 +34,23 @@ async fn two_people_talk_live_and_change_what_they_said() -> Result<()> {
         let added = socket.wait("chats", |page| page["chats"][0]["chat_id"] == chat_id).await?;
         ensure!(added["complete"] == true && added["chats"][0]["visible"] == json!([[1, null]]), "{added}");
         let created = socket.wait("chat_created", |chat| chat["chat_id"] == chat_id).await?;
-        ensure!(created["seq"] == 1 && created["memberships"].as_array().is_some_and(|all| all.len() == 2), "{created}");
+        ensure!(
+            created["seq"] == 1 && created["memberships"].as_array().is_some_and(|all| all.len() == 2),
+            "{created}"
+        );
     }
 
     let first = id();
-    let asked = here.send("send_message", json!({ "chat_id": chat_id, "message_id": first, "content": "Hello, Bob" })).await?;
+    let asked =
+        here.send("send_message", json!({ "chat_id": chat_id, "message_id": first, "content": "Hello, Bob" })).await?;
     let accepted = here.answer(asked, |frame| frame["payload"]["state"] == "accepted").await?;
     ensure!(accepted["payload"]["message_id"] == first && accepted["payload"]["chat_id"] == chat_id, "{accepted}");
     ensure!(here.persisted(asked).await? == 2);
     for socket in [&mut here, &mut there] {
         let message = socket.wait("message", |message| message["seq"] == 2).await?;
-        ensure!(message["content"] == "Hello, Bob" && message["sender_id"] == "alice" && message["message_id"] == first);
+        ensure!(
+            message["content"] == "Hello, Bob" && message["sender_id"] == "alice" && message["message_id"] == first
+        );
         ensure!(message["message_seq"] == 2 && message["edited_at"].is_null() && message["deleted_at"].is_null());
         let way = &message["way"];
         ensure!(way["commit_lsn"].as_str().is_some_and(|lsn| lsn.contains('/')) && way["offset"].is_i64(), "{way}");
@@ -56,23 +62,37 @@ async fn two_people_talk_live_and_change_what_they_said() -> Result<()> {
     let asked = there.send("send_message", reply).await?;
     ensure!(there.persisted(asked).await? == 3);
     let reply = here.wait("message", |message| message["seq"] == 3).await?;
-    ensure!(reply["parent_message_id"] == first && reply["parent_seq"] == 2 && reply["app_data"]["mood"] == "good", "{reply}");
+    ensure!(
+        reply["parent_message_id"] == first && reply["parent_seq"] == 2 && reply["app_data"]["mood"] == "good",
+        "{reply}"
+    );
 
-    let asked = here.send("edit_message", json!({ "chat_id": chat_id, "message_id": first, "content": "Hello, dear Bob" })).await?;
+    let asked = here
+        .send("edit_message", json!({ "chat_id": chat_id, "message_id": first, "content": "Hello, dear Bob" }))
+        .await?;
     ensure!(here.persisted(asked).await? == 4);
     let edited = there.wait("message_edited", |message| message["seq"] == 4).await?;
-    ensure!(edited["content"] == "Hello, dear Bob" && edited["message_seq"] == 2 && edited["edited_at"].is_string(), "{edited}");
+    ensure!(
+        edited["content"] == "Hello, dear Bob" && edited["message_seq"] == 2 && edited["edited_at"].is_string(),
+        "{edited}"
+    );
     let shown = bob.get(&format!("/v1/chats/{chat_id}/messages/{first}")).await?.expect(200)?;
     ensure!(shown["content"] == "Hello, dear Bob" && shown["seq"] == 2, "{shown}");
 
     let asked = here.send("delete_message", json!({ "chat_id": chat_id, "message_id": first })).await?;
     ensure!(here.persisted(asked).await? == 5);
     let deleted = there.wait("message_deleted", |message| message["seq"] == 5).await?;
-    ensure!(deleted["content"].is_null() && deleted["message_seq"] == 2 && deleted["deleted_at"].is_string(), "{deleted}");
+    ensure!(
+        deleted["content"].is_null() && deleted["message_seq"] == 2 && deleted["deleted_at"].is_string(),
+        "{deleted}"
+    );
     let page = bob.get(&format!("/v1/chats/{chat_id}/messages")).await?;
     let text = page.body.to_string();
     ensure!(!text.contains("Hello, Bob") && !text.contains("dear"), "a deleted body is in {text}");
-    ensure!(page.body["as_of_seq"] == 5 && page.body["messages"].as_array().is_some_and(|all| all.len() == 2), "{text}");
+    ensure!(
+        page.body["as_of_seq"] == 5 && page.body["messages"].as_array().is_some_and(|all| all.len() == 2),
+        "{text}"
+    );
 
     // Nothing of it stays in the tables either; the history keeps each event once, in order, with its attributes.
     let truth = installation.truth().await?;
@@ -81,11 +101,17 @@ async fn two_people_talk_live_and_change_what_they_said() -> Result<()> {
     ensure!(truth.query_one(sql, &[]).await?.get::<_, i64>(0) == 0, "a deleted body is in the tables");
     let events = read_events(&installation.config()?).await?;
     let types: Vec<&str> = events.iter().map(|(event, _)| event.event_type.as_str()).collect();
-    ensure!(types == ["chat.created", "message.persisted", "message.persisted", "message.edited", "message.deleted"], "{types:?}");
+    ensure!(
+        types == ["chat.created", "message.persisted", "message.persisted", "message.edited", "message.deleted"],
+        "{types:?}"
+    );
     for (number, (event, logged)) in events.iter().enumerate() {
         ensure!(event.seq == number as i64 + 1 && logged.key == chat_id, "{event:?}");
         ensure!(logged.header("ce_id") == Some(&format!("{chat_id}/{}", event.seq)), "{logged:?}");
-        ensure!(logged.header("ce_type") == Some(event.event_type.as_str()) && logged.header("ce_specversion") == Some("1.0"));
+        ensure!(
+            logged.header("ce_type") == Some(event.event_type.as_str())
+                && logged.header("ce_specversion") == Some("1.0")
+        );
         ensure!(logged.header("content-type") == Some("application/avro") && logged.timestamp_ms == event.occurred_at);
         ensure!(event.origin.commit_lsn > 0, "{event:?}");
     }
@@ -109,7 +135,10 @@ async fn history_comes_in_pages() -> Result<()> {
     };
     let page = async |query: &str| bob.get(&format!("/v1/chats/{chat_id}/messages?{query}")).await?.expect(200);
     let latest = page("limit=4").await?;
-    ensure!(seqs(&latest) == [9, 10, 11, 12] && latest["has_more_before"] == true && latest["has_more_after"] == false, "{latest}");
+    ensure!(
+        seqs(&latest) == [9, 10, 11, 12] && latest["has_more_before"] == true && latest["has_more_after"] == false,
+        "{latest}"
+    );
     let older = page("limit=4&before_seq=9").await?;
     ensure!(seqs(&older) == [5, 6, 7, 8] && older["has_more_before"] == true, "{older}");
     let oldest = page("limit=4&before_seq=5").await?;
@@ -117,7 +146,10 @@ async fn history_comes_in_pages() -> Result<()> {
     let newer = page("limit=3&after_seq=3").await?;
     ensure!(seqs(&newer) == [4, 5, 6] && newer["has_more_after"] == true, "{newer}");
     let around = page("limit=4&around_seq=7").await?;
-    ensure!(seqs(&around) == [5, 6, 7, 8] && around["has_more_before"] == true && around["has_more_after"] == true, "{around}");
+    ensure!(
+        seqs(&around) == [5, 6, 7, 8] && around["has_more_before"] == true && around["has_more_after"] == true,
+        "{around}"
+    );
     Ok(())
 }
 
@@ -174,7 +206,9 @@ async fn a_one_to_one_chat_made_by_both_is_one() -> Result<()> {
     ensure!(from_alice.status.is_success() && from_bob.status.is_success(), "{from_alice:?} {from_bob:?}");
     ensure!(from_alice.body["chat_id"] == from_bob.body["chat_id"]);
     let again = alice.post("/v1/chats", json!({ "is_group": false, "member_ids": ["bob"] })).await?.expect(200)?;
-    ensure!(again["chat_id"] == from_bob.body["chat_id"] && again["peer"]["user_id"] == "bob" && again["head_seq"] == 1);
+    ensure!(
+        again["chat_id"] == from_bob.body["chat_id"] && again["peer"]["user_id"] == "bob" && again["head_seq"] == 1
+    );
     until("the history", LONG, async || {
         let events = read_events(&installation.config()?).await?;
         ensure!(events.len() <= 1, "{events:?}");
@@ -197,9 +231,7 @@ async fn a_send_that_comes_again_gets_its_first_place() -> Result<()> {
     ensure!(by_http["seq"] == seq, "{by_http}");
 
     // The same id for something else is refused, and nobody learns what it was used for.
-    for (socket, chat, content) in
-        [(&mut there, &chat_id, "twice"), (&mut here, &chat_id, "once")]
-    {
+    for (socket, chat, content) in [(&mut there, &chat_id, "twice"), (&mut here, &chat_id, "once")] {
         let send = json!({ "chat_id": chat, "message_id": first, "content": content });
         let asked = socket.send("send_message", send).await?;
         let refused = socket.answer(asked, |frame| frame["event"] == "error").await?;

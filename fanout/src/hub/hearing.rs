@@ -1,0 +1,117 @@
+//! What comes over Pub/Sub: events of chats, joins of people, receipts.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use runtime::clock;
+use runtime::redis::Heard;
+use schemas::ChatEvent;
+use schemas::wire::json::{Way, lsn_text};
+use schemas::wire::relay::{Kind, Relayed};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::chat::Item;
+use super::task::Task;
+use crate::frames;
+
+impl Task {
+    pub(super) async fn take_heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Message { channel, payload } => {
+                let Some(relayed) = Relayed::from_bytes(&payload) else {
+                    tracing::warn!("a message on a channel of ours isn't an envelope and is passed over");
+                    return;
+                };
+                match relayed.kind {
+                    Kind::Event => self.take_event(&channel, &relayed).await,
+                    Kind::Receipts => self.take_receipts(relayed.value),
+                }
+            }
+            Heard::Subscribed(channel) => self.confirmed(&channel),
+            Heard::Lost => self.lost(),
+        }
+    }
+
+    async fn take_event(&mut self, channel: &str, relayed: &Relayed<'_>) {
+        let chat_id = match self.names.chat_of_channel(channel) {
+            Some(chat_id) => match self.chats.get(chat_id) {
+                Some(chat) => Some(Arc::clone(&chat.id)),
+                // Not followed any more.
+                None => return,
+            },
+            None => None,
+        };
+        let event = match self.decoder.decode(relayed.value).await {
+            Ok(event) => event,
+            Err(error) => {
+                // Its seq will be missing and is read from the tables.
+                tracing::warn!(%error, partition = relayed.partition, offset = relayed.offset, "an event can't be decoded");
+                return;
+            }
+        };
+        match chat_id {
+            Some(chat_id) if *chat_id == *event.chat_id => self.take_chat_event(&chat_id, event, relayed),
+            Some(_) => tracing::warn!("an event came over another chat's channel and is passed over"),
+            None => self.take_user_event(channel, &event),
+        }
+    }
+
+    fn take_chat_event(&mut self, chat_id: &Arc<str>, event: ChatEvent, relayed: &Relayed<'_>) {
+        self.events.increment(1);
+        self.age.record((clock::now_ms() - event.occurred_at).max(0) as f64 / 1_000.0);
+        let way = self.development.then(|| way_of(&event, relayed));
+        if let Some(chat) = self.chats.get_mut(chat_id) {
+            chat.live(Item { event, way });
+        }
+        self.settle(chat_id);
+    }
+
+    fn take_user_event(&mut self, channel: &str, event: &ChatEvent) {
+        let Some(user_id) = self.names.user_of_channel(channel).map(str::to_owned) else { return };
+        let is_in =
+            event.memberships.iter().any(|membership| membership.user_id == user_id && membership.left_seq.is_none());
+        if is_in {
+            self.want_join(&user_id, &event.chat_id, event.seq);
+        }
+    }
+
+    /// Passes cursors on to those who are in the chat, without people who have left it.
+    fn take_receipts(&mut self, json: &[u8]) {
+        #[derive(Deserialize)]
+        struct Receipts<'a> {
+            #[serde(borrow)]
+            chat_id: &'a str,
+            #[serde(borrow)]
+            users: HashMap<&'a str, &'a RawValue>,
+        }
+        let Ok(mut receipts) = serde_json::from_slice::<Receipts<'_>>(json) else {
+            tracing::warn!("receipts on a channel of ours can't be read and are passed over");
+            return;
+        };
+        let Some(chat) = self.chats.get(receipts.chat_id) else { return };
+        receipts
+            .users
+            .retain(|user_id, _| chat.members.get(*user_id).is_none_or(|member| member.stays.open_since().is_some()));
+        if receipts.users.is_empty() {
+            return;
+        }
+        let frame = frames::receipt(receipts.chat_id, &receipts.users);
+        for member in chat.members.values().filter(|member| member.stays.open_since().is_some()) {
+            for link in &member.links {
+                link.desk.outgoing.push(frame.clone());
+            }
+        }
+    }
+}
+
+fn way_of(event: &ChatEvent, relayed: &Relayed<'_>) -> Way {
+    Way {
+        commit_lsn: lsn_text(event.origin.commit_lsn),
+        ordinal: event.origin.ordinal,
+        partition: relayed.partition,
+        offset: relayed.offset,
+        occurred_at: event.occurred_at,
+        relayed_at: relayed.relayed_at_ms,
+    }
+}

@@ -1,0 +1,12 @@
+//! The whole program on the servers that `scripts/test` starts: one program of tests, so that it is linked once.
+
+mod bad_frames;
+mod bad_requests;
+mod browser;
+mod conversation;
+mod interop;
+mod membership;
+mod offline;
+mod poison;
+mod startup;
+mod visitors;
