@@ -6,7 +6,7 @@ use serde_json::Value;
 use support::client::summary;
 use support::{Setup, World};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_come_live_in_order_with_their_way() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -27,7 +27,7 @@ async fn events_come_live_in_order_with_their_way() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn chats_say_where_each_stands() {
     let mut world = World::start().await;
     let first = world.chat(&["alice", "bob"]).await;
@@ -51,7 +51,7 @@ async fn chats_say_where_each_stands() {
     assert_eq!(find(&left)["visible"], serde_json::json!([[1, left_seq]]));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_pubsub_loses_is_healed_by_the_next_event() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -61,11 +61,13 @@ async fn what_pubsub_loses_is_healed_by_the_next_event() {
     }
     world.say(&chat, "alice", "heard").await;
     for seq in 2..=7 {
-        assert_eq!(bob.expect("message").await["seq"], seq);
+        let message = bob.expect("message").await;
+        assert_eq!(message["seq"], seq);
+        assert_eq!(message["way"].is_object(), seq == 7, "all but the last were read from Postgres");
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_loss_of_the_last_message_is_healed_by_heads() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -73,13 +75,14 @@ async fn the_loss_of_the_last_message_is_healed_by_heads() {
     world.write(&chat, "alice", "lost").await;
     let message = bob.find(&["message"]).await;
     assert_eq!(message["payload"]["content"], "lost");
+    assert!(message["payload"]["way"].is_null(), "read from Postgres");
     // The same event, late: nobody sees it twice.
     world.publish(&chat, 2).await;
     world.say(&chat, "alice", "next").await;
     assert_eq!(bob.expect("message").await["seq"], 3);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_subscription_is_healed_at_once() {
     let mut world = World::with(Setup { redis_through_proxy: true, ..Setup::default() }).await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -93,9 +96,10 @@ async fn a_cut_subscription_is_healed_at_once() {
             assert_eq!(bob.find(&["message"]).await["payload"]["seq"], 2 + round * 3 + n);
         }
     }
+    assert!(world.proxy.as_ref().expect("proxy").cuts() >= 3, "each round cut something");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_redis_people_connect_and_messages_come_by_heads() {
     let mut world = World::with(Setup { redis_through_proxy: true, ..Setup::default() }).await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -119,7 +123,7 @@ async fn without_redis_people_connect_and_messages_come_by_heads() {
     assert!(pubsub_is_back);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_leaver_gets_the_leaving_and_nothing_after() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob", "carol"]).await;
@@ -143,7 +147,7 @@ async fn the_leaver_gets_the_leaving_and_nothing_after() {
     assert!(!bob.bytes.contains("canary"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hidden_history_stays_hidden() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -173,7 +177,7 @@ async fn hidden_history_stays_hidden() {
     assert!(!carol.bytes.contains("canary"), "{}", carol.bytes);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn live_events_wait_behind_a_resume() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -201,7 +205,7 @@ async fn live_events_wait_behind_a_resume() {
     assert!(resumed["to_seq"].as_i64().expect("to_seq") >= 601);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_resume_says_where_to_go_on() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -231,7 +235,7 @@ async fn a_long_resume_says_where_to_go_on() {
     assert_eq!(bob.expect("message").await["seq"], 1_502);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cursors_at_and_above_the_head_are_answered_at_once() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -247,7 +251,7 @@ async fn cursors_at_and_above_the_head_are_answered_at_once() {
     assert_eq!((refused["payload"]["code"].as_str(), refused["id"].as_str()), (Some("conflict"), Some("r")));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stranger_gets_no_byte() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -272,7 +276,7 @@ async fn a_stranger_gets_no_byte() {
     assert!(!eve.bytes.contains("canary"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somebody_added_while_connected_gets_the_chat_and_its_events() {
     let mut world = World::start().await;
     let mut carol = world.online("carol").await;
@@ -303,7 +307,7 @@ async fn somebody_added_while_connected_gets_the_chat_and_its_events() {
     assert!(!carol.bytes.contains("canary"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn receipts_reach_those_who_are_in_the_chat() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;

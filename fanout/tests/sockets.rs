@@ -30,7 +30,7 @@ async fn refusal(world: &World, headers: &[(&'static str, &str)]) -> (u16, Value
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn origins_and_tokens() {
     let mut setup = Setup::default();
     setup.config.gateway.allowed_origins = vec!["https://app.example.com".into()];
@@ -65,7 +65,7 @@ async fn origins_and_tokens() {
     assert_eq!(refusal(&world, &[("authorization", &bearer), ("sec-websocket-protocol", "soap")]).await.0, 400);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_person_has_so_many_connections() {
     let mut setup = Setup::default();
     setup.config.limits.connections_per_user = 2;
@@ -89,7 +89,7 @@ async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) {
     tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("in time");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commands_are_handed_over_in_order_and_answered_twice() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -120,7 +120,7 @@ async fn commands_are_handed_over_in_order_and_answered_twice() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_refused_send_later_ones_of_its_chat_wait() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice"]).await;
@@ -162,7 +162,7 @@ async fn after_a_refused_send_later_ones_of_its_chat_wait() {
     assert_eq!(world.inbound.bodies(), ["rejected", "other", "a", "b", "lost", "d"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn marks_are_for_own_chats_and_never_beyond_the_head() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -191,7 +191,7 @@ async fn marks_are_for_own_chats_and_never_beyond_the_head() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_frames_are_named_and_the_connection_goes_on() {
     let mut setup = Setup::default();
     setup.config.gateway.heartbeat_ms = 5_000;
@@ -236,7 +236,7 @@ async fn wrong_frames_are_named_and_the_connection_goes_on() {
     assert_eq!(alice.closed().await, Some(4103));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_that_are_too_big_or_no_text_close() {
     let world = World::start().await;
     for size in [65_537, 100_000, 1 << 20] {
@@ -251,7 +251,7 @@ async fn frames_that_are_too_big_or_no_text_close() {
     assert_eq!(alice.closed().await, Some(1003));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn broken_frames_close_with_their_code() {
     use tokio::io::AsyncWriteExt;
     let world = World::start().await;
@@ -268,7 +268,7 @@ async fn broken_frames_close_with_their_code() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_ends_closes_unless_it_is_renewed() {
     let mut setup = Setup::default();
     setup.config.gateway.heartbeat_ms = 5_000;
@@ -287,7 +287,7 @@ async fn a_token_that_ends_closes_unless_it_is_renewed() {
     assert!(renewing.fence().await.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_closes_and_pongs_count() {
     use tokio::io::AsyncReadExt;
     let mut setup = Setup::default();
@@ -307,7 +307,7 @@ async fn silence_closes_and_pongs_count() {
     assert!(bytes.windows(4).any(|window| window[0] == 0x88 && window[2..] == code), "a close frame with 4009");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heads_tell_what_moved_since_last_time() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -322,7 +322,7 @@ async fn heads_tell_what_moved_since_last_time() {
     assert_eq!(bob.expect("heads").await, json!({}));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_client_is_closed_and_delays_nobody() {
     let mut setup = Setup::default();
     setup.config.gateway.outgoing_bytes = 256 << 10;
@@ -358,7 +358,7 @@ async fn a_slow_client_is_closed_and_delays_nobody() {
     assert!(bob.fence().await.is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_draining_node_says_reconnect_and_takes_nobody_new() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
@@ -381,7 +381,7 @@ async fn a_draining_node_says_reconnect_and_takes_nobody_new() {
     assert_eq!(world.node.connections(), 0);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_are_in_redis_while_connected_and_come_back_when_forgotten() {
     let world = World::start().await;
     let alice = world.online("alice").await;

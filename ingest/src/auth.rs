@@ -75,13 +75,20 @@ impl Authenticator {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Rejection::new(Code::TokenInvalid, "The token is too long."));
         }
-        let data = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).map_err(|error| match error.kind() {
-            ErrorKind::ExpiredSignature => Rejection::new(Code::TokenExpired, "The token has expired: get a new one."),
-            ErrorKind::ImmatureSignature => Rejection::new(Code::TokenInvalid, "The token is not valid yet."),
-            ErrorKind::InvalidIssuer => Rejection::new(Code::TokenInvalid, "The token's issuer isn't the one expected here."),
-            ErrorKind::InvalidAudience => Rejection::new(Code::TokenInvalid, "The token isn't meant for this service."),
-            _ => Rejection::new(Code::TokenInvalid, "The token isn't valid here."),
-        })?;
+        let data =
+            jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation).map_err(|error| match error.kind() {
+                ErrorKind::ExpiredSignature => {
+                    Rejection::new(Code::TokenExpired, "The token has expired: get a new one.")
+                }
+                ErrorKind::ImmatureSignature => Rejection::new(Code::TokenInvalid, "The token is not valid yet."),
+                ErrorKind::InvalidIssuer => {
+                    Rejection::new(Code::TokenInvalid, "The token's issuer isn't the one expected here.")
+                }
+                ErrorKind::InvalidAudience => {
+                    Rejection::new(Code::TokenInvalid, "The token isn't meant for this service.")
+                }
+                _ => Rejection::new(Code::TokenInvalid, "The token isn't valid here."),
+            })?;
         let claims = data.claims;
         if !ids::is_valid(&claims.sub) {
             let rule = "The token's sub is no user id: 1 to 64 of A-Z a-z 0-9 . _ : -";
@@ -117,7 +124,12 @@ fn key_of(auth: &Auth) -> Result<(DecodingKey, Algorithm), Error> {
 }
 
 /// A development token for a person, valid for `ttl_s` seconds. Refused unless a development secret is configured.
-pub fn development_token(config: &Config, user_id: &str, name: Option<&str>, ttl_s: i64) -> Result<(String, i64), Error> {
+pub fn development_token(
+    config: &Config,
+    user_id: &str,
+    name: Option<&str>,
+    ttl_s: i64,
+) -> Result<(String, i64), Error> {
     runtime::tls::install_provider();
     let secret = &config.auth.hs256_secret;
     if !config.development || secret.is_empty() {

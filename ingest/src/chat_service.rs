@@ -88,7 +88,9 @@ impl ChatService {
         let names: Names = config.names();
         let Some(ground) = start::ground(config, health, shutdown).await? else { return Ok(None) };
         let registry = Registry::new(config.registry.url.expose(), names.prefix())?;
-        let Some(schema_id) = start::schema_id::<ChatCommand>(&registry, health, shutdown).await else { return Ok(None) };
+        let Some(schema_id) = start::schema_id::<ChatCommand>(&registry, health, shutdown).await else {
+            return Ok(None);
+        };
         Ok(Some(Self {
             producer: kafka::producer_config(&config.kafka).create()?,
             topic: names.topic(Topic::ChatCommands),
@@ -251,9 +253,8 @@ impl Waiter {
     async fn wait(self, mut expected: Expected) -> Result<Option<i64>, Rejection> {
         let began = Instant::now();
         loop {
-            match tokio::time::timeout(SILENCE, &mut expected.answer).await {
-                Ok(Ok(answer)) => return decision_of(answer),
-                Ok(Err(_)) | Err(_) => {}
+            if let Ok(Ok(answer)) = tokio::time::timeout(SILENCE, &mut expected.answer).await {
+                return decision_of(answer);
             }
             match self.ask_tables().await {
                 Ok(Some(answer)) => {
@@ -292,7 +293,11 @@ impl Waiter {
             .query_opt(sql, &[&message_id, &self.command.chat_id, &self.command.user_id])
             .await
             .map_err(|error| error.to_string())?;
-        Ok(row.map(|row| Answer { command_id: self.command.command_id.clone(), seq: Some(row.get(0)), rejection: None }))
+        Ok(row.map(|row| Answer {
+            command_id: self.command.command_id.clone(),
+            seq: Some(row.get(0)),
+            rejection: None,
+        }))
     }
 }
 

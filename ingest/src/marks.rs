@@ -70,7 +70,9 @@ impl Marks {
         {
             let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
             if slots.len() + marks.len() > MOST_WAITING {
-                return Err(Rejection::new(Code::Overloaded, "Too many receipts wait already; try again.").retry_after(2_000));
+                return Err(
+                    Rejection::new(Code::Overloaded, "Too many receipts wait already; try again.").retry_after(2_000)
+                );
             }
             for (chat_id, seq) in marks {
                 let key = (chat_id, user_id.to_owned());

@@ -29,7 +29,9 @@ pub(crate) async fn ground(config: &Config, health: &RoleHealth, shutdown: &Shut
     let opened = until_there("Postgres", health, shutdown, || async {
         let client = pool.get().await.map_err(|error| error.to_string())?;
         match Installation::open(&client, &names).await {
-            Err(migrations::MigrateError::Statement { source, .. }) => Err(format!("{source}; `waltalkie migrate` makes the tables")),
+            Err(migrations::MigrateError::Statement { source, .. }) => {
+                Err(format!("{source}; `waltalkie migrate` makes the tables"))
+            }
             other => Ok(other),
         }
     })

@@ -32,7 +32,10 @@ impl Installation {
         ];
         for (name, value) in &fresh {
             client
-                .execute("INSERT INTO installation (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING", &[name, value])
+                .execute(
+                    "INSERT INTO installation (name, value) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                    &[name, value],
+                )
                 .await
                 .map_err(statement)?;
         }
@@ -51,8 +54,9 @@ impl Installation {
                 names.prefix()
             )));
         }
-        let key = Uuid::try_parse(&value("body_hash_key"))
-            .map_err(|_| MigrateError::Server("table installation: body_hash_key is damaged; restore it from a backup".into()))?;
+        let key = Uuid::try_parse(&value("body_hash_key")).map_err(|_| {
+            MigrateError::Server("table installation: body_hash_key is damaged; restore it from a backup".into())
+        })?;
         Ok(Self { epoch: value("epoch"), body_hash_key: key.into_bytes() })
     }
 }

@@ -66,7 +66,11 @@ async fn open(url: &Secret, setting: &'static str) -> Result<Client, MigrateErro
     Ok(postgres::connect(&postgres::parse(url, setting)?).await?)
 }
 
-async fn run(database: &'static str, runner: refinery::Runner, client: &mut Client) -> Result<Vec<String>, MigrateError> {
+async fn run(
+    database: &'static str,
+    runner: refinery::Runner,
+    client: &mut Client,
+) -> Result<Vec<String>, MigrateError> {
     // Two migrators at once would each make the tables: the second waits here. The lock ends with the connection.
     client
         .execute("SELECT pg_advisory_lock(7767)", &[])
@@ -88,12 +92,10 @@ async fn run(database: &'static str, runner: refinery::Runner, client: &mut Clie
 /// Makes a database on the server of `server_url` if it isn't there; for the local stack and tests.
 pub async fn ensure_database(server_url: &Secret, name: &str) -> Result<bool, MigrateError> {
     let client = open(server_url, "postgres").await?;
-    let statement = |source| MigrateError::Statement { what: format!("making database {name} (needs CREATEDB)"), source };
-    let there = client
-        .query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name])
-        .await
-        .map_err(statement)?
-        .is_some();
+    let statement =
+        |source| MigrateError::Statement { what: format!("making database {name} (needs CREATEDB)"), source };
+    let there =
+        client.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name]).await.map_err(statement)?.is_some();
     if !there {
         client.batch_execute(&format!("CREATE DATABASE {}", quoted(name))).await.map_err(statement)?;
     }

@@ -93,16 +93,11 @@ pub async fn ensure_slot(client: &Client, names: &Names) -> Result<Option<SlotMa
     if there.is_some() {
         return Ok(None);
     }
-    let version: i32 = client
-        .query_one("SELECT current_setting('server_version_num')::int", &[])
-        .await
-        .map_err(statement)?
-        .get(0);
+    let version: i32 =
+        client.query_one("SELECT current_setting('server_version_num')::int", &[]).await.map_err(statement)?.get(0);
     // A failover slot is kept on standbys too, so that a switch loses nothing.
     let failover = if version >= 170_000 { ", failover => true" } else { "" };
-    let sql = format!(
-        "SELECT (lsn - '0/0')::bigint FROM pg_create_logical_replication_slot($1, 'pgoutput'{failover})"
-    );
+    let sql = format!("SELECT (lsn - '0/0')::bigint FROM pg_create_logical_replication_slot($1, 'pgoutput'{failover})");
     match client.query_one(&sql, &[&name]).await {
         Ok(row) => Ok(Some(SlotMade { consistent_lsn: row.get::<_, i64>(0) as u64 })),
         // Another migrator was quicker.

@@ -153,13 +153,10 @@ impl<R: Record> Decoder<R> {
     }
 
     async fn learn(&self, schema_id: u32) -> Result<Arc<GenericDatumReader<'static>>, FrameError> {
-        let text = self
-            .registry
-            .schema_by_id(schema_id)
-            .await
-            .map_err(|source| FrameError::Schema { schema_id, source })?;
-        let schema = Schema::parse_str(&text)
-            .map_err(|source| FrameError::BadSchema { schema_id, source: Box::new(source) })?;
+        let text =
+            self.registry.schema_by_id(schema_id).await.map_err(|source| FrameError::Schema { schema_id, source })?;
+        let schema =
+            Schema::parse_str(&text).map_err(|source| FrameError::BadSchema { schema_id, source: Box::new(source) })?;
         // Few schemas exist in a process' life; leaking them lets readers borrow for ever.
         Ok(self.keep(schema_id, reader_for(Box::leak(Box::new(schema)), schema_id)?))
     }

@@ -84,8 +84,18 @@ proptest! {
 
 #[test]
 fn every_other_record_comes_back() {
-    round_trip(&ChatCommand { command_id: "1".into(), chat: Some(crate::ChatSettings::default()), ..ChatCommand::default() });
-    round_trip(&Mark { chat_id: "c".into(), user_id: "u".into(), delivered_seq: Some(3), read_seq: None, marked_at: 1 });
+    round_trip(&ChatCommand {
+        command_id: "1".into(),
+        chat: Some(crate::ChatSettings::default()),
+        ..ChatCommand::default()
+    });
+    round_trip(&Mark {
+        chat_id: "c".into(),
+        user_id: "u".into(),
+        delivered_seq: Some(3),
+        read_seq: None,
+        marked_at: 1,
+    });
     round_trip(&Cursor { chat_id: "c".into(), user_id: "u".into(), delivered_seq: 3, read_seq: 2, updated_at: 1 });
     round_trip(&User { user_id: "u".into(), display_name: None, avatar_url: None, email: None, updated_at: 1 });
     round_trip(&Position {
@@ -111,8 +121,31 @@ fn every_other_record_comes_back() {
 #[test]
 fn schemas_keep_the_house_rules() {
     const QUOTED: &[&str] = &[
-        "user", "order", "timestamp", "time", "date", "role", "key", "value", "offset", "partition", "system", "position",
-        "start", "end", "window", "count", "row", "rows", "table", "type", "from", "to", "language", "method", "name",
+        "user",
+        "order",
+        "timestamp",
+        "time",
+        "date",
+        "role",
+        "key",
+        "value",
+        "offset",
+        "partition",
+        "system",
+        "position",
+        "start",
+        "end",
+        "window",
+        "count",
+        "row",
+        "rows",
+        "table",
+        "type",
+        "from",
+        "to",
+        "language",
+        "method",
+        "name",
     ];
     fn walk(schema: &serde_json::Value) {
         match schema {
@@ -129,7 +162,10 @@ fn schemas_keep_the_house_rules() {
                         assert!(field["doc"].as_str().is_some_and(|doc| !doc.is_empty()), "{name} has no doc");
                         assert!(!QUOTED.contains(&name), "{name} wants quoting");
                         if field["type"].is_array() {
-                            assert!(field["default"].is_null() && field.get("default").is_some(), "{name} has no default");
+                            assert!(
+                                field["default"].is_null() && field.get("default").is_some(),
+                                "{name} has no default"
+                            );
                         }
                         walk(&field["type"]);
                     }

@@ -101,8 +101,8 @@ impl Registry {
     /// A client for `url`, which may hold `user:password@`; `prefix` goes before every topic in a subject.
     pub fn new(url: &str, prefix: &str) -> Result<Self, RegistryError> {
         let mut base = reqwest::Url::parse(url).map_err(|_| RegistryError::BadUrl(redact(url)))?;
-        let credentials = (!base.username().is_empty())
-            .then(|| (base.username().to_owned(), base.password().map(str::to_owned)));
+        let credentials =
+            (!base.username().is_empty()).then(|| (base.username().to_owned(), base.password().map(str::to_owned)));
         base.set_username("").ok();
         base.set_password(None).ok();
         if !base.path().ends_with('/') {
@@ -213,12 +213,17 @@ impl Registry {
         url
     }
 
-    async fn ask<T: serde::de::DeserializeOwned>(&self, mut request: reqwest::RequestBuilder) -> Result<T, RegistryError> {
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        mut request: reqwest::RequestBuilder,
+    ) -> Result<T, RegistryError> {
         if let Some((user, password)) = &self.credentials {
             request = request.basic_auth(user, password.as_deref());
         }
-        let unreachable =
-            |source: reqwest::Error| RegistryError::Unreachable { url: self.shown.clone(), source: source.without_url() };
+        let unreachable = |source: reqwest::Error| RegistryError::Unreachable {
+            url: self.shown.clone(),
+            source: source.without_url(),
+        };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         if !status.is_success() {

@@ -17,7 +17,7 @@ version_in() { grep -oE '[0-9]+(\.[0-9]+)+' | head -n 1; }
 need_rust() {
     local wanted found
     wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-    found=$(cargo --version 2>/dev/null | version_in)
+    found=$(cargo --version 2>/dev/null | version_in) || true
     if [ -z "$found" ] || ! at_least "$wanted" "$found"; then
         lacks "Rust $wanted or newer (${found:-no cargo} found)" \
             "sudo apt-get install rustup && rustup default stable, or https://rustup.rs" \
@@ -53,7 +53,7 @@ need_java() {
     local java=java found
     [ -n "${JAVA_HOME:-}" ] && [ -x "$JAVA_HOME/bin/java" ] && java=$JAVA_HOME/bin/java
     # "17.0.15", or "1.8.0_292" for 8.
-    found=$("$java" -version 2>&1 | sed -n 's/.*version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p' | head -n 1)
+    found=$("$java" -version 2>&1 | sed -n 's/.*version "\(1\.\)\{0,1\}\([0-9]*\).*/\2/p' | head -n 1) || true
     [ -n "$found" ] && [ "$found" -ge 17 ] && return
     lacks "Java 17 or newer, for Kafka and the schema registry (${found:-none} found)" \
         "sudo apt-get install default-jre-headless" \
@@ -71,10 +71,10 @@ need_maven() {
 
 need_node() {
     local found
-    found=$(node --version 2>/dev/null | version_in)
+    found=$(node --version 2>/dev/null | version_in) || true
     [ -n "$found" ] && at_least 20.19 "$found" && has npm && return
     lacks "Node 20.19 or newer with npm, for the web client (${found:-no node} found)" \
-        "curl -fsSL https://deb.nodesource.com/setup_22.x | sudo bash - && sudo apt-get install nodejs" \
+        "sudo apt-get install nodejs npm (Debian 13, Ubuntu 25.10; older ones: https://nodejs.org/en/download)" \
         "sudo dnf install nodejs npm" \
         "brew install node"
 }

@@ -13,12 +13,16 @@ use crate::{bench, cdc, config_page, doctor, migrate, roles, schema_commands, ta
 
 /// A chat backend whose every message can be replayed.
 #[derive(Debug, Parser)]
-#[command(name = "waltalkie", version, after_help = "Examples:
+#[command(
+    name = "waltalkie",
+    version,
+    after_help = "Examples:
   waltalkie up                              start everything on this machine and talk
   waltalkie tail --chat <chat_id>           follow a chat's events, one JSON line each
   waltalkie token --user alice              a development token
   waltalkie run gateway persister           two roles, against the servers of waltalkie.toml
-  waltalkie doctor                          what is wrong, and how to mend it")]
+  waltalkie doctor                          what is wrong, and how to mend it"
+)]
 pub struct Cli {
     /// Configuration file [default: waltalkie.toml, if there is one]
     #[arg(long, global = true, value_name = "FILE")]

@@ -40,7 +40,7 @@ struct Finding {
 
 pub(crate) async fn run(config: &Config, args: &DoctorArgs) -> Result<ExitCode> {
     let findings = [
-        check("configuration", configuration(config)).await,
+        check("configuration", std::future::ready(configuration(config))).await,
         check("Postgres", truth(config)).await,
         check("replication slot", slot(config)).await,
         check("read models", read_models(config)).await,
@@ -72,13 +72,14 @@ async fn check(part: &'static str, look: impl Future<Output = Looked>) -> Findin
         Ok(Ok((_, wrong))) => Finding { part, is_well: false, details: wrong },
         Ok(Err(error)) => Finding { part, is_well: false, details: vec![format!("{error:#}")] },
         Err(_) => {
-            let silent = format!("no answer in {} s: is it running, and may this machine reach it?", PATIENCE.as_secs());
+            let silent =
+                format!("no answer in {} s: is it running, and may this machine reach it?", PATIENCE.as_secs());
             Finding { part, is_well: false, details: vec![silent] }
         }
     }
 }
 
-async fn configuration(config: &Config) -> Looked {
+fn configuration(config: &Config) -> Looked {
     let mut wrong = Vec::new();
     let named = [
         ("postgres.truth_url", config.postgres.truth_url.is_empty()),
@@ -98,7 +99,10 @@ async fn truth(config: &Config) -> Looked {
     let client = connect(&config.postgres.truth_url, "postgres.truth_url").await?;
     let mut wrong = migrations::server_problems(&client).await?;
     let row = client
-        .query_one("SELECT current_setting('server_version'), clock_timestamp(), to_regclass('message') IS NOT NULL", &[])
+        .query_one(
+            "SELECT current_setting('server_version'), clock_timestamp(), to_regclass('message') IS NOT NULL",
+            &[],
+        )
         .await?;
     if !row.get::<_, bool>(2) {
         wrong.push("the tables aren't there: run `waltalkie migrate`".into());
@@ -133,7 +137,10 @@ async fn slot(config: &Config) -> Looked {
         wrong.push(format!("nobody reads slot {name}: start `waltalkie run cdc`; WAL piles up meanwhile"));
     }
     if kept > WAL_BYTES {
-        wrong.push(format!("{} MB of WAL are kept for slot {name}: look at the lag of `waltalkie cdc status`", kept >> 20));
+        wrong.push(format!(
+            "{} MB of WAL are kept for slot {name}: look at the lag of `waltalkie cdc status`",
+            kept >> 20
+        ));
     }
     Ok((vec![format!("{name} is read, {} MB of WAL kept", kept >> 20)], wrong))
 }
@@ -171,7 +178,9 @@ async fn registry(config: &Config) -> Looked {
         match verdict {
             Compatibility::Same => {}
             Compatibility::New | Compatibility::Compatible => {
-                wrong.push(format!("{subject} isn't registered as this version has it: run `waltalkie schemas register`"));
+                wrong.push(format!(
+                    "{subject} isn't registered as this version has it: run `waltalkie schemas register`"
+                ));
             }
             Compatibility::Incompatible(_) => {
                 wrong.push(format!("{subject} is incompatible with this version: see `waltalkie schemas check`"));
@@ -186,7 +195,11 @@ async fn redis_server(config: &Config) -> Looked {
     let info: String = redis::cmd("INFO").arg("server").query_async(&mut redis).await?;
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("0").trim().to_owned();
     let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
-    let wrong = if major >= 7 { Vec::new() } else { vec![format!("Redis {version} has no sharded Pub/Sub: 7 or later is needed")] };
+    let wrong = if major >= 7 {
+        Vec::new()
+    } else {
+        vec![format!("Redis {version} has no sharded Pub/Sub: 7 or later is needed")]
+    };
     Ok((vec![format!("Redis {version}")], wrong))
 }
 

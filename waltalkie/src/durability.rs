@@ -17,7 +17,10 @@ pub(crate) async fn insist(config: &Config) -> Result<()> {
     if problems.is_empty() {
         return Ok(());
     }
-    bail!("the servers don't keep what they are given (development = true allows it on a machine of your own):\n  {}", problems.join("\n  "));
+    bail!(
+        "the servers don't keep what they are given (development = true allows it on a machine of your own):\n  {}",
+        problems.join("\n  ")
+    );
 }
 
 /// What is missing, each with the way to mend it.
@@ -42,7 +45,8 @@ pub(crate) async fn problems(config: &Config) -> Result<Vec<String>> {
     }
     if !config.postgres.accept_single_copy {
         let client = postgres::connect(&postgres::parse(&config.postgres.truth_url, "postgres.truth_url")?).await?;
-        let standbys: String = client.query_one("SELECT current_setting('synchronous_standby_names')", &[]).await?.get(0);
+        let standbys: String =
+            client.query_one("SELECT current_setting('synchronous_standby_names')", &[]).await?.get(0);
         if standbys.is_empty() {
             problems.push(
                 "Postgres has no synchronous standby: set synchronous_standby_names, or postgres.accept_single_copy = true if \

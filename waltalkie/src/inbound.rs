@@ -30,11 +30,8 @@ impl Inbound for GatewayInbound {
         known: Option<KnownChat>,
     ) -> Pending<'a, Result<Submitted, Rejection>> {
         Box::pin(async move {
-            let asker = Asker {
-                user_id: caller.user_id.clone(),
-                session_id: caller.session_id.clone(),
-                session_counter,
-            };
+            let asker =
+                Asker { user_id: caller.user_id.clone(), session_id: caller.session_id.clone(), session_counter };
             let wish = match command {
                 ClientFrame::SendMessage(send) => Wish::Send(send),
                 ClientFrame::EditMessage { chat_id, message_id, content } => {
@@ -48,7 +45,12 @@ impl Inbound for GatewayInbound {
         })
     }
 
-    fn mark<'a>(&'a self, caller: &'a Caller, kind: MarkKind, marks: Vec<(String, i64)>) -> Pending<'a, Result<(), Rejection>> {
+    fn mark<'a>(
+        &'a self,
+        caller: &'a Caller,
+        kind: MarkKind,
+        marks: Vec<(String, i64)>,
+    ) -> Pending<'a, Result<(), Rejection>> {
         let kind = match kind {
             MarkKind::Delivered => Kind::Delivered,
             MarkKind::Read => Kind::Read,

@@ -22,7 +22,8 @@ pub(crate) async fn start(folder: &Path, port: u16, secret: &str, shutdown: &Shu
     let mut service = S3ServiceBuilder::new(files);
     service.set_auth(SimpleAuth::from_single(ACCESS_KEY, secret));
     let service = service.build();
-    let listener = TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("stack.s3_port = {port} is in use"))?;
+    let listener =
+        TcpListener::bind(("127.0.0.1", port)).await.with_context(|| format!("stack.s3_port = {port} is in use"))?;
     let url = format!("http://{}", listener.local_addr()?);
     let life = shutdown.clone();
     shutdown.spawn(async move {

@@ -1,7 +1,5 @@
 //! What operators and their programs ask: health, readiness, metrics.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result};
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -37,17 +35,19 @@ pub(crate) async fn bind(config: &Config) -> Result<Option<TcpListener>> {
         return Ok(None);
     }
     let bound = TcpListener::bind(listen).await;
-    bound.map(Some).with_context(|| format!("ops.listen = {listen} can't be had: free it, set another, or \"\" for none"))
+    bound
+        .map(Some)
+        .with_context(|| format!("ops.listen = {listen} can't be had: free it, set another, or \"\" for none"))
 }
 
 /// Serves operators until it is time to stop.
 pub(crate) async fn serve(listener: TcpListener, health: Health, shutdown: Shutdown) -> Result<()> {
-    let metrics = Arc::new(telemetry::metrics());
+    let metrics = telemetry::metrics();
     let router = health_router(health).merge(Router::new().route("/metrics", get(render)).with_state(metrics));
     let stop = async move { shutdown.begun().await };
     axum::serve(listener, router).with_graceful_shutdown(stop).await.context("the operators' listener failed")
 }
 
-async fn render(State(metrics): State<Arc<&'static metrics_exporter_prometheus::PrometheusHandle>>) -> Response {
+async fn render(State(metrics): State<&'static metrics_exporter_prometheus::PrometheusHandle>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
 }

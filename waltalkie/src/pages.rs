@@ -33,10 +33,11 @@ fn file(path: &str, request: &HeaderMap) -> Response {
         return (StatusCode::NOT_FOUND, "There is nothing at this path.\n").into_response();
     };
     let EmbeddedFile { data, metadata } = file;
-    let tag: String = metadata.sha256_hash()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
-    let tag = format!("\"{tag}\"");
+    let hash = metadata.sha256_hash();
+    let tag = format!("\"{:016x}\"", u64::from_be_bytes(hash[..8].try_into().unwrap_or_default()));
     let is_known = request.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
-    let mut response = if is_known { StatusCode::NOT_MODIFIED.into_response() } else { data.into_owned().into_response() };
+    let mut response =
+        if is_known { StatusCode::NOT_MODIFIED.into_response() } else { data.into_owned().into_response() };
     let headers = response.headers_mut();
     let mut set = |name: header::HeaderName, value: &str| {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -76,10 +77,14 @@ async fn error_page(Path(name): Path<String>) -> Response {
 fn explanation(code: Code) -> (&'static str, &'static str) {
     match code {
         Code::BadJson => ("The frame or body is not a JSON object.", "Send JSON; the error names line and column."),
-        Code::UnknownEvent => ("The frame's event is not one that clients send.", "Use one of those that the error lists."),
+        Code::UnknownEvent => {
+            ("The frame's event is not one that clients send.", "Use one of those that the error lists.")
+        }
         Code::MissingField => ("A field that is needed is absent or null.", "Send the field that the error names."),
         Code::BadField => ("A field has the wrong type or lies outside its limits.", "The error names field and rule."),
-        Code::BadUuid => ("A message id is not a UUID.", "Make one per message, version 4 or 7, and keep it for repeats."),
+        Code::BadUuid => {
+            ("A message id is not a UUID.", "Make one per message, version 4 or 7, and keep it for repeats.")
+        }
         Code::ChatNotFound => (
             "There is no such chat, or you are not a member of it; the two are not told apart.",
             "Check chat_id, or ask a member to add you.",
@@ -97,7 +102,9 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "Look at the present state, then decide anew.",
         ),
         Code::ContentEmpty => ("A message says nothing.", "Send a text that is more than white space."),
-        Code::ContentTooLong => ("The text is over the limit.", "hello names limits.content_bytes; count bytes of UTF-8."),
+        Code::ContentTooLong => {
+            ("The text is over the limit.", "hello names limits.content_bytes; count bytes of UTF-8.")
+        }
         Code::ContentNotText => ("The text holds a NUL character.", "Remove it."),
         Code::TokenMissing => (
             "The request has no token.",
@@ -121,7 +128,9 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
         Code::NotSupported => ("This version can't do that yet.", "Leave the field or frame out."),
         Code::NotFound => ("There is nothing at this path.", "Check the path."),
         Code::MethodNotAllowed => ("The path doesn't take this method.", "Use one that the Allow header lists."),
-        Code::Overloaded => ("More is on its way than can be carried just now.", "Wait for retry_after_ms; nothing was lost."),
+        Code::Overloaded => {
+            ("More is on its way than can be carried just now.", "Wait for retry_after_ms; nothing was lost.")
+        }
         Code::Unavailable => (
             "A server behind this one is away, or did not answer in time.",
             "Send again with the same message_id: if the first one was written after all, you get its seq.",

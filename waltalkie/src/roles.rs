@@ -89,7 +89,8 @@ pub(crate) async fn start(config: Arc<Config>, names: &[RoleName]) -> Result<Run
     let mut roles = JoinSet::new();
     let mut gateway_url = None;
     let ops = ops::bind(&config).await?;
-    let ops_url = ops.as_ref().and_then(|listener| listener.local_addr().ok()).map(|address| format!("http://{address}"));
+    let ops_url =
+        ops.as_ref().and_then(|listener| listener.local_addr().ok()).map(|address| format!("http://{address}"));
     for role in wanted {
         let (config, shutdown) = (Arc::clone(&config), shutdown.clone());
         match role {
@@ -111,7 +112,9 @@ pub(crate) async fn start(config: Arc<Config>, names: &[RoleName]) -> Result<Run
             }
             RoleName::Projector => {
                 let role = health.role("projector");
-                roles.spawn(async move { ("projector", projections::run(config, role, shutdown).await.map_err(Into::into)) });
+                roles.spawn(async move {
+                    ("projector", projections::run(config, role, shutdown).await.map_err(Into::into))
+                });
             }
             RoleName::Publisher => {
                 let role = health.role("publisher");

@@ -44,7 +44,8 @@ enum From {
 
 pub(crate) async fn run(config: Config, args: TailArgs) -> Result<ExitCode> {
     let registry = Arc::new(Registry::new(config.registry.url.expose(), &config.names.prefix)?);
-    let own_id = registry.id_of::<ChatEvent>().await.context("the schema of chat.events; `waltalkie migrate` registers it")?;
+    let own_id =
+        registry.id_of::<ChatEvent>().await.context("the schema of chat.events; `waltalkie migrate` registers it")?;
     let decoder = Decoder::<ChatEvent>::new(registry, own_id);
     let handle = tokio::runtime::Handle::current();
     // The consumer blocks its thread; the process ends under it when the signal comes.
@@ -56,7 +57,12 @@ pub(crate) async fn run(config: Config, args: TailArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn follow(config: &Config, args: &TailArgs, decoder: &Decoder<ChatEvent>, handle: &tokio::runtime::Handle) -> Result<()> {
+fn follow(
+    config: &Config,
+    args: &TailArgs,
+    decoder: &Decoder<ChatEvent>,
+    handle: &tokio::runtime::Handle,
+) -> Result<()> {
     let topic = config.names().topic(Topic::ChatEvents);
     let consumer: BaseConsumer = kafka::client_config(&config.kafka)
         // No group: nothing is committed, and nobody's partitions are taken.

@@ -342,6 +342,9 @@ pub fn stay(user_id: &str, joined_seq: i64, left_seq: Option<i64>, visible_from_
 }
 
 /// The two databases of one test, dropped at its end, also if it panics.
+///
+/// Dropping waits for the server, which waits for connections that are being opened: tests run on several threads, so
+/// that those can go on.
 pub struct Databases {
     server: Secret,
     names: Vec<String>,

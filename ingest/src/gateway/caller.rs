@@ -37,14 +37,16 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
         let missing = || Rejection::new(Code::TokenMissing, "Send a token: `Authorization: Bearer …`.");
-        let value = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
+        let value =
+            parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
         let token = match value.split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
             _ => return Err(missing().into()),
         };
         let identity = gateway.authenticator.verify(token)?;
         gateway.users.ensure(&identity).await?;
-        let request_id = parts.extensions.get::<RequestId>().map_or_else(|| Uuid::now_v7().to_string(), |id| id.0.clone());
+        let request_id =
+            parts.extensions.get::<RequestId>().map_or_else(|| Uuid::now_v7().to_string(), |id| id.0.clone());
         Ok(Self { user_id: identity.user_id, request_id })
     }
 }
@@ -85,7 +87,8 @@ impl Query {
     pub(crate) fn number(&self, name: &str, least: i64, most: i64) -> Result<Option<i64>, Rejection> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let number = text.parse().ok().filter(|number| (least..=most).contains(number));
-        let wrong = || Rejection::new(Code::BadField, format!("{name} is a whole number from {least} to {most}.")).at(name);
+        let wrong =
+            || Rejection::new(Code::BadField, format!("{name} is a whole number from {least} to {most}.")).at(name);
         number.map(Some).ok_or_else(wrong)
     }
 

@@ -74,7 +74,8 @@ impl Gateway {
         let client = self.chat.pool().get().await.map_err(unavailable)?;
         let (after_at, after_id) = after.map(|(at_us, id)| (from_micros(at_us), id)).unzip();
         let statement = client.prepare_cached(CHATS_SQL).await.map_err(unavailable)?;
-        let rows = client.query(&statement, &[&user_id, &only, &after_at, &after_id, &limit]).await.map_err(unavailable)?;
+        let rows =
+            client.query(&statement, &[&user_id, &only, &after_at, &after_id, &limit]).await.map_err(unavailable)?;
         let mut chats: Vec<ChatSummary> = rows
             .iter()
             .map(|row| ChatSummary {
@@ -126,9 +127,9 @@ impl Gateway {
             chat.read_seq = row.get::<_, Option<i64>>(4).unwrap_or_default();
             let visible_from = chat.visible.first().map_or(1, |(from, _)| *from);
             let message = row.get::<_, Option<Json<MessageState>>>(2).map(|Json(state)| state);
-            chat.last_message = message
-                .filter(|state| state.message_seq >= visible_from)
-                .and_then(|state| serde_json::to_value(MessageJson::new(&chat.chat_id, state.message_seq, None, &state)).ok());
+            chat.last_message = message.filter(|state| state.message_seq >= visible_from).and_then(|state| {
+                serde_json::to_value(MessageJson::new(&chat.chat_id, state.message_seq, None, &state)).ok()
+            });
         }
         Ok(())
     }
@@ -136,10 +137,8 @@ impl Gateway {
     async fn count_unread(&self, user_id: &str, chats: &mut [ChatSummary]) -> Result<(), Rejection> {
         let client = self.chat.pool().get().await.map_err(unavailable)?;
         let ids: Vec<&str> = chats.iter().map(|chat| chat.chat_id.as_str()).collect();
-        let from: Vec<i64> = chats
-            .iter()
-            .map(|chat| chat.visible.first().map_or(1, |(from, _)| *from).max(chat.read_seq + 1))
-            .collect();
+        let from: Vec<i64> =
+            chats.iter().map(|chat| chat.visible.first().map_or(1, |(from, _)| *from).max(chat.read_seq + 1)).collect();
         let sql = "SELECT asked.chat_id, (SELECT count(*) FROM (
                           SELECT 1 FROM message m
                            WHERE m.chat_id = asked.chat_id AND m.sequence_number >= asked.from_seq

@@ -30,10 +30,16 @@ pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -
 
 fn read_cursor(text: &str) -> Result<(i64, String), Rejection> {
     let parsed: After = text.split_once('_').and_then(|(at_us, id)| Some((at_us.parse().ok()?, id.to_owned())));
-    parsed.ok_or_else(|| Rejection::new(Code::BadField, "cursor is what an earlier page gave as next_cursor.").at("cursor"))
+    parsed.ok_or_else(|| {
+        Rejection::new(Code::BadField, "cursor is what an earlier page gave as next_cursor.").at("cursor")
+    })
 }
 
-pub(crate) async fn show(State(gateway): Shared, caller: Caller, Path(chat_id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn show(
+    State(gateway): Shared,
+    caller: Caller,
+    Path(chat_id): Path<String>,
+) -> Result<Json<Value>, Problem> {
     Ok(Json(gateway.one_chat(&caller.user_id, &chat_id_of(chat_id)?).await?))
 }
 
@@ -50,7 +56,11 @@ pub(crate) async fn create(
     let wanted_id = match body.optional_text("chat_id")? {
         None => None,
         Some(id) if ids::is_valid(&id) => Some(id),
-        Some(_) => return Err(Rejection::new(Code::BadField, "chat_id is 1 to 64 of A-Z a-z 0-9 . _ : -").at("chat_id").into()),
+        Some(_) => {
+            return Err(Rejection::new(Code::BadField, "chat_id is 1 to 64 of A-Z a-z 0-9 . _ : -")
+                .at("chat_id")
+                .into());
+        }
     };
     let mut settings = settings_of(&mut body, &gateway)?;
     settings.is_group = Some(is_group);

@@ -37,7 +37,13 @@ const MESSAGE_SQL: &str = "
 
 impl Gateway {
     /// At most `limit` messages of a place, oldest first, as frames show them. The reader's membership was checked.
-    pub(crate) async fn page(&self, user_id: &str, chat_id: &str, place: Place, limit: i64) -> Result<Vec<Value>, Rejection> {
+    pub(crate) async fn page(
+        &self,
+        user_id: &str,
+        chat_id: &str,
+        place: Place,
+        limit: i64,
+    ) -> Result<Vec<Value>, Rejection> {
         let client = self.chat.pool().get().await.map_err(unavailable)?;
         let (condition, order, bound) = match place {
             Place::Latest => ("m.sequence_number > $3", "DESC", 0),
@@ -69,7 +75,8 @@ impl Gateway {
 fn json_of(chat_id: &str, row: &Row) -> Value {
     let time = |column: usize| row.get::<_, Option<OffsetDateTime>>(column).map(timestamp::from_offset);
     let deleted_at = time(8);
-    let attachments = row.get::<_, Option<String>>(10).and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+    let attachments =
+        row.get::<_, Option<String>>(10).and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
     let state = MessageState {
         message_id: row.get::<_, Uuid>(0).to_string(),
         message_seq: row.get(1),

@@ -35,7 +35,8 @@ pub(crate) async fn list(
     let reader = gateway.read_pool.get().await.map_err(unavailable)?;
     let sql = "SELECT user_id, delivered_seq, read_seq FROM chat_cursor WHERE chat_id = $1 AND user_id = ANY($2)";
     let cursors = reader.query(sql, &[&chat_id, &ids]).await.map_err(unavailable)?;
-    let cursors: HashMap<String, (i64, i64)> = cursors.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
+    let cursors: HashMap<String, (i64, i64)> =
+        cursors.iter().map(|row| (row.get(0), (row.get(1), row.get(2)))).collect();
     let members: Vec<Value> = rows
         .iter()
         .map(|row| {
@@ -87,7 +88,8 @@ pub(crate) async fn update(
     let role = role_of(Some(body.text("role")?))?;
     let based_on_seq = Some(gateway.head_for(&caller.user_id, &chat_id).await?);
     let members = members_of(&[user_id], role.map(Role::name));
-    let seq = gateway.decide(&caller, 0, Wish::UpdateMembers { chat_id: chat_id.clone(), members, based_on_seq }).await?;
+    let seq =
+        gateway.decide(&caller, 0, Wish::UpdateMembers { chat_id: chat_id.clone(), members, based_on_seq }).await?;
     Ok(Json(json!({ "chat_id": chat_id, "seq": seq })))
 }
 
@@ -100,7 +102,8 @@ pub(crate) async fn remove(
     let user_id = if user_id == "me" { caller.user_id.clone() } else { user_id };
     let based_on_seq = Some(gateway.head_for(&caller.user_id, &chat_id).await?);
     let members = members_of(&[user_id], None);
-    let seq = gateway.decide(&caller, 0, Wish::RemoveMembers { chat_id: chat_id.clone(), members, based_on_seq }).await?;
+    let seq =
+        gateway.decide(&caller, 0, Wish::RemoveMembers { chat_id: chat_id.clone(), members, based_on_seq }).await?;
     Ok(Json(json!({ "chat_id": chat_id, "seq": seq })))
 }
 

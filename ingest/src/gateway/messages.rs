@@ -77,9 +77,11 @@ pub(crate) async fn send(
     let message_id = message.message_id;
     let submitted = gateway.chat.submit(&caller.asker(), Wish::Send(message), false).await?;
     submitted.accepted.await?;
-    let prefers_async = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|preference| preference.trim().eq_ignore_ascii_case("respond-async"))
-    });
+    let prefers_async = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.split(',').any(|preference| preference.trim().eq_ignore_ascii_case("respond-async")));
     if prefers_async {
         let accepted = json!({ "state": "accepted", "chat_id": chat_id, "message_id": message_id });
         return Ok((StatusCode::ACCEPTED, Json(accepted)));
@@ -87,7 +89,10 @@ pub(crate) async fn send(
     let seq = submitted.decided.await?;
     // A repeated send is answered also to one who was removed since, and then with no more than its place.
     let shown = gateway.one_message(&caller.user_id, &chat_id, message_id).await;
-    Ok((StatusCode::CREATED, Json(shown.unwrap_or_else(|_| json!({ "chat_id": chat_id, "message_id": message_id, "seq": seq })))))
+    Ok((
+        StatusCode::CREATED,
+        Json(shown.unwrap_or_else(|_| json!({ "chat_id": chat_id, "message_id": message_id, "seq": seq }))),
+    ))
 }
 
 pub(crate) async fn show(

@@ -59,7 +59,9 @@ pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) ->
         transaction.execute(&transaction.prepare_cached(sql).await?, &[&created]).await?;
     }
     let lock = transaction
-        .prepare_cached("SELECT chat_id, last_seq, last_at FROM chat_counter WHERE chat_id = ANY($1) ORDER BY chat_id FOR UPDATE")
+        .prepare_cached(
+            "SELECT chat_id, last_seq, last_at FROM chat_counter WHERE chat_id = ANY($1) ORDER BY chat_id FOR UPDATE",
+        )
         .await?;
     let counters = transaction.query(&lock, &[&chats]).await?;
     let mut book = Book::default();
@@ -101,8 +103,9 @@ pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) ->
     let (people_chats, people): (Vec<&str>, Vec<&str>) =
         asked.people.iter().map(|(chat, user)| (chat.as_str(), user.as_str())).unzip();
     let messages: Vec<Uuid> = asked.messages.iter().copied().collect();
-    let (of_chats, of_people, of_messages): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 2], [&(dyn ToSql + Sync); 1]) =
-        ([&chats], [&people_chats, &people], [&messages]);
+    let of_chats: [&(dyn ToSql + Sync); 1] = [&chats];
+    let of_people: [&(dyn ToSql + Sync); 2] = [&people_chats, &people];
+    let of_messages: [&(dyn ToSql + Sync); 1] = [&messages];
     // Sent together, answered together: one round trip.
     let (now_row, setting_rows, stay_rows, key_rows) = futures_util::try_join!(
         transaction.query_one(&now, &[]),
@@ -128,7 +131,11 @@ pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) ->
 }
 
 /// Owners and the number of members, for commands that could leave a group without one.
-async fn load_owners(transaction: &Transaction<'_>, book: &mut Book, chats: &[&str]) -> Result<(), tokio_postgres::Error> {
+async fn load_owners(
+    transaction: &Transaction<'_>,
+    book: &mut Book,
+    chats: &[&str],
+) -> Result<(), tokio_postgres::Error> {
     let owners = transaction
         .prepare_cached(
             "SELECT chat_id, user_id, role, joined_seq, left_seq, visible_from_seq, changed_seq, changed_session
@@ -139,7 +146,9 @@ async fn load_owners(transaction: &Transaction<'_>, book: &mut Book, chats: &[&s
         insert_stay(book, &row);
     }
     let counts = transaction
-        .prepare_cached("SELECT chat_id, count(*) FROM chat_member WHERE chat_id = ANY($1) AND left_seq IS NULL GROUP BY 1")
+        .prepare_cached(
+            "SELECT chat_id, count(*) FROM chat_member WHERE chat_id = ANY($1) AND left_seq IS NULL GROUP BY 1",
+        )
         .await?;
     for row in transaction.query(&counts, &[&chats]).await? {
         book.chats.entry(row.get(0)).or_default().open_stays = row.get(1);

@@ -155,7 +155,8 @@ impl Persister {
         loop {
             match self.decoder.decode(record.value.as_deref().unwrap_or_default()).await {
                 Ok(command) if record.key.as_deref() == Some(command.chat_id.as_bytes()) => {
-                    let body_hash = self.hasher.hash(command.content.as_deref().unwrap_or_default(), &command.media_ids);
+                    let body_hash =
+                        self.hasher.hash(command.content.as_deref().unwrap_or_default(), &command.media_ids);
                     return Ok(Some(Ok(Candidate { command, body_hash })));
                 }
                 // A key that isn't the chat could be in another chat's partition: there is no order to decide it in.
@@ -196,7 +197,8 @@ impl Persister {
                 return Err(Error::Persister(describe(error)));
             };
             self.dead_letters.bury(&entry.record, &describe(error)).await?;
-            let rejection = Rejection::new(Code::Internal, "The command could not be carried out; operators were told.");
+            let rejection =
+                Rejection::new(Code::Internal, "The command could not be carried out; operators were told.");
             let command_id = candidate.command.command_id;
             let answer = Answer { command_id, seq: None, rejection: Some(rejection) };
             self.answers.send(candidate.command.node_id, vec![answer]).await;

@@ -138,7 +138,9 @@ fn decide_one(book: &mut Book, candidate: &Candidate, decisions: &mut Decisions)
         command_type::MEMBERS_ADD => add(chat, now_ms, command, decisions),
         command_type::MEMBERS_REMOVE => remove(chat, now_ms, command, decisions),
         command_type::MEMBERS_UPDATE => change_roles(chat, now_ms, command, decisions),
-        other => Err(Rejection::new(Code::NotSupported, format!("This version doesn't know commands of type {other}."))),
+        other => {
+            Err(Rejection::new(Code::NotSupported, format!("This version doesn't know commands of type {other}.")))
+        }
     }
 }
 
@@ -158,14 +160,16 @@ fn send(
     let message_id = message_id_of(command)?;
     // A repeated send is answered before anything else is asked: also after an edit, a delete or the sender's removal.
     if let Some(key) = keys.get(&message_id) {
-        let is_same = key.chat_id == command.chat_id
-            && key.sender_id == command.user_id
-            && key.body_hash == candidate.body_hash;
+        let is_same =
+            key.chat_id == command.chat_id && key.sender_id == command.user_id && key.body_hash == candidate.body_hash;
         return if is_same {
             Ok(Some(key.seq))
         } else {
-            Err(Rejection::new(Code::MessageIdConflict, "This message_id was used before for something else: send with a new one.")
-                .at("message_id"))
+            Err(Rejection::new(
+                Code::MessageIdConflict,
+                "This message_id was used before for something else: send with a new one.",
+            )
+            .at("message_id"))
         };
     }
     let stay = chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
@@ -177,27 +181,34 @@ fn send(
             let parent = id.and_then(|id| Some((id, chat.messages.get(&id)?)));
             let found = parent.filter(|(_, parent)| parent.seq >= visible_from_seq);
             Some(found.map(|(id, parent)| (id, parent.seq)).ok_or_else(|| {
-                Rejection::new(Code::MessageNotFound, "There is no such message to answer in this chat.").at("parent_message_id")
+                Rejection::new(Code::MessageNotFound, "There is no such message to answer in this chat.")
+                    .at("parent_message_id")
             })?)
         }
     };
     let (seq, at_ms) = chat.next(now_ms);
     let (parent_message_id, parent_seq) = parent.unzip();
-    keys.insert(message_id, Key {
-        chat_id: command.chat_id.clone(),
-        sender_id: command.user_id.clone(),
-        seq,
-        body_hash: candidate.body_hash.clone(),
-    });
-    chat.messages.insert(message_id, Message {
-        seq,
-        sender_id: command.user_id.clone(),
-        parent_message_id,
-        parent_seq,
-        app_data: command.app_data.clone(),
-        created_at_ms: at_ms,
-        ..Message::default()
-    });
+    keys.insert(
+        message_id,
+        Key {
+            chat_id: command.chat_id.clone(),
+            sender_id: command.user_id.clone(),
+            seq,
+            body_hash: candidate.body_hash.clone(),
+        },
+    );
+    chat.messages.insert(
+        message_id,
+        Message {
+            seq,
+            sender_id: command.user_id.clone(),
+            parent_message_id,
+            parent_seq,
+            app_data: command.app_data.clone(),
+            created_at_ms: at_ms,
+            ..Message::default()
+        },
+    );
     decisions.message(NewMessage {
         message_id,
         chat_id: command.chat_id.clone(),
@@ -223,7 +234,8 @@ fn visible_message<'a>(chat: &'a mut Chat, command: &ChatCommand) -> Result<(Uui
 }
 
 fn state_of(message_id: Uuid, message: &Message) -> MessageState {
-    let attachments = message.attachments.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+    let attachments =
+        message.attachments.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
     MessageState {
         message_id: message_id.to_string(),
         message_seq: message.seq,
@@ -298,7 +310,8 @@ fn create(chat: &mut Chat, now_ms: i64, command: &ChatCommand, decisions: &mut D
         return if is_theirs && !is_group && !settings.state.is_group {
             Ok(Some(1))
         } else {
-            Err(Rejection::new(Code::ChatExists, "This chat_id is taken: choose another, or leave it out.").at("chat_id"))
+            Err(Rejection::new(Code::ChatExists, "This chat_id is taken: choose another, or leave it out.")
+                .at("chat_id"))
         };
     }
     check_members(command)?;
@@ -447,9 +460,9 @@ fn change_roles(chat: &mut Chat, now_ms: i64, command: &ChatCommand, decisions: 
     refuse_stale_members(chat, command)?;
     let mut changing = Vec::new();
     for member in &command.members {
-        let stay = chat.member(&member.user_id).ok_or_else(|| {
-            Rejection::new(Code::UserNotFound, "There is no such member.").at("user_id")
-        })?;
+        let stay = chat
+            .member(&member.user_id)
+            .ok_or_else(|| Rejection::new(Code::UserNotFound, "There is no such member.").at("user_id"))?;
         if let Some(role) = member.member_role.as_deref().and_then(Role::parse).filter(|role| *role != stay.role) {
             changing.push((member.user_id.clone(), Stay { role, ..stay.clone() }));
         }
@@ -491,7 +504,8 @@ fn check_members(command: &ChatCommand) -> Result<(), Rejection> {
     let are_valid = people.len() <= MAX_MEMBERS
         && ids.len() == people.len()
         && people.iter().all(|member| {
-            schemas::ids::is_valid(&member.user_id) && member.member_role.as_deref().is_none_or(|role| Role::parse(role).is_some())
+            schemas::ids::is_valid(&member.user_id)
+                && member.member_role.as_deref().is_none_or(|role| Role::parse(role).is_some())
         });
     if are_valid {
         Ok(())

@@ -83,7 +83,8 @@ async fn insert_messages(transaction: &Transaction<'_>, messages: &[NewMessage])
     let parent_seqs: Vec<Option<i64>> = messages.iter().map(|message| message.parent_seq).collect();
     let seqs: Vec<i64> = messages.iter().map(|message| message.seq).collect();
     let app_data: Vec<Option<&str>> = messages.iter().map(|message| message.app_data.as_deref()).collect();
-    let times: Vec<OffsetDateTime> = messages.iter().map(|message| timestamp::to_offset(message.created_at_ms)).collect();
+    let times: Vec<OffsetDateTime> =
+        messages.iter().map(|message| timestamp::to_offset(message.created_at_ms)).collect();
     let sql = "INSERT INTO message (message_id, chat_id, sender_id, content, parent_message_id, parent_seq,
                                     sequence_number, app_data, created_at)
                SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bigint[],
@@ -133,18 +134,21 @@ async fn apply(transaction: &Transaction<'_>, effect: &Effect) -> Result<(), Wri
             let (state, changed) = (&settings.state, &settings.changed);
             let made_at = timestamp::to_offset(state.created_at);
             transaction
-                .execute(&statement, &[
-                    chat_id,
-                    &state.chat_name,
-                    &state.is_group,
-                    &made_at,
-                    &state.app_data,
-                    &state.avatar_url,
-                    &state.deleted_shown_as,
-                    &state.history_for_new_members,
-                    &changed.seq,
-                    &changed.session,
-                ])
+                .execute(
+                    &statement,
+                    &[
+                        chat_id,
+                        &state.chat_name,
+                        &state.is_group,
+                        &made_at,
+                        &state.app_data,
+                        &state.avatar_url,
+                        &state.deleted_shown_as,
+                        &state.history_for_new_members,
+                        &changed.seq,
+                        &changed.session,
+                    ],
+                )
                 .await?;
         }
         Effect::ChatChanged { chat_id, settings } => {
@@ -153,16 +157,19 @@ async fn apply(transaction: &Transaction<'_>, effect: &Effect) -> Result<(), Wri
             let statement = transaction.prepare_cached(sql).await?;
             let (state, changed) = (&settings.state, &settings.changed);
             transaction
-                .execute(&statement, &[
-                    chat_id,
-                    &state.chat_name,
-                    &state.app_data,
-                    &state.avatar_url,
-                    &state.deleted_shown_as,
-                    &state.history_for_new_members,
-                    &changed.seq,
-                    &changed.session,
-                ])
+                .execute(
+                    &statement,
+                    &[
+                        chat_id,
+                        &state.chat_name,
+                        &state.app_data,
+                        &state.avatar_url,
+                        &state.deleted_shown_as,
+                        &state.history_for_new_members,
+                        &changed.seq,
+                        &changed.session,
+                    ],
+                )
                 .await?;
         }
         Effect::StayOpened { chat_id, user_id, stay, at_ms } => {
@@ -173,43 +180,53 @@ async fn apply(transaction: &Transaction<'_>, effect: &Effect) -> Result<(), Wri
             let at = timestamp::to_offset(*at_ms);
             let changed = &stay.changed;
             transaction
-                .execute(&statement, &[
-                    chat_id,
-                    user_id,
-                    &at,
-                    &stay.role.name(),
-                    &stay.joined_seq,
-                    &stay.visible_from_seq,
-                    &changed.seq,
-                    &changed.session,
-                ])
+                .execute(
+                    &statement,
+                    &[
+                        chat_id,
+                        user_id,
+                        &at,
+                        &stay.role.name(),
+                        &stay.joined_seq,
+                        &stay.visible_from_seq,
+                        &changed.seq,
+                        &changed.session,
+                    ],
+                )
                 .await?;
         }
         Effect::StayChanged { chat_id, user_id, stay, at_ms } => {
-            let sql = "UPDATE chat_member SET role = $4, left_seq = $5, left_at = $6, changed_seq = $7, changed_session = $8
+            let sql =
+                "UPDATE chat_member SET role = $4, left_seq = $5, left_at = $6, changed_seq = $7, changed_session = $8
                         WHERE chat_id = $1 AND user_id = $2 AND joined_seq = $3";
             let statement = transaction.prepare_cached(sql).await?;
             let left_at = stay.left_seq.map(|_| timestamp::to_offset(*at_ms));
             let changed = &stay.changed;
             transaction
-                .execute(&statement, &[
-                    chat_id,
-                    user_id,
-                    &stay.joined_seq,
-                    &stay.role.name(),
-                    &stay.left_seq,
-                    &left_at,
-                    &changed.seq,
-                    &changed.session,
-                ])
+                .execute(
+                    &statement,
+                    &[
+                        chat_id,
+                        user_id,
+                        &stay.joined_seq,
+                        &stay.role.name(),
+                        &stay.left_seq,
+                        &left_at,
+                        &changed.seq,
+                        &changed.session,
+                    ],
+                )
                 .await?;
         }
         Effect::MessageEdited { chat_id, message_seq, edited } => {
-            let sql = "UPDATE message SET edited_seq = $3, edit_session = $4 WHERE chat_id = $1 AND sequence_number = $2";
+            let sql =
+                "UPDATE message SET edited_seq = $3, edit_session = $4 WHERE chat_id = $1 AND sequence_number = $2";
             let statement = transaction.prepare_cached(sql).await?;
             transaction.execute(&statement, &[chat_id, message_seq, &edited.seq, &edited.session]).await?;
         }
-        Effect::MessageDeleted { chat_id, message_seq, at_ms } => delete_bodies(transaction, chat_id, *message_seq, *at_ms).await?,
+        Effect::MessageDeleted { chat_id, message_seq, at_ms } => {
+            delete_bodies(transaction, chat_id, *message_seq, *at_ms).await?;
+        }
     }
     Ok(())
 }

@@ -63,9 +63,8 @@ pub fn load(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>
 }
 
 fn check(config: &Config) -> Result<(), ConfigError> {
-    let wrong = |key: &str, problem: &str| {
-        Err(ConfigError::Wrong { place: key.to_owned(), problem: problem.to_owned() })
-    };
+    let wrong =
+        |key: &str, problem: &str| Err(ConfigError::Wrong { place: key.to_owned(), problem: problem.to_owned() });
     let prefix = &config.names.prefix;
     if prefix.len() > 32 || !prefix.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return wrong("names.prefix", "use at most 32 of a-z, 0-9 and -");
@@ -78,7 +77,10 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if !config.auth.hs256_secret.is_empty() {
         if !config.development {
-            return wrong("auth.hs256_secret", "is for development only; set auth.public_key_pem, or development = true");
+            return wrong(
+                "auth.hs256_secret",
+                "is for development only; set auth.public_key_pem, or development = true",
+            );
         }
         if config.auth.hs256_secret.expose().len() < 32 {
             return wrong("auth.hs256_secret", "needs at least 32 bytes, such as the output of `openssl rand -hex 32`");
@@ -135,16 +137,18 @@ fn lay_over(
         Value::Boolean(_) => text.parse().map(Value::Boolean).map_err(|_| wrong("is true or false".into()))?,
         Value::Integer(_) => text.parse().map(Value::Integer).map_err(|_| wrong("is a whole number".into()))?,
         Value::Array(_) => Value::Array(
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| Value::String(item.into())).collect(),
+            text.split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(|item| Value::String(item.into()))
+                .collect(),
         ),
         _ => Value::String(text),
     };
     // Each variable is tried alone, so that a wrong value is blamed on it.
     let mut alone = Table::new();
     put(&mut alone, &section, &key, value.clone());
-    Value::Table(alone)
-        .try_into::<Config>()
-        .map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
+    Value::Table(alone).try_into::<Config>().map_err(|error: toml::de::Error| wrong(error.message().to_owned()))?;
     put(table, &section, &key, value);
     Ok(())
 }
@@ -214,7 +218,8 @@ mod tests {
         assert_eq!(config.gateway.heartbeat_ms, 700);
         assert_eq!(env("WALTALKIE_GATEWAY__HEARTBEAT_MS", "900").unwrap().gateway.heartbeat_ms, 900);
         assert!(env("WALTALKIE_DEVELOPMENT", "true").unwrap().development);
-        let origins = env("WALTALKIE_GATEWAY__ALLOWED_ORIGINS", "https://a, https://b").unwrap().gateway.allowed_origins;
+        let origins =
+            env("WALTALKIE_GATEWAY__ALLOWED_ORIGINS", "https://a, https://b").unwrap().gateway.allowed_origins;
         assert_eq!(origins, ["https://a", "https://b"]);
         let error = env("WALTALKIE_KAFKA__BROKER", "x").unwrap_err().to_string();
         assert_eq!(error, "WALTALKIE_KAFKA__BROKER: there is no key `broker` in `kafka`; the nearest is `brokers`");

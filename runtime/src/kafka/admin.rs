@@ -98,10 +98,7 @@ impl Admin {
 
     /// The cluster's identity.
     pub async fn cluster_id(&self) -> Result<String, AdminError> {
-        self.blocking(|client| {
-            client.fetch_cluster_id(Duration::from_secs(10)).ok_or(KafkaError::Canceled)
-        })
-        .await
+        self.blocking(|client| client.fetch_cluster_id(Duration::from_secs(10)).ok_or(KafkaError::Canceled)).await
     }
 
     /// What the cluster says of a topic.

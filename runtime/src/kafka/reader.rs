@@ -195,10 +195,9 @@ impl Reader {
             group: group.clone(),
             shutdown: shutdown.clone(),
         };
-        std::thread::Builder::new()
-            .name("kafka-reader".into())
-            .spawn(move || puller.run(&sender))
-            .map_err(|error| ReaderError::Definite { group, problem: format!("no thread could be started: {error}") })?;
+        std::thread::Builder::new().name("kafka-reader".into()).spawn(move || puller.run(&sender)).map_err(
+            |error| ReaderError::Definite { group, problem: format!("no thread could be started: {error}") },
+        )?;
         Ok(Self { batches, consumer, generation, reload })
     }
 
@@ -330,7 +329,8 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         self.generation.fetch_add(1, Ordering::AcqRel);
-        let outcome = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && self.fill(consumer, partitions) {
+        let outcome = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && self.fill(consumer, partitions)
+        {
             consumer.assign(partitions)
         } else {
             consumer.unassign()

@@ -88,7 +88,10 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Request, RefusedFrame> {
         refuse(None, Rejection::new(Code::BadJson, place))
     })?;
     let Value::Object(mut frame) = value else {
-        return Err(refuse(None, Rejection::new(Code::BadJson, "A frame is a JSON object {\"event\", \"id\", \"payload\"}.")));
+        return Err(refuse(
+            None,
+            Rejection::new(Code::BadJson, "A frame is a JSON object {\"event\", \"id\", \"payload\"}."),
+        ));
     };
     let id = match frame.remove("id") {
         None | Some(Value::Null) => None,
@@ -108,7 +111,8 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Request, RefusedFrame> {
         Some(Value::Object(payload)) => payload,
         Some(_) => return Err(refuse(id, Rejection::new(Code::BadField, "payload is an object.").at("payload"))),
     };
-    let text_of = |field: &str| payload.get(field).and_then(Value::as_str).filter(|text| text.len() <= 64).map(str::to_owned);
+    let text_of =
+        |field: &str| payload.get(field).and_then(Value::as_str).filter(|text| text.len() <= 64).map(str::to_owned);
     let place = (text_of("chat_id").filter(|chat| ids::is_valid(chat)), text_of("message_id"));
     let is_send = event == "send_message";
     match parse_payload(&event, Fields { object: payload, prefix: "payload." }, limits) {
@@ -139,10 +143,9 @@ fn parse_payload(event: &str, mut fields: Fields, limits: &Limits) -> Result<Cli
         "mark_delivered" => ClientFrame::MarkDelivered(fields.seqs("marks", limits)?),
         "mark_read" => ClientFrame::MarkRead(fields.seqs("marks", limits)?),
         "typing" => ClientFrame::Typing { chat_id: fields.user_or_chat_id("chat_id")? },
-        "resume" => ClientFrame::Resume {
-            cursors: fields.seqs("cursors", limits)?,
-            epoch: fields.optional_text("epoch")?,
-        },
+        "resume" => {
+            ClientFrame::Resume { cursors: fields.seqs("cursors", limits)?, epoch: fields.optional_text("epoch")? }
+        }
         "authenticate" => ClientFrame::Authenticate { token: fields.text("token")? },
         "heartbeat" => ClientFrame::Heartbeat,
         _ => {
@@ -226,7 +229,8 @@ impl Fields {
         match self.optional(field) {
             None => Ok(None),
             Some(Value::String(text)) if text.contains('\0') => {
-                Err(Rejection::new(Code::ContentNotText, format!("{field} holds a NUL character.")).at(self.path(field)))
+                Err(Rejection::new(Code::ContentNotText, format!("{field} holds a NUL character."))
+                    .at(self.path(field)))
             }
             Some(Value::String(text)) => Ok(Some(text)),
             Some(_) => Err(self.wrong(field, "a string")),
@@ -280,8 +284,11 @@ impl Fields {
         let Some(text) = self.optional_text(field)? else { return Ok(None) };
         match Uuid::try_parse(&text) {
             Ok(uuid) if !uuid.is_nil() => Ok(Some(uuid)),
-            _ => Err(Rejection::new(Code::BadUuid, format!("{field} is a UUID, such as 0197f9d2-8a5b-7c3e-9f10-2b6d4e8a1c55."))
-                .at(self.path(field))),
+            _ => Err(Rejection::new(
+                Code::BadUuid,
+                format!("{field} is a UUID, such as 0197f9d2-8a5b-7c3e-9f10-2b6d4e8a1c55."),
+            )
+            .at(self.path(field))),
         }
     }
 
@@ -306,7 +313,9 @@ impl Fields {
             Some(value @ Value::Object(_)) => {
                 let text = value.to_string();
                 if text.len() > limits.app_data_bytes {
-                    return Err(self.wrong("app_data", &format!("an object of at most {} bytes", limits.app_data_bytes)));
+                    return Err(
+                        self.wrong("app_data", &format!("an object of at most {} bytes", limits.app_data_bytes))
+                    );
                 }
                 Ok(Some(text))
             }
@@ -320,7 +329,8 @@ impl Fields {
             return Err(self.wrong(field, "an object of seqs by chat_id"));
         };
         if entries.len() > limits.chats_per_frame {
-            return Err(self.wrong(field, &format!("an object of at most {} chats; use several frames", limits.chats_per_frame)));
+            return Err(self
+                .wrong(field, &format!("an object of at most {} chats; use several frames", limits.chats_per_frame)));
         }
         entries
             .into_iter()

@@ -77,7 +77,10 @@ impl Code {
 
     /// Whether the same request can succeed later.
     pub fn is_temporary(self) -> bool {
-        matches!(self, Self::RateLimited | Self::Overloaded | Self::Unavailable | Self::Internal | Self::BlockedByEarlier)
+        matches!(
+            self,
+            Self::RateLimited | Self::Overloaded | Self::Unavailable | Self::Internal | Self::BlockedByEarlier
+        )
     }
 
     /// HTTP status that goes with the code.
@@ -87,7 +90,9 @@ impl Code {
             Self::Forbidden => 403,
             Self::ChatNotFound | Self::MessageNotFound | Self::UserNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::ChatExists | Self::LastOwner | Self::Conflict | Self::MessageIdConflict | Self::BlockedByEarlier => 409,
+            Self::ChatExists | Self::LastOwner | Self::Conflict | Self::MessageIdConflict | Self::BlockedByEarlier => {
+                409
+            }
             Self::FrameTooBig => 413,
             Self::RateLimited => 429,
             Self::Overloaded | Self::Unavailable => 503,
@@ -134,7 +139,8 @@ impl Rejection {
 
     /// The one answer for a chat that isn't there and for one that isn't the caller's.
     pub fn chat_not_found() -> Self {
-        Self::new(Code::ChatNotFound, "There is no such chat for you: check chat_id, or ask a member to add you.").at("chat_id")
+        Self::new(Code::ChatNotFound, "There is no such chat for you: check chat_id, or ask a member to add you.")
+            .at("chat_id")
     }
 
     /// The one answer for a message that isn't there, is elsewhere, or isn't the caller's to change.

@@ -62,22 +62,30 @@ pub fn event_frame(event: &ChatEvent, way: Option<Way>) -> String {
         payload.way = way;
         frame(name, None, payload)
     } else if let Some(chat) = &event.chat {
-        frame(name, None, ChatPayload {
-            chat_id: &event.chat_id,
-            seq: event.seq,
-            actor_id: &event.actor_id,
-            occurred_at: event.occurred_at,
-            chat: chat.into(),
-            memberships: memberships(),
-        })
+        frame(
+            name,
+            None,
+            ChatPayload {
+                chat_id: &event.chat_id,
+                seq: event.seq,
+                actor_id: &event.actor_id,
+                occurred_at: event.occurred_at,
+                chat: chat.into(),
+                memberships: memberships(),
+            },
+        )
     } else {
-        frame(name, None, MembersPayload {
-            chat_id: &event.chat_id,
-            seq: event.seq,
-            actor_id: &event.actor_id,
-            occurred_at: event.occurred_at,
-            memberships: memberships(),
-        })
+        frame(
+            name,
+            None,
+            MembersPayload {
+                chat_id: &event.chat_id,
+                seq: event.seq,
+                actor_id: &event.actor_id,
+                occurred_at: event.occurred_at,
+                memberships: memberships(),
+            },
+        )
     }
 }
 
@@ -92,7 +100,13 @@ pub fn resumed(chat_id: &str, from_seq: i64, to_seq: i64, complete: bool) -> Str
 }
 
 /// `ack` of a command.
-pub fn ack(id: Option<&Value>, chat_id: Option<&str>, message_id: Option<&str>, state: &str, seq: Option<i64>) -> String {
+pub fn ack(
+    id: Option<&Value>,
+    chat_id: Option<&str>,
+    message_id: Option<&str>,
+    state: &str,
+    seq: Option<i64>,
+) -> String {
     #[derive(Serialize)]
     struct Ack<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -109,7 +109,10 @@ pub struct Target {
 pub async fn run(args: &ChatArgs, config: &Config, target: Option<Target>) -> Result<ExitCode> {
     ensure!(args.members >= 2 && args.members <= args.connections, "--members must be from 2 to --connections");
     ensure!(args.chats >= 1 && args.runs >= 1, "--chats and --runs must be at least 1");
-    ensure!(args.rate > 0.0 && args.seconds > 0.0 && args.ramp_per_s > 0.0, "--rate, --seconds and --ramp-per-s must be over 0");
+    ensure!(
+        args.rate > 0.0 && args.seconds > 0.0 && args.ramp_per_s > 0.0,
+        "--rate, --seconds and --ramp-per-s must be over 0"
+    );
     ensure!(args.warmup_s >= 0.0 && args.drain_s >= 0.0, "--warmup-s and --drain-s can't be negative");
     ensure!(args.content_bytes >= 16, "--content-bytes must be at least 16");
     let mut target = target.unwrap_or_default();
@@ -119,7 +122,8 @@ pub async fn run(args: &ChatArgs, config: &Config, target: Option<Target>) -> Re
         target.gateway_url = format!("http://{}", config.gateway.listen);
     }
     target.roles.extend(args.pids.iter().cloned());
-    let threads = args.client_threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(4));
+    let threads =
+        args.client_threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(4));
     // Clients have threads of their own, so that their CPU time can be told from that of roles in this process.
     let clients = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads.max(1))
@@ -264,9 +268,14 @@ impl Bench {
             crowd.wait_for_chats(&ledger, &progress).await?;
         }
         let mut watch = Watch::new(self.target.roles.clone());
-        let mut measured = Measured { runs: Vec::new(), is_clean: true, refused_handshakes: crowd.refused_handshakes() };
+        let mut measured =
+            Measured { runs: Vec::new(), is_clean: true, refused_handshakes: crowd.refused_handshakes() };
         for run in 0..runs {
-            progress.set_prefix(if runs > 1 { format!("{name}: run {} of {runs}", run + 1) } else { format!("{name}: load") });
+            progress.set_prefix(if runs > 1 {
+                format!("{name}: run {} of {runs}", run + 1)
+            } else {
+                format!("{name}: load")
+            });
             let patience = Duration::from_secs_f64(args.drain_s);
             let ran = pacer::run(&ledger, &crowd, run, warmup, patience, &mut watch, &progress).await;
             let (figures, faults) = Figures::of(&ledger, run, args.rate, ran);

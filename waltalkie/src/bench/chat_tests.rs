@@ -8,8 +8,8 @@ fn args() -> ChatArgs {
         #[command(flatten)]
         chat: ChatArgs,
     }
-    let line = ["bench", "--connections", "40", "--chats", "8", "--members", "10", "--rate", "400", "--warmup-s", "0.2", "--seconds", "1"];
-    <Line as clap::Parser>::parse_from(line).chat
+    let line = "bench --connections 40 --chats 8 --members 10 --rate 400 --warmup-s 0.2 --seconds 1";
+    <Line as clap::Parser>::parse_from(line.split(' ')).chat
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

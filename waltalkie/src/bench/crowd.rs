@@ -78,7 +78,13 @@ impl Crowd {
     }
 
     /// Makes the plan's chats, each by its first member, and waits until every member's client knows of them.
-    pub(crate) async fn make_chats(&self, url: &str, ledger: &Ledger, tokens: TokensOf<'_>, progress: &ProgressBar) -> Result<()> {
+    pub(crate) async fn make_chats(
+        &self,
+        url: &str,
+        ledger: &Ledger,
+        tokens: TokensOf<'_>,
+        progress: &ProgressBar,
+    ) -> Result<()> {
         let (api, plan) = (Api::new(url), &ledger.plan);
         progress.set_position(0);
         progress.set_length(plan.chat_ids.len() as u64);
@@ -87,7 +93,8 @@ impl Crowd {
             .try_for_each_concurrent(MAKING, |(chat_id, members)| {
                 let api = &api;
                 async move {
-                    let people: Vec<&str> = members.iter().map(|person| plan.people[*person as usize].as_str()).collect();
+                    let people: Vec<&str> =
+                        members.iter().map(|person| plan.people[*person as usize].as_str()).collect();
                     let token = tokens(people[0]);
                     let chat = NewChat {
                         chat_id: Some(chat_id),
@@ -112,7 +119,13 @@ impl Crowd {
         self.wait(progress, places, "chats announced", |arrivals| arrivals.chats.load(Relaxed)).await
     }
 
-    async fn wait(&self, progress: &ProgressBar, all: usize, what: &str, count: impl Fn(&Arrivals) -> usize) -> Result<()> {
+    async fn wait(
+        &self,
+        progress: &ProgressBar,
+        all: usize,
+        what: &str,
+        count: impl Fn(&Arrivals) -> usize,
+    ) -> Result<()> {
         let mut look = tokio::time::interval(Duration::from_millis(20));
         let (mut moved_at, mut before) = (Instant::now(), 0);
         progress.set_length(all as u64);
@@ -223,7 +236,9 @@ impl Sink for Watcher {
                 self.arrivals.in_step.fetch_add(1, Relaxed);
             }
             // A chat is announced again after each reconnect.
-            Observation::Chat { chat_id, .. } if self.chats.contains(&chat_id) && !self.announced.contains(&chat_id) => {
+            Observation::Chat { chat_id, .. }
+                if self.chats.contains(&chat_id) && !self.announced.contains(&chat_id) =>
+            {
                 self.announced.push(chat_id);
                 self.arrivals.chats.fetch_add(1, Relaxed);
             }

@@ -82,7 +82,8 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
     let mut user_id = String::new();
     let greet = |request: &Request, mut response: Response| {
-        let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let offered =
+            request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok()).unwrap_or_default();
         // A person's token is their id here.
         let token = offered.split(", ").find_map(|protocol| protocol.strip_prefix("bearer."));
         token.unwrap_or_default().clone_into(&mut user_id);

@@ -83,7 +83,9 @@ impl Faults {
 fn latencies() -> Mutex<Latencies> {
     // Three digits up to ten minutes; these bounds are valid, so the fallback is never taken.
     let histogram = Histogram::new_with_bounds(1, MOST_US, 3);
-    Mutex::new(histogram.unwrap_or_else(|_| Histogram::new_from(&Histogram::<u64>::new(3).unwrap_or_else(|_| unreachable!()))))
+    Mutex::new(
+        histogram.unwrap_or_else(|_| Histogram::new_from(&Histogram::<u64>::new(3).unwrap_or_else(|_| unreachable!()))),
+    )
 }
 
 impl Run {
@@ -244,7 +246,8 @@ impl Ledger {
     pub(crate) fn is_complete(&self, run: usize) -> bool {
         let (sizes, run) = (&self.plan.sizes, self.run(run));
         let (persisted, refused) = (run.persisted_count.load(Relaxed), run.refused_count.load(Relaxed));
-        persisted + refused >= sizes.messages_per_run as u64 && run.shown_count.load(Relaxed) >= persisted * sizes.members as u64
+        persisted + refused >= sizes.messages_per_run as u64
+            && run.shown_count.load(Relaxed) >= persisted * sizes.members as u64
     }
 
     /// What went wrong in a run, once nothing more is expected.

@@ -5,8 +5,7 @@ use crate::bench::plan::Sizes;
 use crate::load::Via;
 
 fn ledger(members: usize, messages: usize) -> Ledger {
-    let sizes =
-        Sizes { people: members, chats: 1, members, content_bytes: 40, messages_per_run: messages, runs: 1 };
+    let sizes = Sizes { people: members, chats: 1, members, content_bytes: 40, messages_per_run: messages, runs: 1 };
     let ledger = Ledger::new(Arc::new(Plan::new(sizes, 7, 1)), 100.0, 0);
     ledger.start(0, Instant::now());
     ledger

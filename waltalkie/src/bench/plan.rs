@@ -40,7 +40,9 @@ impl Plan {
         let tag = tag & 0x00FF_FFFF;
         let mut random = StdRng::seed_from_u64(seed);
         let members: Vec<Vec<u32>> = (0..sizes.chats)
-            .map(|chat| (0..sizes.members).map(|place| ((chat * sizes.members + place) % sizes.people) as u32).collect())
+            .map(|chat| {
+                (0..sizes.members).map(|place| ((chat * sizes.members + place) % sizes.people) as u32).collect()
+            })
             .collect();
         let sends = (0..sizes.messages_per_run * sizes.runs)
             .map(|_| {

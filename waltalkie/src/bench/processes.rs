@@ -36,8 +36,13 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(roles: Vec<(String, u32)>) -> Self {
-        let mut watch =
-            Self { roles, before: BTreeMap::new(), machine_before: (0.0, 0.0), peaks: BTreeMap::new(), looked_at: None };
+        let mut watch = Self {
+            roles,
+            before: BTreeMap::new(),
+            machine_before: (0.0, 0.0),
+            peaks: BTreeMap::new(),
+            looked_at: None,
+        };
         watch.begin();
         watch
     }
@@ -85,7 +90,8 @@ impl Watch {
         let (clients, floor) = own_threads();
         let mut used = BTreeMap::new();
         for (role, pid) in &self.roles {
-            let mut ticks: u64 = family(&processes, *pid).iter().map(|process| process.ticks + process.ended_ticks).sum();
+            let mut ticks: u64 =
+                family(&processes, *pid).iter().map(|process| process.ticks + process.ended_ticks).sum();
             if *pid == std::process::id() {
                 ticks = ticks.saturating_sub(clients + floor);
             }
@@ -142,7 +148,8 @@ fn processes() -> Vec<Process> {
 /// Ticks of this process' threads that play clients, and of those that are the reference server.
 fn own_threads() -> (u64, u64) {
     let threads = stats_in("/proc/self/task");
-    let of = |start: &str| threads.iter().filter(|thread| thread.name.starts_with(start)).map(|thread| thread.ticks).sum();
+    let of =
+        |start: &str| threads.iter().filter(|thread| thread.name.starts_with(start)).map(|thread| thread.ticks).sum();
     (of("load-"), of("floor"))
 }
 
@@ -177,8 +184,14 @@ fn memory(family: &[&Process]) -> u64 {
 /// CPU seconds of the machine since it started: stolen, and not idle.
 fn machine_cpu() -> (f64, f64) {
     let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-    let fields: Vec<f64> =
-        text.lines().next().unwrap_or_default().split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
+    let fields: Vec<f64> = text
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .filter_map(|field| field.parse().ok())
+        .collect();
     let field = |place: usize| fields.get(place).copied().unwrap_or(0.0) / TICKS_PER_S;
     // user, nice, system, irq, softirq; steal.
     (field(7), field(0) + field(1) + field(2) + field(5) + field(6))

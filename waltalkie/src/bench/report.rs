@@ -74,7 +74,8 @@ impl Report {
             write!(out, "; fdatasync {:.2} ms on {}", disk.fdatasync_ms, disk.folder.display())?;
         }
         writeln!(out, "; {:.1} % of the CPU stolen by others", conditions.stolen_cpu_percent)?;
-        let versions: Vec<String> = conditions.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let versions: Vec<String> =
+            conditions.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(out, "{}\n", versions.join(", "))?;
         if self.runs.len() > 1 {
             let p95s: Vec<String> = self.runs.iter().map(|run| format!("{:.1}", run.screen.p95_ms)).collect();
@@ -119,6 +120,12 @@ impl Report {
             let share = 100.0 * cpu_s / span_s;
             writeln!(out, "{role:<34}{cpu_s:>10.2}{share:>12.0} %{:>12}", memory.unwrap_or_default())?;
         }
-        writeln!(out, "{:<34}{:>10.2}{:>12.0} %", "the whole machine", figures.busy_cpu_s, 100.0 * figures.busy_cpu_s / span_s)
+        writeln!(
+            out,
+            "{:<34}{:>10.2}{:>12.0} %",
+            "the whole machine",
+            figures.busy_cpu_s,
+            100.0 * figures.busy_cpu_s / span_s
+        )
     }
 }

@@ -131,7 +131,8 @@ impl Api {
         if let Some(fields) = body.as_object_mut() {
             let named = [("chat_id", chat.chat_id), ("name", chat.name)];
             fields.extend(named.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))));
-            fields.extend(chat.history_for_new_members.map(|shown| ("history_for_new_members".to_owned(), shown.into())));
+            fields
+                .extend(chat.history_for_new_members.map(|shown| ("history_for_new_members".to_owned(), shown.into())));
         }
         self.request(Method::POST, "/v1/chats", token, Some(&body)).await
     }
@@ -208,7 +209,10 @@ impl Api {
                 method,
                 path: path.to_owned(),
                 status,
-                problem: Box::new(Problem { detail: format!("the answer isn't understood: {error}"), ..Problem::default() }),
+                problem: Box::new(Problem {
+                    detail: format!("the answer isn't understood: {error}"),
+                    ..Problem::default()
+                }),
             });
         }
         let problem = response.json().await.unwrap_or_default();

@@ -17,9 +17,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::command::Command;
 use super::connection;
 use super::observation::{Channel, Observed, Sink};
-use super::command::Command;
 use super::sync::{Receipts, Start};
 
 /// Orders that may wait for a client's task.

@@ -270,7 +270,8 @@ async fn connect(options: &Options) -> Result<Socket, NotConnected> {
     match tokio::time::timeout(CONNECT_WITHIN, connecting).await {
         Ok(Ok((socket, _))) => Ok(socket),
         Ok(Err(tungstenite::Error::Http(response))) => {
-            let retry_after_s = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+            let retry_after_s =
+                response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
             let body = response.body().as_deref().map(String::from_utf8_lossy).unwrap_or_default();
             Err(NotConnected {
                 status: Some(response.status().as_u16()),

@@ -29,7 +29,8 @@ impl Server {
     async fn accept(&self) -> Peer {
         let (stream, _) = self.listener.accept().await.unwrap();
         #[allow(clippy::result_large_err, reason = "the callback's type is the library's")]
-        let check = |request: &tungstenite::handshake::server::Request, mut response: tungstenite::handshake::server::Response| {
+        let check = |request: &tungstenite::handshake::server::Request,
+                     mut response: tungstenite::handshake::server::Response| {
             assert_eq!(request.uri().path(), "/v1/ws");
             assert_eq!(request.headers()[SEC_WEBSOCKET_PROTOCOL], "waltalkie.v1, bearer.a-token");
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("waltalkie.v1"));

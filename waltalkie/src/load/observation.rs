@@ -8,8 +8,8 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::frames::{Marked, Member};
 use super::command::Command;
+use super::frames::{Marked, Member};
 
 /// An observation with the moment at which its cause was read from the socket (or done by the client).
 #[derive(Debug, Clone)]

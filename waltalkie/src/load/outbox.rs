@@ -108,7 +108,11 @@ impl Outbox {
         for place in &leaving {
             self.queued.remove(place);
         }
-        leaving.iter().filter_map(|place| self.entries.get(place)).map(|entry| (&entry.command, entry.attempts - 1)).collect()
+        leaving
+            .iter()
+            .filter_map(|place| self.entries.get(place))
+            .map(|entry| (&entry.command, entry.attempts - 1))
+            .collect()
     }
 
     /// When [`Outbox::pump`] has something that it hasn't now, if only time is missing.
@@ -251,7 +255,9 @@ mod tests {
         assert!(leaving(&mut outbox, 699).is_empty());
         assert_eq!(leaving(&mut outbox, 700), ids[1..]);
         let forbidden = Refused { code: "forbidden", temporary: false, retry_after_ms: None };
-        assert!(matches!(outbox.refused(ids[1], &forbidden, 0, 0.5), Outcome::Refused(command) if command.op_id == ids[1]));
+        assert!(
+            matches!(outbox.refused(ids[1], &forbidden, 0, 0.5), Outcome::Refused(command) if command.op_id == ids[1])
+        );
         assert!(outbox.persisted(ids[0]));
         assert_eq!(outbox.refused(ids[0], &forbidden, 0, 0.5), Outcome::Foreign);
     }

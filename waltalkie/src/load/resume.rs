@@ -31,7 +31,8 @@ impl ResumePlan {
             return;
         }
         let patience = if has_gap { 0 } else { UNMET_HEAD_MS };
-        let missing = self.missing.entry(Arc::clone(chat_id)).or_insert(Missing { cursor, due_ms: now_ms + patience, asked: 0 });
+        let missing =
+            self.missing.entry(Arc::clone(chat_id)).or_insert(Missing { cursor, due_ms: now_ms + patience, asked: 0 });
         if cursor > missing.cursor {
             // It moves: a long replay is given time, and what didn't help before is forgotten.
             missing.cursor = cursor;

@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::command::Command;
 use super::cursor::Cursor;
 use super::marks::Marks;
 use super::observation::{Event, Observation, Via};
-use super::command::Command;
 use super::outbox::Outbox;
 use super::resume::ResumePlan;
 
@@ -34,7 +34,9 @@ pub(crate) enum Output {
     /// Send a fresh token in `authenticate`.
     FreshToken,
     /// Leave this connection after so long, and come back at once.
-    Reconnect { after_ms: u64 },
+    Reconnect {
+        after_ms: u64,
+    },
     /// Nothing was heard for too long: the connection is dead.
     Dead,
 }
@@ -203,7 +205,12 @@ impl Session {
         }
         let mut due_ms = self.next_beat_ms;
         if self.is_in_step() {
-            let others = [self.plan.next_due_ms(), self.delivered.next_due_ms(), self.read.next_due_ms(), self.outbox.next_due_ms(now_ms)];
+            let others = [
+                self.plan.next_due_ms(),
+                self.delivered.next_due_ms(),
+                self.read.next_due_ms(),
+                self.outbox.next_due_ms(now_ms),
+            ];
             due_ms = others.into_iter().flatten().fold(due_ms, u64::min);
         }
         Some(due_ms)
@@ -259,7 +266,8 @@ impl Session {
             self.outputs.push_back(Output::Observe(Observation::Resuming { chat_id: Arc::clone(chat_id), cursor }));
         }
         let payload = json!({ "cursors": cursors, "epoch": self.epoch });
-        self.outputs.push_back(Output::Frame(json!({ "event": "resume", "id": "resume", "payload": payload }).to_string()));
+        self.outputs
+            .push_back(Output::Frame(json!({ "event": "resume", "id": "resume", "payload": payload }).to_string()));
     }
 }
 

@@ -44,7 +44,11 @@ pub(super) fn missing(missing: &[Missing]) -> String {
 pub(super) fn end_card(config: &Config, places: &Places<'_>) -> String {
     let mut text = String::new();
     let url = places.gateway_url;
-    let _ = writeln!(text, "\nWaltalkie is up after {:.1} s. Open as two people, in two windows:\n", places.took.as_secs_f64());
+    let _ = writeln!(
+        text,
+        "\nWaltalkie is up after {:.1} s. Open as two people, in two windows:\n",
+        places.took.as_secs_f64()
+    );
     for (user_id, name) in PEOPLE {
         let _ = writeln!(text, "  {name:<16} {url}/?as={user_id}");
     }
@@ -64,7 +68,10 @@ pub(super) fn end_card(config: &Config, places: &Places<'_>) -> String {
     }
     place("Data", Some(&places.data_dir.display().to_string()));
     if places.is_first {
-        let _ = writeln!(text, "\nThe people and three chats were made for this first start; they are there next time too.");
+        let _ = writeln!(
+            text,
+            "\nThe people and three chats were made for this first start; they are there next time too."
+        );
     }
     let program = std::env::current_exe().map_or_else(|_| "waltalkie".into(), |path| path.display().to_string());
     let data_dir = places.data_dir.display();
@@ -75,10 +82,7 @@ pub(super) fn end_card(config: &Config, places: &Places<'_>) -> String {
         "  curl -sS -H \"Authorization: Bearer $(WALTALKIE_DATA_DIR='{data_dir}' '{program}' token --user alice)\" \
          -d '{{\"content\":\"hello\"}}' {url}/v1/chats/{chat_id}/messages"
     );
-    let _ = writeln!(
-        text,
-        "  WALTALKIE_DATA_DIR='{data_dir}' '{program}' tail --from beginning --chat {chat_id}"
-    );
+    let _ = writeln!(text, "  WALTALKIE_DATA_DIR='{data_dir}' '{program}' tail --from beginning --chat {chat_id}");
     let topic = config.names().topic(schemas::topics::Topic::ChatEvents);
     let _ = writeln!(text, "  {}", python_line(config, &topic));
     let _ = writeln!(text, "\nCtrl-C stops everything that was started here.");

@@ -15,7 +15,10 @@ use crate::roles::{self, RoleName};
 
 /// Runs `bench chat` against a stack of its own. An empty folder means a fresh one, removed afterwards.
 pub(crate) async fn chat(config: Config, args: ChatArgs, folder: PathBuf) -> Result<ExitCode> {
-    let fresh = folder.as_os_str().is_empty().then(|| tempfile::Builder::new().prefix("waltalkie-bench-").tempdir_in("/var/tmp"));
+    let fresh = folder
+        .as_os_str()
+        .is_empty()
+        .then(|| tempfile::Builder::new().prefix("waltalkie-bench-").tempdir_in("/var/tmp"));
     let fresh = fresh.transpose().context("no folder under /var/tmp could be made; name one after --own-stack")?;
     let data_dir = fresh.as_ref().map_or(folder, |fresh| fresh.path().to_owned());
     let mut options = Options::new(data_dir);

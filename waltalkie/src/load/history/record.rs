@@ -3,9 +3,9 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::load::command::Action;
 use crate::load::frames::Member;
 use crate::load::observation::{Observation, Via};
-use crate::load::command::Action;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -192,8 +192,12 @@ pub fn record_of(what: Observation) -> Option<(Kind, Op)> {
             };
             (Kind::Ok, op)
         }
-        Observation::Skipped { chat_id, from_seq, to_seq, .. } => (Kind::Ok, Op::Skipped { chat_id: (&*chat_id).into(), from_seq, to_seq }),
-        Observation::Chat { chat_id, head_seq, cursor } => (Kind::Info, Op::Chat { chat_id: (&*chat_id).into(), head_seq, cursor }),
+        Observation::Skipped { chat_id, from_seq, to_seq, .. } => {
+            (Kind::Ok, Op::Skipped { chat_id: (&*chat_id).into(), from_seq, to_seq })
+        }
+        Observation::Chat { chat_id, head_seq, cursor } => {
+            (Kind::Info, Op::Chat { chat_id: (&*chat_id).into(), head_seq, cursor })
+        }
         Observation::Anomaly { chat_id, seq, kind } => {
             (Kind::Info, Op::Anomaly { chat_id: (&*chat_id).into(), seq, kind: format!("{kind:?}").to_lowercase() })
         }

@@ -140,7 +140,11 @@ impl Session {
             Arrival::Filling => Some(Anomaly::Late),
         };
         if let Some(kind) = anomaly {
-            self.outputs.push_back(Output::Observe(Observation::Anomaly { chat_id: Arc::clone(chat_id), seq: from, kind }));
+            self.outputs.push_back(Output::Observe(Observation::Anomaly {
+                chat_id: Arc::clone(chat_id),
+                seq: from,
+                kind,
+            }));
         }
         while let Some((from_seq, to_seq, item)) = chat.cursor.pop() {
             self.outputs.push_back(Output::Observe(match item {
@@ -213,7 +217,8 @@ impl Session {
             if refusal.temporary {
                 let _ = self.delivered.take_refusal(id) || self.read.take_refusal(id);
             }
-            if id == "\"resume\"" && !refusal.temporary
+            if id == "\"resume\""
+                && !refusal.temporary
                 && let Some(chat_id) = &refusal.chat_id
             {
                 self.plan.forget(chat_id);

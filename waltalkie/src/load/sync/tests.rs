@@ -141,14 +141,13 @@ fn an_ack_never_moves_the_cursor_and_an_unknown_event_does() {
     alice.session.command(command);
     alice.turn();
     assert_eq!(alice.take("send_message")[0]["payload"]["message_id"], json!(op_id));
-    let ack = |state, seq: Option<i64>| json!({ "event": "ack", "id": op_id, "payload": { "state": state, "seq": seq } }).to_string();
+    let ack = |state, seq: Option<i64>| {
+        json!({ "event": "ack", "id": op_id, "payload": { "state": state, "seq": seq } }).to_string()
+    };
     alice.receive(&ack("accepted", None));
     alice.receive(&ack("persisted", Some(5)));
     assert_eq!((alice.cursor(), alice.session.pending()), (4, 0));
-    assert!(alice.seen.ends_with(&[
-        Observation::Accepted { op_id },
-        Observation::Persisted { op_id, seq: Some(5) },
-    ]));
+    assert!(alice.seen.ends_with(&[Observation::Accepted { op_id }, Observation::Persisted { op_id, seq: Some(5) },]));
     alice.receive(r#"{"event":"poll_opened","payload":{"chat_id":"c1","seq":5,"question":"?"}}"#);
     alice.receive(r#"{"event":"skipped","payload":{"chat_id":"c1","from_seq":6,"to_seq":9}}"#);
     assert_eq!((alice.cursor(), alice.shown()), (9, vec![5, 6, 7, 8, 9]));
