@@ -153,7 +153,7 @@ async fn open(url: &Secret) -> Client {
 pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
     let waiting = async {
         while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     let outcome = tokio::time::timeout(Duration::from_mins(1), waiting).await;

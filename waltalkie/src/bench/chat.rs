@@ -164,10 +164,14 @@ impl Bench {
         let floor = floor.map(|floor| Figures::medians(&floor.runs));
         let ratio = floor.as_ref().map(|floor| figures.screen.p95_ms / floor.screen.p95_ms.max(0.001));
         let span_s = (figures.seconds + figures.drain_s) * machine.cores.max(1) as f64;
+        let percent = |cpu_s: f64| (1_000.0 * cpu_s / span_s.max(0.001)).round() / 10.0;
+        let watched_s: f64 = figures.cpu_s.values().sum();
+        let others_s = (!self.target.roles.is_empty()).then(|| (figures.busy_cpu_s - watched_s).max(0.0));
         let report = Report {
             scenario: "chat",
             conditions: Conditions {
-                stolen_cpu_percent: (1_000.0 * figures.stolen_cpu_s / span_s.max(0.001)).round() / 10.0,
+                stolen_cpu_percent: percent(figures.stolen_cpu_s),
+                other_cpu_percent: others_s.map(percent),
                 machine,
                 versions,
                 disk,

@@ -34,6 +34,8 @@ pub(crate) struct Conditions {
     pub(crate) disk: Option<Disk>,
     /// Share of the machine's CPU time that others took while it ran.
     pub(crate) stolen_cpu_percent: f64,
+    /// Share that processes of this machine took which aren't among those watched; only with some that are.
+    pub(crate) other_cpu_percent: Option<f64>,
     pub(crate) connections: usize,
     pub(crate) chats: usize,
     pub(crate) members_per_chat: usize,
@@ -73,7 +75,11 @@ impl Report {
         if let Some(disk) = &conditions.disk {
             write!(out, "; fdatasync {:.2} ms on {}", disk.fdatasync_ms, disk.folder.display())?;
         }
-        writeln!(out, "; {:.1} % of the CPU stolen by others", conditions.stolen_cpu_percent)?;
+        write!(out, "; {:.1} % of the CPU stolen by other machines", conditions.stolen_cpu_percent)?;
+        if let Some(percent) = conditions.other_cpu_percent {
+            write!(out, ", {percent:.1} % taken by other programs")?;
+        }
+        writeln!(out)?;
         let versions: Vec<String> =
             conditions.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(out, "{}\n", versions.join(", "))?;
