@@ -180,7 +180,10 @@ impl Session {
         let Some(chat) = self.chats.get_mut(&*resumed.chat_id) else { return };
         chat.is_resuming = !resumed.complete;
         let (chat_id, cursor) = (Arc::clone(&chat.id), chat.cursor.at());
-        if !resumed.complete {
+        if resumed.complete {
+            // What was asked for is here: a head that is lost later must not wait for this one's next turn.
+            self.plan.note(&chat_id, cursor, chat.cursor.is_behind(), chat.cursor.has_gap(), now_ms);
+        } else {
             self.plan.ask_now(&chat_id, cursor, now_ms);
         }
         self.observe(Observation::Resumed { chat_id, to_seq: resumed.to_seq, complete: resumed.complete });

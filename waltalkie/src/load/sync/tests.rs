@@ -133,6 +133,27 @@ fn a_jump_resumes_at_once_and_a_head_after_a_second() {
 }
 
 #[test]
+fn an_answered_resume_is_forgotten_and_a_later_head_asks_in_time() {
+    let mut alice = Bench::new(Start::Head);
+    alice.connect(3);
+    alice.receive(&message(7));
+    alice.receive(&message(5));
+    for seq in 4..=6 {
+        alice.receive(&message(seq));
+    }
+    // The page ended before what had come live: the cursor is at the head already, and the rest is nothing.
+    alice.receive(&resumed(3, 6, false));
+    alice.receive(&resumed(7, 7, true));
+    assert_eq!(alice.cursor(), 7);
+    alice.take("resume");
+    alice.pass(1_000);
+    assert!(alice.take("resume").is_empty(), "nothing is missing");
+    alice.receive(r#"{"event":"heads","payload":{"c1":8}}"#);
+    alice.pass(1_000);
+    assert_eq!(alice.take("resume")[0]["payload"]["cursors"], json!({ "c1": 7 }));
+}
+
+#[test]
 fn an_ack_never_moves_the_cursor_and_an_unknown_event_does() {
     let mut alice = Bench::new(Start::Head);
     alice.connect(4);
