@@ -63,7 +63,14 @@ async fn rows_of_all_three_tables_become_what_they_are() -> Result<()> {
         .await?;
     transaction.commit().await?;
     let events = arrived(&stack, 3).await?;
-    eventually("3 profiles", async || Ok(read_users(&stack.config).await?.len() == 3)).await?;
+    // Not a count: the topic is compacted, and with times this old Kafka rolls the segment at the transaction's marker, so
+    // that what a key held before its last record may be gone at any moment.
+    eventually("the last record of each profile", async || {
+        let users = read_users(&stack.config).await?;
+        let last = |name: &str| users.iter().rfind(|(key, _)| key == name).map(|(_, user)| user.is_some());
+        Ok((last("alice"), last("bob")) == (Some(true), Some(false)))
+    })
+    .await?;
     running.stop().await?;
 
     let kinds: Vec<&str> = events.iter().map(|logged| logged.event.event_type.as_str()).collect();
