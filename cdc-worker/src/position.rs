@@ -48,13 +48,22 @@ impl ConsumerContext for Quiet {}
 /// A consumer that reads single partitions to their ends.
 pub(crate) type Looker = BaseConsumer<Quiet>;
 
-/// A consumer that reads single partitions to their ends, without a group.
+/// A consumer of committed records that reads single partitions to their ends, without a group.
 pub(crate) fn looker(config: &Config) -> Result<Looker, Error> {
+    looker_with(config, "read_committed")
+}
+
+/// The same of all records, whatever became of their transactions.
+pub(crate) fn looker_at_all(config: &Config) -> Result<Looker, Error> {
+    looker_with(config, "read_uncommitted")
+}
+
+fn looker_with(config: &Config, isolation: &str) -> Result<Looker, Error> {
     client_config(&config.kafka)
         .set("group.id", config.names().group("cdc"))
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .set("auto.offset.reset", "earliest")
         .set("fetch.wait.max.ms", "10")
         .create_with_context(Quiet)

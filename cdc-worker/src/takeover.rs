@@ -120,6 +120,9 @@ impl Worker {
         let blocking = move || {
             let fenced = Fenced::take_over(&config, &slot)?;
             let consumer = position::looker(&config)?;
+            if let Some(undecided) = checks::undecided(&consumer, &position::looker_at_all(&config)?, &topics)? {
+                return Err(Error::Refused { slot, reason: undecided.to_string() });
+            }
             let bytes = position::read_bytes(&consumer, &topics, &slot)?;
             let kafka = checks::kafka_facts(&consumer, &topics)?;
             Ok::<_, Error>((fenced, consumer, bytes, kafka))

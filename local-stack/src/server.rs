@@ -7,6 +7,7 @@
 //! is an error with the end of its log; it stays in our hands, so that stopping the stack ends it too.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -31,6 +32,16 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a server is started again that ends at once because of something that passes by itself.
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
 
+/// How long a recovery may take until its server is started without it.
+const RECOVERY_DEADLINE: Duration = Duration::from_secs(20);
+
+/// A process that has to do its work on the data of a killed server before that starts again.
+pub(crate) struct Recovery {
+    pub(crate) command: Command,
+    /// Whether its log says that it has done it; it is stopped then.
+    pub(crate) is_done: fn(&str) -> bool,
+}
+
 /// What differs between the servers.
 pub(crate) trait Part {
     const SERVICE: Service;
@@ -43,6 +54,10 @@ pub(crate) trait Part {
 
     /// Makes folders and configuration. Called before each start; what exists stays.
     async fn prepare(&self) -> crate::Result<()>;
+    /// What has to be done first if the server was killed.
+    fn recovery(&self) -> crate::Result<Option<Recovery>> {
+        Ok(None)
+    }
     /// The server's command line and environment.
     fn command(&self) -> crate::Result<Command>;
     /// What the command line does not show of the configuration.
@@ -106,7 +121,10 @@ impl<P: Part> Server<P> {
     pub(crate) async fn start(&mut self) -> crate::Result<()> {
         let began = Instant::now();
         self.part.prepare().await?;
-        self.spawn()?;
+        if let Some(recovery) = self.part.recovery()? {
+            self.recover(recovery).await?;
+        }
+        self.spawn(self.part.command()?, &self.log())?;
         loop {
             match self.until_ready().await {
                 Ok(()) => break,
@@ -115,7 +133,7 @@ impl<P: Part> Server<P> {
                         && (is_port_taken(&tail) || self.part.should_try_again(&tail)) =>
                 {
                     tokio::time::sleep(PAUSE).await;
-                    self.spawn()?;
+                    self.spawn(self.part.command()?, &self.log())?;
                 }
                 Err(error) => return Err(error),
             }
@@ -123,9 +141,29 @@ impl<P: Part> Server<P> {
         self.part.furnish().await
     }
 
-    fn spawn(&mut self) -> crate::Result<()> {
-        let mut command = self.part.command()?;
-        detach(&mut command, &self.log())?;
+    /// Runs a recovery until it is done. One that fails is left: the server says what is wrong, if anything is.
+    async fn recover(&mut self, recovery: Recovery) -> crate::Result<()> {
+        let log = self.log().with_extension("recovery.log");
+        self.spawn(recovery.command, &log)?;
+        let began = Instant::now();
+        loop {
+            if fs::read_to_string(&log).is_ok_and(|said| (recovery.is_done)(&said)) {
+                break;
+            }
+            if !self.is_up() || began.elapsed() > RECOVERY_DEADLINE {
+                tracing::warn!(service = %P::SERVICE, log = %log.display(), "not recovered; starting as it is");
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        if let Some(process) = self.process.as_mut() {
+            process.end(P::STOP, P::STOP_DEADLINE).await;
+        }
+        Ok(())
+    }
+
+    fn spawn(&mut self, mut command: Command, log: &Path) -> crate::Result<()> {
+        detach(&mut command, log)?;
         let child = command
             .spawn()
             .map_err(|source| Error::Spawn { program: command.get_program().to_string_lossy().into_owned(), source })?;

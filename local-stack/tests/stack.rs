@@ -13,9 +13,6 @@ use anyhow::{Context, Result};
 use local_stack::{Arrival, Endpoints, Error, LocalStack, Options, Service, Silent, Wanted};
 use support::{Witness, find, find_schema, postgres, put, register};
 
-const HELD_DIR: &str = "LOCAL_STACK_TEST_HELD_DIR";
-const HELD_READY: &str = "held stack is ready";
-
 /// Not on the usual ports: another stack may run on this machine.
 fn all_in(dir: &Path) -> Options {
     Options { usual_ports: false, ..Options::new(dir.join("data")) }
@@ -25,25 +22,12 @@ fn only_redis(dir: &Path) -> Options {
     Options { postgres: Wanted::External, kafka: Wanted::External, registry: Wanted::External, ..all_in(dir) }
 }
 
-/// Not a test: what the next one runs as a process of its own, to kill it.
-#[tokio::test]
-#[ignore = "run by another test as a process that holds a stack"]
-async fn hold() -> Result<()> {
-    let Some(dir) = std::env::var_os(HELD_DIR) else { return Ok(()) };
-    let _stack = LocalStack::start(all_in(Path::new(&dir)), Arc::new(Silent)).await?;
-    println!("{HELD_READY}");
-    std::future::pending().await
-}
-
 fn holder_of(dir: &Path) -> Result<Child> {
-    let mut holder = Command::new(std::env::current_exe()?)
-        .args(["--exact", "hold", "--ignored", "--nocapture"])
-        .env(HELD_DIR, dir)
-        .stdout(Stdio::piped())
-        .spawn()?;
+    let mut holder =
+        Command::new(env!("CARGO_BIN_EXE_hold-stack")).arg(all_in(dir).data_dir).stdout(Stdio::piped()).spawn()?;
     let lines = BufReader::new(holder.stdout.take().context("no output")?).lines();
-    let ready = lines.map_while(Result::ok).any(|line| line.contains(HELD_READY));
-    anyhow::ensure!(ready, "the holder ended: {}", holder.wait()?);
+    let is_held = lines.map_while(Result::ok).any(|line| line == "held");
+    anyhow::ensure!(is_held, "the holder ended: {}", holder.wait()?);
     Ok(holder)
 }
 

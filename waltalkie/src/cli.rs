@@ -93,9 +93,11 @@ enum BenchCommand {
 struct OwnStack<A: Args> {
     #[command(flatten)]
     bench: A,
-    /// Start servers and roles for this run alone, with data in this folder
-    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = "")]
-    own_stack: Option<PathBuf>,
+    /// Start servers and roles for this run alone, with data in this folder [without it: one under /var/tmp, removed
+    /// afterwards]
+    #[arg(long, value_name = "DIR")]
+    #[expect(clippy::option_option, reason = "absent, given without a value, given with one")]
+    own_stack: Option<Option<PathBuf>>,
 }
 
 /// Does what was asked.

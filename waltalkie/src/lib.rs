@@ -16,6 +16,7 @@ mod ops;
 mod pages;
 mod roles;
 mod schema_commands;
+mod stop_signal;
 mod tail;
 mod token;
 mod up;

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::ValueEnum;
 use runtime::{Config, Health, Shutdown};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
+use crate::stop_signal::StopSignal;
 use crate::{durability, gateway, ops};
 
 /// A role, as the command line names it.
@@ -56,6 +56,7 @@ pub(crate) struct Running {
 
 /// Runs roles until a signal says to stop, or until none is left.
 pub(crate) async fn run_until_told(config: Arc<Config>, names: &[RoleName]) -> Result<ExitCode> {
+    let mut stop = StopSignal::listen()?;
     durability::insist(&config).await?;
     let mut running = start(config, names).await?;
     for (what, url) in [("gateway", &running.gateway_url), ("ops", &running.ops_url)] {
@@ -64,19 +65,10 @@ pub(crate) async fn run_until_told(config: Arc<Config>, names: &[RoleName]) -> R
         }
     }
     tokio::select! {
-        told = told_to_stop() => told?,
+        () = stop.told() => {}
         () = running.all_ended() => {}
     }
     running.stop().await
-}
-
-/// Ctrl-C or SIGTERM.
-pub(crate) async fn told_to_stop() -> Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("signals can't be heard")?;
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => pressed.context("signals can't be heard"),
-        _ = terminate.recv() => Ok(()),
-    }
 }
 
 /// Starts roles; listeners are bound before this returns.

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::stop_signal::StopSignal;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -48,11 +49,12 @@ pub(crate) async fn run(config: Config, args: TailArgs) -> Result<ExitCode> {
         registry.id_of::<ChatEvent>().await.context("the schema of chat.events; `waltalkie migrate` registers it")?;
     let decoder = Decoder::<ChatEvent>::new(registry, own_id);
     let handle = tokio::runtime::Handle::current();
+    let mut stop = StopSignal::listen()?;
     // The consumer blocks its thread; the process ends under it when the signal comes.
     let following = tokio::task::spawn_blocking(move || follow(&config, &args, &decoder, &handle));
     tokio::select! {
         followed = following => followed??,
-        told = crate::roles::told_to_stop() => told?,
+        () = stop.told() => {}
     }
     Ok(ExitCode::SUCCESS)
 }

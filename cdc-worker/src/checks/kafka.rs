@@ -1,11 +1,13 @@
 //! What Kafka says of itself and of the topics that are published to.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::fmt;
+use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use schemas::PartitionEnd;
 
 use crate::error::Error;
@@ -16,6 +18,35 @@ use crate::record::Topics;
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long transactions of fenced producers may take to be decided; longer than their timeout.
+const DECIDED_WITHIN: Duration = Duration::from_secs(30);
+/// Between two looks at one that isn't.
+const DECIDED_POLL: Duration = Duration::from_millis(50);
+
+/// Records that Kafka will never decide by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Undecided {
+    topic: String,
+    partition: i32,
+    /// Readers of committed records stop here.
+    decided: i64,
+    /// Written up to here.
+    written: i64,
+}
+
+impl fmt::Display for Undecided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, partition, decided, written } = self;
+        write!(
+            f,
+            "{topic}/{partition} holds records from offset {decided} to {written} whose transaction was neither committed nor \
+             aborted, though its producer is gone: Kafka lost the transaction's marker, and readers of committed records \
+             stop there. Kafka's own `kafka-transactions.sh find-hanging` shows it and `abort` ends it; then start again: \
+             what is missing is looked for first"
+        )
+    }
+}
+
 /// What Kafka says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KafkaFacts {
@@ -25,6 +56,45 @@ pub(crate) struct KafkaFacts {
     pub(crate) topic_ids: BTreeMap<String, String>,
     /// End of each partition that a stored position speaks of.
     pub(crate) ends: BTreeMap<(String, i32), i64>,
+}
+
+/// Waits until every transaction on the topics is decided; blocks. `Some` says where one isn't.
+///
+/// Called after taking over the transactional id, when no producer can have one open: what stays undecided then was
+/// forgotten by Kafka's coordinator. The next transaction on such a partition would decide its records, the same ones a
+/// second time among them, so nothing may be published.
+pub(crate) fn undecided(consumer: &Looker, all: &Looker, topics: &Topics) -> Result<Option<Undecided>, Error> {
+    let began = Instant::now();
+    for topic in [&topics.events, &topics.users, &topics.positions] {
+        for partition in partitions_of(consumer, topic)? {
+            let end = |looker: &Looker| {
+                let (_, end) = looker
+                    .fetch_watermarks(topic, partition, PATIENCE)
+                    .map_err(Error::kafka(format!("reading the end of {topic}/{partition}")))?;
+                Ok::<_, Error>(end)
+            };
+            let written = end(all)?;
+            loop {
+                let decided = end(consumer)?;
+                if decided >= written {
+                    break;
+                }
+                if began.elapsed() > DECIDED_WITHIN {
+                    return Ok(Some(Undecided { topic: topic.clone(), partition, decided, written }));
+                }
+                // Nothing is assigned: this waits, and serves the client meanwhile.
+                let _ = consumer.poll(DECIDED_POLL);
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn partitions_of(consumer: &Looker, topic: &str) -> Result<Vec<i32>, Error> {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), PATIENCE)
+        .map_err(Error::kafka(format!("reading the partitions of {topic}")))?;
+    Ok(metadata.topics().iter().flat_map(MetadataTopic::partitions).map(MetadataPartition::id).collect())
 }
 
 /// The cluster's identity and the ids of the topics; blocks. The ends are left empty.
@@ -52,14 +122,8 @@ pub(crate) fn ends_of(consumer: &Looker, partitions: &[PartitionEnd]) -> Result<
 
 /// Whether the history holds no committed record; blocks.
 pub(crate) fn is_log_empty(consumer: &Looker, topics: &Topics) -> Result<bool, Error> {
-    let metadata = consumer
-        .fetch_metadata(Some(&topics.events), PATIENCE)
-        .map_err(Error::kafka(format!("reading the partitions of {}", topics.events)))?;
-    let partitions: Vec<(&str, i32)> = metadata
-        .topics()
-        .iter()
-        .flat_map(|topic| topic.partitions().iter().map(|partition| (topics.events.as_str(), partition.id())))
-        .collect();
+    let partitions = partitions_of(consumer, &topics.events)?;
+    let partitions: Vec<(&str, i32)> = partitions.into_iter().map(|id| (topics.events.as_str(), id)).collect();
     let mut is_empty = true;
     visit(consumer, &partitions, Offset::Beginning, |_| {
         is_empty = false;

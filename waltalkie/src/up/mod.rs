@@ -13,12 +13,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use local_stack::{LocalStack, Options, Terminal, Wanted, prerequisites};
 use runtime::{Config, Shutdown};
 
 use crate::roles::{self, RoleName, Running};
+use crate::stop_signal::StopSignal;
 use crate::{demonstration, durability, migrate, object_store};
 
 pub(crate) use environment::or_local;
@@ -58,15 +59,15 @@ pub(crate) async fn run(config: Config, args: UpArgs) -> Result<ExitCode> {
     if !missing.is_empty() {
         bail!("{}", card::missing(&missing));
     }
+    let mut stop = StopSignal::listen()?;
     let mut stack = tokio::select! {
         started = LocalStack::start(options, Arc::new(Terminal::default())) => started?,
-        told = roles::told_to_stop() => {
-            told?;
+        () = stop.told() => {
             eprintln!("stopped before everything was started");
             return Ok(ExitCode::SUCCESS);
         }
     };
-    let outcome = with_stack(config, &mut stack, began).await;
+    let outcome = with_stack(config, &mut stack, &mut stop, began).await;
     let stopped = stack.stop().await;
     let code = outcome?;
     stopped?;
@@ -75,7 +76,7 @@ pub(crate) async fn run(config: Config, args: UpArgs) -> Result<ExitCode> {
 }
 
 /// Everything between the servers' start and their stop.
-async fn with_stack(config: Config, stack: &mut LocalStack, began: Instant) -> Result<ExitCode> {
+async fn with_stack(config: Config, stack: &mut LocalStack, stop: &mut StopSignal, began: Instant) -> Result<ExitCode> {
     let config = local_config::complete(config, stack).await?;
     let servers = Shutdown::new();
     let s3_url = start_object_store(&config, stack, &servers).await?;
@@ -89,9 +90,12 @@ async fn with_stack(config: Config, stack: &mut LocalStack, began: Instant) -> R
     let step = Instant::now();
     let config = Arc::new(config);
     let mut running = roles::start(Arc::clone(&config), &[RoleName::All]).await?;
-    let prepared = prepare(&config, stack, &mut running, &s3_url, step, began).await;
+    let prepared = tokio::select! {
+        prepared = prepare(&config, stack, &mut running, &s3_url, step, began) => prepared,
+        () = stop.told() => Err(anyhow!("stopped before everything was ready")),
+    };
     let outcome = match prepared {
-        Ok(()) => watch(stack, &mut running).await,
+        Ok(()) => watch(stack, &mut running, stop).await,
         Err(error) => Err(error),
     };
     eprintln!("\nstopping …");
@@ -110,13 +114,7 @@ async fn prepare(
     step: Instant,
     began: Instant,
 ) -> Result<()> {
-    tokio::select! {
-        ready = running.ready(READY) => ready?,
-        told = roles::told_to_stop() => {
-            told?;
-            bail!("stopped before everything was ready");
-        }
-    }
+    running.ready(READY).await?;
     card::line("all roles", step.elapsed());
     let gateway_url = running.gateway_url.clone().context("the gateway has no address")?;
     let is_first = demonstration::ensure_made(config, &gateway_url).await?;
@@ -135,7 +133,7 @@ async fn prepare(
 }
 
 /// Waits for Ctrl-C, or for a server or all roles to end unasked.
-async fn watch(stack: &mut LocalStack, running: &mut Running) -> Result<ExitCode> {
+async fn watch(stack: &mut LocalStack, running: &mut Running, stop: &mut StopSignal) -> Result<ExitCode> {
     let mut look = tokio::time::interval(Duration::from_secs(1));
     let ended = async {
         running.all_ended().await;
@@ -144,7 +142,7 @@ async fn watch(stack: &mut LocalStack, running: &mut Running) -> Result<ExitCode
     tokio::pin!(ended);
     loop {
         tokio::select! {
-            told = roles::told_to_stop() => return told.map(|()| ExitCode::SUCCESS),
+            () = stop.told() => return Ok(ExitCode::SUCCESS),
             nothing_left = &mut ended => return nothing_left,
             _ = look.tick() => stack.check()?,
         }

@@ -13,14 +13,15 @@ use crate::bench::chat::{self, ChatArgs, Target};
 use crate::migrate;
 use crate::roles::{self, RoleName};
 
-/// Runs `bench chat` against a stack of its own. An empty folder means a fresh one, removed afterwards.
-pub(crate) async fn chat(config: Config, args: ChatArgs, folder: PathBuf) -> Result<ExitCode> {
-    let fresh = folder
-        .as_os_str()
-        .is_empty()
-        .then(|| tempfile::Builder::new().prefix("waltalkie-bench-").tempdir_in("/var/tmp"));
-    let fresh = fresh.transpose().context("no folder under /var/tmp could be made; name one after --own-stack")?;
-    let data_dir = fresh.as_ref().map_or(folder, |fresh| fresh.path().to_owned());
+/// Runs `bench chat` against a stack of its own, by default in a fresh folder that is removed afterwards.
+pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    let (data_dir, _fresh) = if let Some(folder) = folder {
+        (folder, None)
+    } else {
+        let fresh = tempfile::Builder::new().prefix("waltalkie-bench-").tempdir_in("/var/tmp");
+        let fresh = fresh.context("no folder under /var/tmp could be made; name one after --own-stack")?;
+        (fresh.path().to_owned(), Some(fresh))
+    };
     let mut options = Options::new(data_dir);
     options.usual_ports = false;
     let mut stack = LocalStack::start(options, Arc::new(Terminal::default())).await?;
