@@ -1,10 +1,9 @@
-//! Two calls of the C library: one that `rdkafka` doesn't have, topic ids, and one that it wraps too slowly, flushing.
-#![allow(unsafe_code, reason = "calls of librdkafka that rdkafka doesn't wrap, or wraps too slowly")]
+//! A call of the C library that `rdkafka` doesn't have: topic ids.
+#![allow(unsafe_code, reason = "a call of librdkafka that rdkafka doesn't wrap")]
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
 use std::os::raw::c_char;
-use std::time::Duration;
 
 use rdkafka::bindings as c;
 use rdkafka::client::{Client, ClientContext};
@@ -12,19 +11,8 @@ use rdkafka::client::{Client, ClientContext};
 /// How long the cluster may take to answer.
 const PATIENCE_MS: i32 = 10_000;
 
-/// Sends what waits for fuller batches and waits until every record's fate is known; blocks. Says whether it is.
-///
-/// Delivery reports must be served by another thread meanwhile. `Producer::flush` of `rdkafka` looks every 100 ms only,
-/// and [`rdkafka::producer::Producer::commit_transaction`] begins with it: flushed by this first, it finds nothing to
-/// wait for.
-pub(crate) fn flush<C: ClientContext>(client: &Client<C>, patience: Duration) -> bool {
-    // SAFETY: `client` lives throughout, and is a producer's: any other makes the call fail.
-    let answer = unsafe { c::rd_kafka_flush(client.native_ptr(), patience.as_millis() as i32) };
-    answer == c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR
-}
-
-/// Ids of the topics that exist, by name, which change when a topic is made anew under its old name; as Kafka's own tools write them; blocks. Empty if the cluster is too old to
-/// have any or doesn't answer.
+/// Ids of the topics that exist, by name, which change when a topic is made anew under its old name; as
+/// Kafka's own tools write them; blocks. Empty if the cluster is too old to have any or doesn't answer.
 pub(crate) fn topic_ids<C: ClientContext>(client: &Client<C>, topics: &[&str]) -> BTreeMap<String, String> {
     let names: Vec<CString> = topics.iter().filter_map(|&name| CString::new(name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();

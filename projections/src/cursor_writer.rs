@@ -141,6 +141,8 @@ fn transaction(
             .send(BaseRecord::to(topic).key(key).payload(value))
             .map_err(|(source, _)| PublishError::Kafka { step: "sending", source })?;
     }
+    // If it takes longer, the commit says so.
+    kafka::flush(producer.client(), STEP);
     producer.send_offsets_to_transaction(&offsets, group, STEP).map_err(failed("sending offsets"))?;
     producer.commit_transaction(STEP).map_err(failed("committing"))
 }

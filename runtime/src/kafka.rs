@@ -1,12 +1,14 @@
 //! Kafka: client settings, topics, and the reader that hands out records in batches from offsets kept elsewhere.
 
 pub mod admin;
+mod flush;
 pub mod reader;
 
 use rdkafka::ClientConfig;
 
 use crate::config::Kafka;
 
+pub use flush::flush;
 pub use reader::{Batch, OffsetStore, Reader, ReaderError, Received, Start};
 
 /// Settings that every client of the configured cluster shares.

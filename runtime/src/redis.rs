@@ -1,6 +1,8 @@
 //! Connections to Redis: a manager for commands, and a subscriber that says when it may have missed something.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig, MultiplexedConnection};
@@ -117,11 +119,16 @@ impl Subscriber {
     /// One connection's life. Returns when it is lost, or when nobody asks or hears any more.
     async fn connected(&mut self, backoff: &mut Backoff) -> Result<(), RedisError> {
         let (pushes, mut pushed) = mpsc::channel::<PushInfo>(SUBSCRIBER_QUEUE);
+        let has_dropped = Arc::new(AtomicBool::new(false));
+        let drops = Arc::clone(&has_dropped);
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(Duration::from_secs(10)))
-            // A full queue drops: the closure's error is all the connection learns, and `is_behind` tells us.
-            .set_push_sender(move |push| pushes.try_send(push));
+            .set_push_sender(move |push| {
+                pushes.try_send(push).inspect_err(|_| {
+                    drops.store(true, Ordering::Relaxed);
+                })
+            });
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         for channel in &self.channels {
             ssubscribe(&mut connection, channel).await?;
@@ -144,7 +151,6 @@ impl Subscriber {
                 },
                 push = pushed.recv() => {
                     let Some(push) = push else { return Ok(()) };
-                    let is_behind = pushed.capacity() == 0;
                     match heard_of(push) {
                         None => {}
                         Some(Heard::Lost) => return Ok(()),
@@ -154,7 +160,8 @@ impl Subscriber {
                             }
                         }
                     }
-                    if is_behind {
+                    if has_dropped.load(Ordering::Relaxed) {
+                        tracing::warn!("messages came faster than they were read; some were dropped");
                         return Ok(());
                     }
                 }

@@ -9,11 +9,10 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use runtime::Config;
+use runtime::{Config, kafka};
 use schemas::{Encoder, Position};
 
 use crate::error::Error;
-use crate::librdkafka;
 
 /// How long a transaction may stay open before Kafka aborts it and frees its readers.
 const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
@@ -55,7 +54,7 @@ impl Fenced {
         self.producer
             .send(BaseRecord::to(topic).partition(0).key(&position.slot).payload(&value))
             .map_err(|(source, _)| failed(source))?;
-        librdkafka::flush(self.producer.client(), CALL);
+        kafka::flush(self.producer.client(), CALL);
         self.producer.commit_transaction(CALL * 2).map_err(failed)
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use runtime::kafka;
 use schemas::{PartitionEnd, Position};
 use tokio::sync::{mpsc, watch};
 
@@ -12,7 +13,6 @@ use super::producer::{CALL, Ends, TopicEnds, is_retriable};
 use super::{Chunk, Committed, Task};
 use crate::error::Error;
 use crate::failpoint::Point;
-use crate::librdkafka;
 use crate::metrics;
 use crate::progress::Mark;
 use crate::record::{Destination, Outgoing};
@@ -83,7 +83,7 @@ impl Loop {
         }
         self.send_position(mark)?;
         if self.task.failpoints.is_armed() {
-            librdkafka::flush(self.producer().client(), CALL);
+            kafka::flush(self.producer().client(), CALL);
             if self.task.failpoints.dies_at(Point::Produced) {
                 return Ok(false);
             }
@@ -162,7 +162,7 @@ impl Loop {
     fn commit(&self, chunks: &mpsc::Receiver<Chunk>, largest: &Largest) -> Result<bool, Error> {
         loop {
             // If it takes longer, the commit says so.
-            librdkafka::flush(self.producer().client(), CALL);
+            kafka::flush(self.producer().client(), CALL);
             match self.producer().commit_transaction(CALL) {
                 Ok(()) => return Ok(true),
                 Err(error) if is_retriable(&error) => {

@@ -28,6 +28,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList};
 use tokio::sync::mpsc;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
@@ -154,6 +155,8 @@ pub struct Reader {
     consumer: Arc<BaseConsumer<Context>>,
     generation: Arc<AtomicU64>,
     reload: Arc<AtomicBool>,
+    /// Ends questions to the store that nobody waits for any more.
+    _life: DropGuard,
 }
 
 impl Reader {
@@ -173,7 +176,9 @@ impl Reader {
             .set("fetch.wait.max.ms", "500")
             .set("statistics.interval.ms", "5000");
         let generation = Arc::new(AtomicU64::new(0));
+        let life = CancellationToken::new();
         let context = Context {
+            life: life.clone(),
             store,
             handle: tokio::runtime::Handle::current(),
             generation: Arc::clone(&generation),
@@ -198,14 +203,14 @@ impl Reader {
         std::thread::Builder::new().name("kafka-reader".into()).spawn(move || puller.run(&sender)).map_err(
             |error| ReaderError::Definite { group, problem: format!("no thread could be started: {error}") },
         )?;
-        Ok(Self { batches, consumer, generation, reload })
+        Ok(Self { batches, consumer, generation, reload, _life: life.drop_guard() })
     }
 
     /// The next batch of the present assignment; `None` when it is time to stop.
     pub async fn next(&mut self) -> Result<Option<Batch>, ReaderError> {
         while let Some(batch) = self.batches.recv().await {
             let batch = batch?;
-            if batch.generation == self.generation.load(Ordering::Acquire) && !self.reload.load(Ordering::Acquire) {
+            if self.is_present(&batch) {
                 return Ok(Some(batch));
             }
         }
@@ -216,10 +221,15 @@ impl Reader {
     pub fn try_next(&mut self) -> Option<Result<Batch, ReaderError>> {
         loop {
             match self.batches.try_recv().ok()? {
-                Ok(batch) if batch.generation != self.generation.load(Ordering::Acquire) => {}
+                Ok(batch) if !self.is_present(&batch) => {}
                 other => return Some(other),
             }
         }
+    }
+
+    /// Whether a batch belongs to the present assignment.
+    fn is_present(&self, batch: &Batch) -> bool {
+        batch.generation == self.generation.load(Ordering::Acquire) && !self.reload.load(Ordering::Acquire)
     }
 
     /// Asks the store again where to go on: what was read since is dropped. For loops whose compare-and-set failed.
@@ -243,6 +253,7 @@ impl Reader {
 }
 
 struct Context {
+    life: CancellationToken,
     store: Arc<dyn OffsetStore>,
     handle: tokio::runtime::Handle,
     generation: Arc<AtomicU64>,
@@ -261,7 +272,7 @@ impl Context {
                 Ok(starts) => break starts,
                 Err(problem) => {
                     tracing::warn!(error = %problem, "offsets can't be read; asking again");
-                    if !self.handle.block_on(self.shutdown.pause(backoff.next_pause())) {
+                    if !self.pause(&mut backoff) {
                         return false;
                     }
                 }
@@ -285,6 +296,17 @@ impl Context {
         true
     }
 
+    /// `false` when it is time to stop instead of asking again.
+    fn pause(&self, backoff: &mut Backoff) -> bool {
+        let pause = self.shutdown.pause(backoff.next_pause());
+        self.handle.block_on(async {
+            tokio::select! {
+                goes_on = pause => goes_on,
+                () = self.life.cancelled() => false,
+            }
+        })
+    }
+
     /// The group's offsets in Kafka of the partitions that start there, asking until there is an answer.
     fn committed(&self, consumer: &BaseConsumer<Self>, starts: &HashMap<Place, Start>) -> Option<TopicPartitionList> {
         let mut wanted = TopicPartitionList::new();
@@ -300,7 +322,7 @@ impl Context {
                 Ok(committed) => return Some(committed),
                 Err(error) => {
                     tracing::warn!(error = %error, "the group's offsets can't be read from Kafka; asking again");
-                    if !self.handle.block_on(self.shutdown.pause(backoff.next_pause())) {
+                    if !self.pause(&mut backoff) {
                         return None;
                     }
                 }
@@ -313,9 +335,12 @@ impl ClientContext for Context {
     fn stats(&self, statistics: Statistics) {
         for topic in statistics.topics.values() {
             for (number, partition) in &topic.partitions {
-                if *number >= 0 && partition.consumer_lag >= 0 {
+                // What was fetched and waits is not read; what is fetched next is past the transactions' markers, which
+                // nobody reads.
+                let next = if partition.fetchq_cnt > 0 { partition.app_offset } else { partition.next_offset };
+                if *number >= 0 && next >= 0 && partition.ls_offset >= 0 {
                     let labels = [("topic", topic.topic.clone()), ("partition", number.to_string())];
-                    metrics::gauge!(self.lag_metric, &labels).set(partition.consumer_lag as f64);
+                    metrics::gauge!(self.lag_metric, &labels).set((partition.ls_offset - next).max(0) as f64);
                 }
             }
         }
