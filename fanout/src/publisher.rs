@@ -55,6 +55,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
         group: names.group("publisher"),
         topics: vec![names.topic(Topic::ChatEvents), names.topic(Topic::ChatCursors)],
         batch_records: BATCH_RECORDS,
+        gather: Duration::ZERO,
         lag_metric: metrics::PUBLISHER_LAG,
     };
     let reader = Reader::start(settings, Arc::new(GroupOffsets), &shutdown)?;

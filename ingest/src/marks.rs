@@ -18,6 +18,8 @@ use crate::{metrics, start};
 const MOST_WAITING: usize = 1 << 20;
 /// Least time between two records of a chat and person.
 const SPACING_MS: i64 = 1_000;
+/// How long a record waits for others of its partition: nobody waits for it, and each request costs the broker.
+const LINGER_MS: &str = "100";
 
 /// What a receipt says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +56,7 @@ impl Marks {
         let Some(schema_id) = start::schema_id::<Mark>(&registry, health, shutdown).await else { return Ok(None) };
         let marks = Arc::new(Self {
             slots: Mutex::default(),
-            producer: kafka::producer_config(&config.kafka).create()?,
+            producer: kafka::producer_config(&config.kafka).set("linger.ms", LINGER_MS).create()?,
             topic: names.topic(Topic::ChatMarks),
             encoder: Encoder::new(schema_id),
         });

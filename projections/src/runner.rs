@@ -40,6 +40,9 @@ use crate::wiring::{Patience, Wiring};
 /// An idle loop turns at least this often.
 const TURN: Duration = Duration::from_secs(1);
 
+/// How long read models may stay behind to be written in larger batches.
+const GATHER: Duration = Duration::from_millis(100);
+
 /// Runs one input of a projection until it is time to stop.
 pub async fn run<P: Input<R>, R: Record>(
     projection: &P,
@@ -55,6 +58,7 @@ pub async fn run<P: Input<R>, R: Record>(
         group: group_name.clone(),
         topics: vec![names.topic(R::TOPIC)],
         batch_records: wiring.config.projector.batch_records.max(1),
+        gather: GATHER,
         lag_metric: P::LAG_METRIC,
     };
     let checkpoint = checkpoint::<P, R>(wiring, status, &cluster_id);

@@ -210,6 +210,7 @@ async fn a_member_that_was_expelled_cannot_publish_cursors() {
                 group: stack.names.group("fenced"),
                 topics: vec![stack.names.topic(Topic::ChatMarks)],
                 batch_records: 1,
+                gather: Duration::ZERO,
                 lag_metric: "unused",
             };
             Reader::start(settings, Arc::new(Beginnings), shutdown).expect("a reader")

@@ -25,7 +25,7 @@ mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
 use runtime::kafka::reader::{Place, Settings};
@@ -58,6 +58,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
         group: names.group("persister"),
         topics: vec![names.topic(Topic::ChatCommands)],
         batch_records: config.persister.batch_commands,
+        gather: Duration::ZERO,
         lag_metric: metrics::PERSISTER_LAG,
     };
     let mut reader = Reader::start(settings, Arc::new(store), &shutdown)?;
@@ -70,7 +71,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
         answers: answers::Sender::start(&config, names, &shutdown)?,
         shutdown: shutdown.clone(),
     };
-    let mut still = tokio::time::interval(std::time::Duration::from_secs(2));
+    let mut still = tokio::time::interval(Duration::from_secs(2));
     loop {
         let batch = tokio::select! {
             biased;

@@ -33,10 +33,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::retry::Backoff;
 use crate::shutdown::Shutdown;
 
-/// Batches that wait for the loop.
-const QUEUED_BATCHES: usize = 2;
+/// Batches that wait for the loop; what arrives meanwhile makes the next one larger.
+const QUEUED_BATCHES: usize = 1;
+/// How often a batch that waits to be queued takes in what has arrived.
+const GROWING_POLL: Duration = Duration::from_millis(2);
 /// Most bytes of values in one batch.
 const BATCH_BYTES: usize = 8 << 20;
+
+/// What a reader that gathers waits for at most.
+const GATHER_BYTES: &str = "65536";
 
 /// Where a partition starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,6 +150,9 @@ pub struct Settings {
     pub topics: Vec<String>,
     /// Most records in a batch.
     pub batch_records: usize,
+    /// How long the broker may hold records back to send more at once. Zero is for those that people wait for; anything
+    /// else saves the broker a question a record.
+    pub gather: Duration,
     /// Metric that takes the lag, labelled by topic and partition.
     pub lag_metric: &'static str,
 }
@@ -162,7 +170,7 @@ pub struct Reader {
 impl Reader {
     /// Starts reading. Must be called on a runtime, whose handle the consumer's thread uses to ask the store.
     pub fn start(settings: Settings, store: Arc<dyn OffsetStore>, shutdown: &Shutdown) -> Result<Self, ReaderError> {
-        let Settings { mut client, group, topics, batch_records, lag_metric } = settings;
+        let Settings { mut client, group, topics, batch_records, gather, lag_metric } = settings;
         client
             .set("group.id", &group)
             .set("enable.auto.commit", "false")
@@ -173,7 +181,8 @@ impl Reader {
             .set("heartbeat.interval.ms", "2000")
             .set("max.poll.interval.ms", "300000")
             .set("queued.max.messages.kbytes", "16384")
-            .set("fetch.wait.max.ms", "500")
+            .set("fetch.wait.max.ms", if gather.is_zero() { "500".to_owned() } else { gather.as_millis().to_string() })
+            .set("fetch.min.bytes", if gather.is_zero() { "1" } else { GATHER_BYTES })
             .set("statistics.interval.ms", "5000");
         let generation = Arc::new(AtomicU64::new(0));
         let life = CancellationToken::new();
@@ -381,7 +390,7 @@ impl Puller {
             if self.reload.load(Ordering::Acquire) {
                 self.assign_again();
             }
-            let outcome = match self.pull() {
+            let outcome = match self.pull(sender) {
                 Ok(None) => continue,
                 Ok(Some(batch)) => Ok(batch),
                 Err(problem) => Err(ReaderError::Definite { group: self.group.clone(), problem }),
@@ -409,17 +418,18 @@ impl Puller {
         }
     }
 
-    /// Waits for a record, then takes what else has arrived.
-    fn pull(&self) -> Result<Option<Batch>, String> {
+    /// Waits for a record, then takes what else has arrived, until the loop can take the batch.
+    fn pull(&self, sender: &mpsc::Sender<Result<Batch, ReaderError>>) -> Result<Option<Batch>, String> {
         let mut records = Vec::new();
         let mut bytes = 0;
         let mut topic: Arc<str> = Arc::from("");
         let mut wait = Duration::from_millis(100);
         let mut generation = self.generation.load(Ordering::Acquire);
         while records.len() < self.batch_records && bytes < BATCH_BYTES {
-            let Some(polled) = self.consumer.poll(wait) else { break };
-            match polled {
-                Ok(message) => {
+            match self.consumer.poll(wait) {
+                None if records.is_empty() || sender.capacity() > 0 || sender.is_closed() => break,
+                None => wait = GROWING_POLL,
+                Some(Ok(message)) => {
                     // A rebalance happens inside poll: what was taken before it belongs to the old assignment.
                     let now = self.generation.load(Ordering::Acquire);
                     if now != generation {
@@ -430,7 +440,7 @@ impl Puller {
                     records.push(received(&message, &mut topic));
                     wait = Duration::ZERO;
                 }
-                Err(error) => self.judge(&error)?,
+                Some(Err(error)) => self.judge(&error)?,
             }
         }
         Ok((!records.is_empty()).then_some(Batch { generation, records }))
