@@ -46,7 +46,7 @@ pub fn producer_config(kafka: &Kafka) -> ClientConfig {
         .set("delivery.timeout.ms", kafka.delivery_timeout_ms.to_string())
         // Idle, a record goes at once; under load, batches form while earlier ones are under way.
         .set("linger.ms", "0")
-        .set("compression.type", "zstd")
+        .set("compression.type", "lz4")
         .set("queue.buffering.max.messages", "100000");
     config
 }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
+use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -65,6 +65,10 @@ pub fn place(config: &Config) -> String {
     format!("{host}:{port}/{}", config.get_dbname().unwrap_or_default())
 }
 
+/// Settings of pooled connections. Their queries look rows up by index, and their plans are made once: those that were
+/// right while a table was small would read all of it for ever.
+const LOOKUPS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
+
 /// A pool of at most `size` connections, opened when needed.
 pub fn pool(url: &Secret, setting: &'static str, size: usize) -> Result<Pool, PostgresError> {
     let config = parse(url, setting)?;
@@ -76,6 +80,9 @@ pub fn pool(url: &Secret, setting: &'static str, size: usize) -> Result<Pool, Po
     };
     Pool::builder(manager)
         .max_size(size)
+        .post_create(Hook::async_fn(|client, _| {
+            Box::pin(async move { client.batch_execute(LOOKUPS).await.map_err(HookError::Backend) })
+        }))
         .wait_timeout(Some(Duration::from_secs(10)))
         .create_timeout(Some(Duration::from_secs(10)))
         .recycle_timeout(Some(Duration::from_secs(10)))

@@ -11,7 +11,7 @@
 //! records that it speaks of, so that the two can't differ whatever happens.
 //!
 //! *Failure.* Nothing is tried twice here except a commit that Kafka says may be. Any other failure ends the thread, and
-//! its producer with it: the next one, under the same transactional id, aborts what this one left open, reads the
+//! its producers with it: the next ones, under the same transactional ids, abort what these left open; the worker reads the
 //! position and goes on from there. A dropped channel ends it without a commit, as a kill would.
 
 mod producer;
@@ -87,7 +87,7 @@ pub struct News {
 
 /// What the thread needs.
 pub struct Task {
-    /// The producer.
+    /// The producers.
     pub fenced: Fenced,
     /// Topics.
     pub topics: Topics,

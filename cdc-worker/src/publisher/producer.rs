@@ -1,4 +1,4 @@
-//! A producer that is alone under its slot's transactional id.
+//! Producers that are alone under their slot's transactional ids.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -21,48 +21,74 @@ const RECORD_BYTES: usize = 64 << 20;
 /// How long one call to Kafka may block.
 pub(super) const CALL: Duration = Duration::from_secs(5);
 
-/// A producer that has fenced every earlier one of its slot. Its delivery reports are served by a thread of their own.
+/// The transactional ids of a slot, which take turns.
+///
+/// Kafka says that a transaction is committed when that can't be undone any more, and writes the markers then. Until it
+/// has, it takes no next transaction of the same id, and its client looks again after 20 ms: one id alone waits for the
+/// markers, and now and then for the client.
+const IDS: [&str; 2] = ["a", "b"];
+
+/// Producers that have fenced every earlier one of their slot. Delivery reports are served by threads of their own.
+///
+/// Transactions still follow one another: the next is begun when the one before is committed, so each partition has
+/// their records in order, and its readers see them in order.
 pub struct Fenced {
-    pub(super) producer: ThreadedProducer<Ends>,
+    producers: [ThreadedProducer<Ends>; 2],
+    turn: usize,
 }
 
 impl Fenced {
-    /// A new producer under the slot's transactional id; blocks. Earlier ones can't commit anything after this, and what
+    /// New producers under the slot's transactional ids; blocks. Earlier ones can't commit anything after this, and what
     /// they left open is aborted.
     pub fn take_over(config: &Config, slot: &str) -> Result<Self, Error> {
-        let producer: ThreadedProducer<Ends> = settings(config, slot)
-            .create_with_context(Ends::default())
-            .map_err(Error::kafka("the transactional producer can't be made"))?;
-        let deadline = Instant::now() + CALL * 2;
-        loop {
-            match producer.init_transactions(CALL) {
-                Ok(()) => return Ok(Self { producer }),
-                // The coordinator is still aborting what an earlier producer left.
-                Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
-                Err(source) => {
-                    return Err(Error::Kafka { what: "taking over the transactional id".into(), source });
-                }
-            }
-        }
+        let [first, second] = IDS.map(|id| init(config, slot, id));
+        Ok(Self { producers: [first?, second?], turn: 0 })
+    }
+
+    /// The producer whose turn it is.
+    pub(super) const fn producer(&self) -> &ThreadedProducer<Ends> {
+        &self.producers[self.turn]
+    }
+
+    /// To be called after a commit.
+    pub(super) const fn take_turns(&mut self) {
+        self.turn = 1 - self.turn;
     }
 
     /// Publishes one position on its own; blocks.
     pub fn publish_position(&self, topic: &str, position: &Position, encoder: &Encoder<Position>) -> Result<(), Error> {
         let value = encoder.encode(position)?;
         let failed = |source| Error::Kafka { what: format!("writing the position to {topic}"), source };
-        self.producer.begin_transaction().map_err(failed)?;
-        self.producer
+        self.producer().begin_transaction().map_err(failed)?;
+        self.producer()
             .send(BaseRecord::to(topic).partition(0).key(&position.slot).payload(&value))
             .map_err(|(source, _)| failed(source))?;
-        kafka::flush(self.producer.client(), CALL);
-        self.producer.commit_transaction(CALL * 2).map_err(failed)
+        kafka::flush(self.producer().client(), CALL);
+        self.producer().commit_transaction(CALL * 2).map_err(failed)
     }
 }
 
-fn settings(config: &Config, slot: &str) -> ClientConfig {
+fn init(config: &Config, slot: &str, id: &str) -> Result<ThreadedProducer<Ends>, Error> {
+    let producer: ThreadedProducer<Ends> = settings(config, slot, id)
+        .create_with_context(Ends::default())
+        .map_err(Error::kafka("the transactional producer can't be made"))?;
+    let deadline = Instant::now() + CALL * 2;
+    loop {
+        match producer.init_transactions(CALL) {
+            Ok(()) => return Ok(producer),
+            // The coordinator is still aborting what an earlier producer left.
+            Err(error) if is_retriable(&error) && Instant::now() < deadline => {}
+            Err(source) => {
+                return Err(Error::Kafka { what: "taking over the transactional id".into(), source });
+            }
+        }
+    }
+}
+
+fn settings(config: &Config, slot: &str, id: &str) -> ClientConfig {
     let mut settings = runtime::kafka::producer_config(&config.kafka);
     settings
-        .set("transactional.id", config.names().transactional_id(&format!("cdc-{slot}")))
+        .set("transactional.id", config.names().transactional_id(&format!("cdc-{slot}-{id}")))
         .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
         .set("delivery.timeout.ms", config.kafka.delivery_timeout_ms.min(TRANSACTION_TIMEOUT_MS).to_string())
         .set("message.max.bytes", RECORD_BYTES.to_string())

@@ -100,6 +100,7 @@ impl Loop {
                 self.ends.entry(topic).or_default().extend(ends);
             }
         }
+        self.task.fenced.take_turns();
         self.reports.send_replace(Committed { number, mark });
         Ok(true)
     }
@@ -208,7 +209,7 @@ impl Loop {
     }
 
     const fn producer(&self) -> &ThreadedProducer<Ends> {
-        &self.task.fenced.producer
+        self.task.fenced.producer()
     }
 
     fn context(&self) -> &Ends {

@@ -39,17 +39,25 @@ pub(crate) async fn write(
     offsets: &HashMap<Place, (i64, i64)>,
     cluster_id: &str,
 ) -> Result<(), WriteError> {
-    insert_keys(transaction, decisions).await?;
-    for round in &decisions.rounds {
-        insert_messages(transaction, &round.messages).await?;
-        insert_changes(transaction, &round.changes).await?;
-    }
-    for effect in &decisions.effects {
-        apply(transaction, effect).await?;
-    }
-    update_counters(transaction, book, decisions).await?;
-    insert_results(transaction, book.now_ms, decisions).await?;
-    advance_offsets(transaction, offsets, cluster_id).await
+    let rows = async {
+        for round in &decisions.rounds {
+            insert_messages(transaction, &round.messages).await?;
+            insert_changes(transaction, &round.changes).await?;
+        }
+        for effect in &decisions.effects {
+            apply(transaction, effect).await?;
+        }
+        Ok(())
+    };
+    // Sent together, answered together: one round trip for most batches. Whatever fails rolls all of it back.
+    tokio::try_join!(
+        insert_keys(transaction, decisions),
+        rows,
+        update_counters(transaction, book, decisions),
+        insert_results(transaction, book.now_ms, decisions),
+        advance_offsets(transaction, offsets, cluster_id),
+    )?;
+    Ok(())
 }
 
 async fn insert_keys(transaction: &Transaction<'_>, decisions: &Decisions) -> Result<(), WriteError> {
