@@ -65,9 +65,10 @@ pub fn place(config: &Config) -> String {
     format!("{host}:{port}/{}", config.get_dbname().unwrap_or_default())
 }
 
-/// Settings of pooled connections. Their queries look rows up by index, and their plans are made once: those that were
-/// right while a table was small would read all of it for ever.
-const LOOKUPS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
+/// Settings of pooled connections. Their queries look rows up by index. Plans are made once, since making them takes
+/// longer than most of these queries; those that were right while a table was small would read all of it for ever.
+const LOOKUPS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
+                       SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
 
 /// A pool of at most `size` connections, opened when needed.
 pub fn pool(url: &Secret, setting: &'static str, size: usize) -> Result<Pool, PostgresError> {
