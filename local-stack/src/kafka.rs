@@ -121,7 +121,8 @@ broker.session.timeout.ms=200
     }
 
     fn command(&self) -> crate::Result<Command> {
-        let mut command = self.java(&["-Xms256m", "-Xmx1g", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Djava.awt.headless=true"]);
+        let mut command =
+            self.java(&["-Xms256m", "-Xmx1g", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Djava.awt.headless=true"]);
         command.arg("kafka.Kafka").arg(self.properties_path());
         Ok(command)
     }

@@ -103,6 +103,8 @@ pub struct Target {
     pub gateway_url: String,
     /// Processes by role; this process may be one of them.
     pub roles: Vec<(String, u32)>,
+    /// What the roles' `/metrics` shows, where they run in this process.
+    pub metrics: Option<fn() -> String>,
 }
 
 /// Runs the bench; fails if anything was lost, repeated, out of order, altered or left without an answer.
@@ -271,7 +273,7 @@ impl Bench {
         } else {
             crowd.wait_for_chats(&ledger, &progress).await?;
         }
-        let mut watch = Watch::new(self.target.roles.clone());
+        let mut watch = Watch::new(self.target.roles.clone(), self.target.metrics);
         let mut measured =
             Measured { runs: Vec::new(), is_clean: true, refused_handshakes: crowd.refused_handshakes() };
         for run in 0..runs {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::ledger::{Faults, Latencies, Ledger};
 use super::pacer::Ran;
+use super::stages::Stage;
 
 /// Percentiles, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
@@ -68,6 +69,9 @@ pub(crate) struct Figures {
     pub(crate) peak_rss_bytes: BTreeMap<String, u64>,
     pub(crate) stolen_cpu_s: f64,
     pub(crate) busy_cpu_s: f64,
+    /// Means of the stages of a message's way, in its order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) stages: Vec<Stage>,
 }
 
 impl Figures {
@@ -104,6 +108,7 @@ impl Figures {
             peak_rss_bytes: ran.usage.peak_rss_bytes,
             stolen_cpu_s: ran.usage.stolen_cpu_s,
             busy_cpu_s: ran.usage.busy_cpu_s,
+            stages: ran.usage.stages,
         };
         (figures, faults)
     }
@@ -150,6 +155,10 @@ impl Figures {
         }
         for (role, used) in &mut medians.cpu_s {
             *used = median(runs.iter().filter_map(|run| run.cpu_s.get(role).copied()));
+        }
+        for Stage { stage, mean_ms } in &mut medians.stages {
+            let same = runs.iter().flat_map(|run| &run.stages).filter(|other| other.stage == *stage);
+            *mean_ms = median(same.map(|other| other.mean_ms));
         }
         for (role, bytes) in &mut medians.peak_rss_bytes {
             *bytes = runs.iter().filter_map(|run| run.peak_rss_bytes.get(role).copied()).max().unwrap_or(*bytes);

@@ -18,3 +18,4 @@ mod pacer;
 mod plan;
 mod processes;
 mod report;
+mod stages;

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use super::stages::{Stage, Stages};
+
 /// Ticks a second in `/proc`: the same on every Linux that this runs on.
 const TICKS_PER_S: f64 = 100.0;
 /// How often memory is looked at.
@@ -23,6 +25,8 @@ pub(crate) struct Usage {
     pub(crate) stolen_cpu_s: f64,
     /// CPU seconds of the whole machine that weren't idle.
     pub(crate) busy_cpu_s: f64,
+    /// Means of the stages of a message's way, where the roles' metrics are at hand.
+    pub(crate) stages: Vec<Stage>,
 }
 
 /// Watches processes by role.
@@ -32,12 +36,19 @@ pub(crate) struct Watch {
     machine_before: (f64, f64),
     peaks: BTreeMap<String, u64>,
     looked_at: Option<Instant>,
+    metrics: Option<Metrics>,
+    stages_before: Stages,
 }
 
+/// What `/metrics` shows.
+pub(crate) type Metrics = fn() -> String;
+
 impl Watch {
-    pub(crate) fn new(roles: Vec<(String, u32)>) -> Self {
+    pub(crate) fn new(roles: Vec<(String, u32)>, metrics: Option<Metrics>) -> Self {
         let mut watch = Self {
             roles,
+            metrics,
+            stages_before: Stages::default(),
             before: BTreeMap::new(),
             machine_before: (0.0, 0.0),
             peaks: BTreeMap::new(),
@@ -51,6 +62,7 @@ impl Watch {
     pub(crate) fn begin(&mut self) {
         self.before = self.cpu();
         self.machine_before = machine_cpu();
+        self.stages_before = self.stages();
         self.peaks.clear();
         self.looked_at = None;
     }
@@ -82,7 +94,12 @@ impl Watch {
             peak_rss_bytes: self.peaks.clone(),
             stolen_cpu_s: round(stolen - self.machine_before.0),
             busy_cpu_s: round(busy - self.machine_before.1),
+            stages: self.stages().means_since(&self.stages_before),
         }
+    }
+
+    fn stages(&self) -> Stages {
+        self.metrics.map_or_else(Stages::default, |metrics| Stages::of(&metrics()))
     }
 
     fn cpu(&self) -> BTreeMap<String, f64> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::figures::{Figures, Percentiles};
 use super::machine::{Disk, Machine};
+use super::stages::Stage;
 
 /// The whole outcome of `bench chat`; as JSON, the contract's object.
 #[derive(Debug, Serialize)]
@@ -119,6 +120,13 @@ impl Report {
         ];
         let faults: Vec<String> = faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
         writeln!(out, "{}\n", faults.join(", "))?;
+        if !figures.stages.is_empty() {
+            writeln!(out, "{:<40}{:>10}", "what the time went into", "mean ms")?;
+            for Stage { stage, mean_ms } in &figures.stages {
+                writeln!(out, "{stage:<40}{mean_ms:>10.1}")?;
+            }
+            writeln!(out)?;
+        }
         writeln!(out, "{:<34}{:>10}{:>14}{:>12}", "", "CPU s", "of one core", "peak MiB")?;
         let span_s = (figures.seconds + figures.drain_s).max(0.001);
         for (role, cpu_s) in &figures.cpu_s {

@@ -46,11 +46,16 @@ async fn with_stack(config: Config, args: &ChatArgs, stack: &mut LocalStack) -> 
     let outcome = async {
         running.ready(READY).await?;
         let gateway_url = running.gateway_url.clone().context("the gateway has no address")?;
-        let mut processes = vec![("waltalkie (all roles and clients)".to_owned(), std::process::id())];
+        let mut processes = vec![("waltalkie, all roles".to_owned(), std::process::id())];
         for service in Service::ALL {
             processes.extend(stack.pid(service).map(|pid| (service.key().to_owned(), pid)));
         }
-        chat::run(args, &config, Some(Target { gateway_url, roles: processes })).await
+        chat::run(
+            args,
+            &config,
+            Some(Target { gateway_url, roles: processes, metrics: Some(|| runtime::telemetry::metrics().render()) }),
+        )
+        .await
     };
     let outcome = outcome.await;
     running.stop().await?;
