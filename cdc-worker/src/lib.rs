@@ -25,7 +25,6 @@ mod checks;
 pub mod error;
 pub mod failpoint;
 mod lease;
-mod librdkafka;
 pub mod lsn;
 pub mod mapping;
 pub mod metrics;

@@ -178,7 +178,7 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
             slot,
             reason:
                 "it was made after rows had been written to message, chat_change or user_change, which it will never \
-                     show. Complete the history with `waltalkie cdc resnapshot`"
+                     show. What can be done is in docs/operators.md, \"When the worker refuses\""
                     .into(),
         });
     }
@@ -191,7 +191,7 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
                 slot,
                 reason:
                     "it was made anew, and what was committed since the old one was lost is missing from the history. \
-                         Complete the history with `waltalkie cdc resnapshot`"
+                         What can be done is in docs/operators.md, \"When the worker refuses\""
                         .into(),
             });
         }

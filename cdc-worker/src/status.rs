@@ -103,7 +103,9 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
         invalidation_reason: None,
     });
     if let Some(reason) = &facts.invalidation_reason {
-        problems.push(format!("the server has given slot {slot} up ({reason}); see `waltalkie cdc resnapshot`"));
+        problems.push(format!(
+            "the server has given slot {slot} up ({reason}); see docs/operators.md, \"When the worker refuses\""
+        ));
     }
     Ok(Status {
         slot,

@@ -10,13 +10,15 @@ use runtime::retry::Backoff;
 use runtime::{Config, RoleHealth, Shutdown, postgres};
 use schemas::Record;
 use schemas::registry::Registry;
+use schemas::topics::Topic;
 
 use crate::error::Error;
 
 /// The servers as this installation knows them.
 pub(crate) struct Ground {
     pub(crate) pool: Pool,
-    pub(crate) cluster_id: String,
+    /// Of the commands' topic.
+    pub(crate) log_id: String,
     pub(crate) installation: Installation,
 }
 
@@ -24,8 +26,11 @@ pub(crate) struct Ground {
 pub(crate) async fn ground(config: &Config, health: &RoleHealth, shutdown: &Shutdown) -> Result<Option<Ground>, Error> {
     let names = config.names();
     let pool = postgres::pool(&config.postgres.truth_url, "postgres.truth_url", config.postgres.pool_size)?;
+    let commands = names.topic(Topic::ChatCommands);
     let admin = Admin::new(&config.kafka)?;
-    let Some(cluster_id) = until_there("Kafka", health, shutdown, || admin.cluster_id()).await else { return Ok(None) };
+    let Some(log_id) = until_there("Kafka", health, shutdown, || admin.log_id(&commands)).await else {
+        return Ok(None);
+    };
     let opened = until_there("Postgres", health, shutdown, || async {
         let client = pool.get().await.map_err(|error| error.to_string())?;
         match Installation::open(&client, &names).await {
@@ -37,7 +42,7 @@ pub(crate) async fn ground(config: &Config, health: &RoleHealth, shutdown: &Shut
     })
     .await;
     let Some(installation) = opened else { return Ok(None) };
-    Ok(Some(Ground { pool, cluster_id, installation: installation? }))
+    Ok(Some(Ground { pool, log_id, installation: installation? }))
 }
 
 /// Our own schema's id of a record; `None` when it is time to stop first.

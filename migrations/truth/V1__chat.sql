@@ -140,7 +140,8 @@ CREATE TABLE consumer_offset (
     topic         text NOT NULL,
     partition     int NOT NULL,
     next_offset   bigint NOT NULL,
-    cluster_id    text NOT NULL,
+    -- Cluster and topic id: offsets of another log mean nothing here.
+    log_id        text NOT NULL,
     PRIMARY KEY (consumer, topic, partition)
 ) WITH (fillfactor = 50);
 

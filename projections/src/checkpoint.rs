@@ -19,43 +19,42 @@ use crate::error::{self, Error};
 use crate::status::Status;
 
 const MAKE: &str = "
-    INSERT INTO consumer_offset (consumer, topic, partition, next_offset, cluster_id)
+    INSERT INTO consumer_offset (consumer, topic, partition, next_offset, log_id)
     SELECT $1, p.topic, p.partition, 0, $4 FROM unnest($2::text[], $3::int[]) AS p (topic, partition)
     ON CONFLICT DO NOTHING";
 const LOAD: &str = "
-    SELECT o.topic, o.partition, o.next_offset, o.cluster_id FROM consumer_offset o
+    SELECT o.topic, o.partition, o.next_offset, o.log_id FROM consumer_offset o
       JOIN unnest($2::text[], $3::int[]) AS p (topic, partition) ON o.topic = p.topic AND o.partition = p.partition
      WHERE o.consumer = $1";
-const OTHER_CLUSTER: &str = "SELECT cluster_id FROM consumer_offset WHERE consumer = $1 AND cluster_id <> $2 LIMIT 1";
+const OTHER_LOG: &str =
+    "SELECT log_id FROM consumer_offset WHERE consumer = $1 AND topic = $2 AND log_id <> $3 LIMIT 1";
 const ADVANCE: &str = "
     UPDATE consumer_offset o SET next_offset = p.next_offset
       FROM unnest($3::text[], $4::int[], $5::bigint[], $6::bigint[]) AS p (topic, partition, first_offset, next_offset)
-     WHERE o.consumer = $1 AND o.cluster_id = $2 AND o.topic = p.topic AND o.partition = p.partition
+     WHERE o.consumer = $1 AND o.log_id = $2 AND o.topic = p.topic AND o.partition = p.partition
        AND o.next_offset <= p.first_offset";
 
 /// A projection's offsets, for the reader.
 pub(crate) struct Checkpoint {
     pub(crate) consumer: &'static str,
-    pub(crate) cluster_id: Arc<str>,
+    pub(crate) log_id: Arc<str>,
     pub(crate) pool: Pool,
     pub(crate) status: Status,
 }
 
 impl Checkpoint {
-    /// Refuses offsets of another cluster: they would be taken for this one's, and records skipped or repeated.
-    pub(crate) async fn check_cluster(&self) -> Result<(), Error> {
+    /// Refuses offsets of another log: they would be taken for this one's, and records skipped or repeated.
+    pub(crate) async fn check_log(&self, topic: &str) -> Result<(), Error> {
         let client = self.pool.get().await?;
         let other = client
-            .query_opt(OTHER_CLUSTER, &[&self.consumer, &&*self.cluster_id])
+            .query_opt(OTHER_LOG, &[&self.consumer, &topic, &&*self.log_id])
             .await
             .map_err(Error::database("reading offsets"))?;
         match other {
             None => Ok(()),
-            Some(row) => Err(Error::OtherCluster {
-                projection: self.consumer,
-                recorded: row.get(0),
-                found: self.cluster_id.to_string(),
-            }),
+            Some(row) => {
+                Err(Error::OtherLog { projection: self.consumer, recorded: row.get(0), found: self.log_id.to_string() })
+            }
         }
     }
 
@@ -65,16 +64,16 @@ impl Checkpoint {
         let client = self.pool.get().await?;
         let failed = Error::database("reading offsets");
         let query = async {
-            client.execute(MAKE, &[&self.consumer, &topics, &partitions, &&*self.cluster_id]).await?;
+            client.execute(MAKE, &[&self.consumer, &topics, &partitions, &&*self.log_id]).await?;
             client.query(LOAD, &[&self.consumer, &topics, &partitions]).await
         };
         let rows = query.await.map_err(failed)?;
         rows.iter()
             .map(|row| {
                 let recorded: String = row.get(3);
-                if *recorded != *self.cluster_id {
-                    let found = self.cluster_id.to_string();
-                    return Err(Error::OtherCluster { projection: self.consumer, recorded, found });
+                if *recorded != *self.log_id {
+                    let found = self.log_id.to_string();
+                    return Err(Error::OtherLog { projection: self.consumer, recorded, found });
                 }
                 let start = match row.get(2) {
                     0 => Start::Beginning,
@@ -121,7 +120,7 @@ pub(crate) fn ranges(records: &[Received]) -> BTreeMap<(&str, i32), (i64, i64)> 
 pub(crate) async fn advance(
     transaction: &Transaction<'_>,
     consumer: &str,
-    cluster_id: &str,
+    log_id: &str,
     records: &[Received],
 ) -> Result<bool, PgError> {
     let places = ranges(records);
@@ -130,7 +129,6 @@ pub(crate) async fn advance(
     let firsts: Vec<i64> = places.iter().map(|(_, (first, _))| *first).collect();
     let nexts: Vec<i64> = places.iter().map(|(_, (_, next))| *next).collect();
     let statement = transaction.prepare_cached(ADVANCE).await?;
-    let moved =
-        transaction.execute(&statement, &[&consumer, &cluster_id, &topics, &partitions, &firsts, &nexts]).await?;
+    let moved = transaction.execute(&statement, &[&consumer, &log_id, &topics, &partitions, &firsts, &nexts]).await?;
     Ok(moved == places.len() as u64)
 }

@@ -29,18 +29,18 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The offsets are of another cluster, so they mean nothing here.
+    /// The offsets are of another cluster or of a topic that was made anew, so they mean nothing here.
     #[error(
-        "projection {projection} has offsets of Kafka cluster {recorded}, but `kafka.brokers` is cluster {found}. Point \
-         `kafka.brokers` at the former cluster; if it is gone for good, empty the projection's tables and its rows in \
-         consumer_offset, and it is made again from this cluster's history"
+        "projection {projection} has offsets of the log {recorded} (cluster/topic id), but `kafka.brokers` has {found}. \
+         Point `kafka.brokers` at the former one; if it is gone for good, empty the projection's tables and its rows in \
+         consumer_offset, and it is made again from this log's history"
     )]
-    OtherCluster {
+    OtherLog {
         /// Projection.
         projection: &'static str,
-        /// Cluster in the table.
+        /// Log in the table.
         recorded: String,
-        /// Cluster that answers.
+        /// Log that is there.
         found: String,
     },
     /// A statement failed.
@@ -95,7 +95,9 @@ impl Error {
         match self {
             Self::Database { source, .. } => postgres::is_transient(source),
             Self::Pool(source) => postgres::is_pool_error_transient(source),
-            Self::Admin(AdminError::Away { .. }) | Self::Publish(_) | Self::Unregistered { .. } => true,
+            Self::Admin(AdminError::Away { .. } | AdminError::NoTopic { .. })
+            | Self::Publish(_)
+            | Self::Unregistered { .. } => true,
             Self::Registry(source) => source.is_transient(),
             _ => false,
         }

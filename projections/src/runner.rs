@@ -50,7 +50,7 @@ pub async fn run<P: Input<R>, R: Record>(
     status: &Status,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
-    let Some((decoder, cluster_id)) = prepare::<P, R>(wiring, status, shutdown).await? else { return Ok(()) };
+    let Some((decoder, log_id)) = prepare::<P, R>(wiring, status, shutdown).await? else { return Ok(()) };
     let names = wiring.config.names();
     let group_name = names.group(&format!("projection-{}", P::LOOP));
     let settings = Settings {
@@ -61,9 +61,9 @@ pub async fn run<P: Input<R>, R: Record>(
         gather: GATHER,
         lag_metric: P::LAG_METRIC,
     };
-    let checkpoint = checkpoint::<P, R>(wiring, status, &cluster_id);
+    let checkpoint = checkpoint::<P, R>(wiring, status, &log_id);
     let mut reader = Reader::start(settings, Arc::new(checkpoint), shutdown)?;
-    let this = Runner { projection, wiring, status, shutdown, decoder, cluster_id };
+    let this = Runner { projection, wiring, status, shutdown, decoder, log_id };
     loop {
         let batch = match tokio::time::timeout(TURN, reader.next()).await {
             Err(_) => {
@@ -97,11 +97,12 @@ async fn prepare<P: Input<R>, R: Record>(
 ) -> Result<Option<(Decoder<R>, Arc<str>)>, Error> {
     let mut backoff = Backoff::default();
     loop {
+        let topic = wiring.config.names().topic(R::TOPIC);
         let attempt = async {
             let schema_id = own_schema_id::<R>(&wiring.registry).await?;
-            let cluster_id = Arc::from(Admin::new(&wiring.config.kafka)?.cluster_id().await?);
-            checkpoint::<P, R>(wiring, status, &cluster_id).check_cluster().await?;
-            Ok::<_, Error>((Decoder::new(Arc::clone(&wiring.registry), schema_id), cluster_id))
+            let log_id = Arc::from(Admin::new(&wiring.config.kafka)?.log_id(&topic).await?);
+            checkpoint::<P, R>(wiring, status, &log_id).check_log(&topic).await?;
+            Ok::<_, Error>((Decoder::new(Arc::clone(&wiring.registry), schema_id), log_id))
         };
         match attempt.await {
             Ok(ready) => return Ok(Some(ready)),
@@ -124,13 +125,8 @@ pub(crate) async fn own_schema_id<R: Record>(registry: &Registry) -> Result<u32,
     })
 }
 
-fn checkpoint<P: Input<R>, R: Record>(wiring: &Wiring, status: &Status, cluster_id: &Arc<str>) -> Checkpoint {
-    Checkpoint {
-        consumer: P::NAME,
-        cluster_id: Arc::clone(cluster_id),
-        pool: wiring.pool.clone(),
-        status: status.clone(),
-    }
+fn checkpoint<P: Input<R>, R: Record>(wiring: &Wiring, status: &Status, log_id: &Arc<str>) -> Checkpoint {
+    Checkpoint { consumer: P::NAME, log_id: Arc::clone(log_id), pool: wiring.pool.clone(), status: status.clone() }
 }
 
 enum Outcome {
@@ -156,7 +152,7 @@ struct Runner<'a, P, R> {
     status: &'a Status,
     shutdown: &'a Shutdown,
     decoder: Decoder<R>,
-    cluster_id: Arc<str>,
+    log_id: Arc<str>,
 }
 
 impl<P: Input<R>, R: Record> Runner<'_, P, R> {
@@ -247,7 +243,7 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
         let transaction = client.transaction().await.map_err(Error::database("beginning a transaction"))?;
         let (limited, advanced) = tokio::join!(
             transaction.batch_execute(&limits),
-            checkpoint::advance(&transaction, P::NAME, &self.cluster_id, piece.received)
+            checkpoint::advance(&transaction, P::NAME, &self.log_id, piece.received)
         );
         limited.map_err(Error::database("beginning a transaction"))?;
         if !advanced.map_err(Error::database("moving offsets"))? {

@@ -209,8 +209,8 @@ async fn a_poison_record_stops_its_projection_at_its_place_and_no_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn offsets_of_another_cluster_are_refused() {
     with_stack(|stack| async move {
-        let row = "INSERT INTO consumer_offset VALUES ('chat_head', 'anything', 0, 7, 'another-cluster')";
-        stack.db.execute(row, &[]).await.expect("inserted");
+        let row = "INSERT INTO consumer_offset VALUES ('chat_head', $1, 0, 7, 'another-cluster/topic')";
+        stack.db.execute(row, &[&stack.names.topic(Topic::ChatEvents)]).await.expect("inserted");
         let (health, shutdown, role) = start(&stack);
         until("the reason in the health", || async {
             health.statuses()[0].problem.as_ref().is_some_and(|problem| problem.contains("another-cluster"))
@@ -218,7 +218,7 @@ async fn offsets_of_another_cluster_are_refused() {
         .await;
         shutdown.begin();
         let failure = role.await.expect("no panic").expect_err("says why");
-        assert!(matches!(failure, projections::Error::OtherCluster { projection: "chat_head", .. }), "{failure}");
+        assert!(matches!(failure, projections::Error::OtherLog { projection: "chat_head", .. }), "{failure}");
     })
     .await;
 }

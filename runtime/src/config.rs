@@ -10,7 +10,7 @@ pub use secret::Secret;
 
 use crate::names::Names;
 
-/// The effective configuration. Field docs are what `waltalkie config --help` and the operators' page are made of.
+/// The effective configuration. The operators' page says the same of each key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {

@@ -3,6 +3,7 @@
 pub mod admin;
 mod flush;
 pub mod reader;
+mod topic_ids;
 
 use rdkafka::ClientConfig;
 
@@ -10,6 +11,7 @@ use crate::config::Kafka;
 
 pub use flush::flush;
 pub use reader::{Batch, OffsetStore, Reader, ReaderError, Received, Start};
+pub use topic_ids::topic_ids;
 
 /// Settings that every client of the configured cluster shares.
 pub fn client_config(kafka: &Kafka) -> ClientConfig {

@@ -1,5 +1,6 @@
 //! Connections to Postgres: pools for queries, single ones for those who need their own.
 
+use std::error::Error as _;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -126,7 +127,8 @@ fn is_local(config: &Config) -> bool {
 pub fn is_transient(error: &tokio_postgres::Error) -> bool {
     use tokio_postgres::error::SqlState;
     match error.code() {
-        None => true,
+        // Closed, timed out, or broken on the way; what can't be encoded or decoded never will be.
+        None => error.is_closed() || error.source().is_none_or(<dyn std::error::Error>::is::<std::io::Error>),
         Some(code) => {
             let class = &code.code()[..2];
             matches!(class, "08" | "40" | "53" | "57" | "58")

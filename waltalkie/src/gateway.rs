@@ -99,12 +99,14 @@ pub(crate) async fn run(
 
 fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health) -> Router {
     // Compression is for JSON and pages; a WebSocket's handshake has no body, and streams must not be held back.
+    let handshakes =
+        fanout::router(node).layer(middleware::from_fn_with_state(Arc::clone(&gateway), ingest::gateway::limit));
     let compressed = DefaultPredicate::new().and(NotForContentType::const_new("image/"));
     Router::new()
         .merge(ingest::gateway::router(gateway))
         .merge(pages::router())
         .layer(CompressionLayer::new().compress_when(compressed))
-        .merge(fanout::router(node))
+        .merge(handshakes)
         .merge(ops::health_router(health))
         .layer(middleware::from_fn(note_peer))
 }

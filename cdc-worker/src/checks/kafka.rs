@@ -8,10 +8,10 @@ use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
+use runtime::kafka::topic_ids;
 use schemas::PartitionEnd;
 
 use crate::error::Error;
-use crate::librdkafka::topic_ids;
 use crate::position::{Looker, visit};
 use crate::record::Topics;
 

@@ -16,7 +16,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) is_unused: bool,
 }
 
-const RESNAPSHOT: &str = "Complete the history from the tables with `waltalkie cdc resnapshot`";
+const WAY_OUT: &str = "What can be done is in docs/operators.md, \"When the worker refuses\"";
 
 /// Why streaming must not start, and the way out.
 pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
@@ -25,7 +25,7 @@ pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
         None if facts.is_unused => None,
         None => Some(format!(
             "topic cdc.positions has no position of it, but there are events or rows: nobody can say which of them were \
-             published. {RESNAPSHOT}"
+             published. {WAY_OUT}"
         )),
     })
 }
@@ -43,40 +43,40 @@ fn slot_refusal(slot: &SlotFacts) -> Option<String> {
     let why = slot.invalidation_reason.as_deref().or((slot.wal_status == "lost").then_some("wal_removed"))?;
     Some(format!(
         "the server has given it up ({why}): WAL that wasn't read yet is gone. Drop the slot, raise \
-         max_slot_wal_keep_size, run `waltalkie migrate`. {RESNAPSHOT}"
+         max_slot_wal_keep_size, run `waltalkie migrate`. {WAY_OUT}"
     ))
 }
 
 fn postgres_refusal(facts: &Facts<'_>, stored: &Position) -> Option<String> {
     let (system, confirmable) = (facts.system, Lsn::from_bits(stored.confirmable_lsn));
     if stored.resnapshot_until_lsn.is_some() {
-        return Some("the history is being completed from the tables; go on with `waltalkie cdc resnapshot`".into());
+        return Some("the history is being completed from the tables by another version; go on with that one".into());
     }
     if stored.system_identifier != system.identifier {
         return Some(format!(
             "the stored position belongs to the Postgres cluster {}, this is {}: its LSNs mean nothing here. Point \
-             postgres.truth_url at the right server. After a planned move: {RESNAPSHOT}",
+             postgres.truth_url at the right server. After a planned move: {WAY_OUT}",
             stored.system_identifier, system.identifier
         ));
     }
     if stored.timeline != system.timeline {
         return Some(format!(
             "the server is on timeline {}, the stored position on {}: a standby was promoted, and what the old primary \
-             had published past the switch may not exist here, or other commits may have its LSNs. {RESNAPSHOT}",
+             had published past the switch may not exist here, or other commits may have its LSNs. {WAY_OUT}",
             system.timeline, stored.timeline
         ));
     }
     if system.flush_lsn < confirmable {
         return Some(format!(
             "the server's WAL ends at {}, before {confirmable}, which was published: it was restored from an older \
-             backup, and new commits would reuse published LSNs. Restore Kafka to the same time, or: {RESNAPSHOT}",
+             backup, and new commits would reuse published LSNs. Restore Kafka to the same time, or: {WAY_OUT}",
             system.flush_lsn
         ));
     }
     if facts.slot.confirmed_flush_lsn > confirmable {
         return Some(format!(
             "it is confirmed up to {}, but only {confirmable} is known to be published: the slot was made anew or moved \
-             by somebody, and Postgres would silently leave out what lies between. {RESNAPSHOT}",
+             by somebody, and Postgres would silently leave out what lies between. {WAY_OUT}",
             facts.slot.confirmed_flush_lsn
         ));
     }
@@ -87,7 +87,7 @@ fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
     if !stored.cluster_id.is_empty() && stored.cluster_id != kafka.cluster_id {
         return Some(format!(
             "the stored position belongs to the Kafka cluster {}, this is {}: it was copied or restored, and its offsets \
-             may differ. {RESNAPSHOT}",
+             may differ. {WAY_OUT}",
             stored.cluster_id, kafka.cluster_id
         ));
     }
@@ -95,7 +95,7 @@ fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
         let (topic, partition) = (&end.topic_name, end.partition_number);
         match kafka.topic_ids.get(topic) {
             Some(id) if !end.topic_uuid.is_empty() && *id != end.topic_uuid => {
-                return Some(format!("topic {topic} was made anew: its events are gone. {RESNAPSHOT}"));
+                return Some(format!("topic {topic} was made anew: its events are gone. {WAY_OUT}"));
             }
             _ => {}
         }
@@ -103,7 +103,7 @@ fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
         (high <= end.last_offset).then(|| {
             format!(
                 "{topic}/{partition} ends at offset {high}, but {} was acknowledged there: Kafka has lost the end of the \
-                 partition. {RESNAPSHOT}",
+                 partition. {WAY_OUT}",
                 end.last_offset
             )
         })

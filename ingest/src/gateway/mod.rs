@@ -109,8 +109,9 @@ async fn identify(mut request: Request, next: Next) -> Response {
 #[derive(Debug, Clone, Copy)]
 pub struct PeerAddress(pub std::net::IpAddr);
 
-async fn limit(
-    AxumState(gateway): Shared,
+/// Counts a request or handshake of its address, and refuses it if there were too many.
+pub async fn limit(
+    AxumState(gateway): AxumState<Arc<Gateway>>,
     peer: Option<Extension<PeerAddress>>,
     request: Request,
     next: Next,

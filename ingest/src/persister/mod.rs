@@ -52,7 +52,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
     let Some(ground) = start::ground(&config, &health, &shutdown).await? else { return Ok(()) };
     let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
     let Some(schema_id) = start::schema_id::<ChatCommand>(&registry, &health, &shutdown).await else { return Ok(()) };
-    let store = offsets::Offsets { pool: ground.pool.clone(), cluster_id: ground.cluster_id.clone() };
+    let store = offsets::Offsets { pool: ground.pool.clone(), log_id: ground.log_id.clone() };
     let settings = Settings {
         client: kafka::client_config(&config.kafka),
         group: names.group("persister"),
@@ -64,7 +64,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
     let mut reader = Reader::start(settings, Arc::new(store), &shutdown)?;
     let persister = Persister {
         pool: ground.pool,
-        cluster_id: ground.cluster_id,
+        log_id: ground.log_id,
         hasher: BodyHasher::new(ground.installation.body_hash_key),
         decoder: Decoder::new(registry, schema_id),
         dead_letters: DeadLetters::new(&config.kafka, &names)?,
@@ -92,7 +92,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
 
 struct Persister {
     pool: Pool,
-    cluster_id: String,
+    log_id: String,
     hasher: BodyHasher,
     decoder: Decoder<ChatCommand>,
     dead_letters: DeadLetters,
@@ -185,7 +185,7 @@ impl Persister {
         let candidates: Vec<&Candidate> = part.iter().filter_map(|entry| entry.candidate.as_ref()).collect();
         let mut book = load::load(&transaction, &candidates).await?;
         let decisions = sequencer::decide(&mut book, &candidates);
-        write::write(&transaction, &book, &decisions, &offsets_of(part), &self.cluster_id).await?;
+        write::write(&transaction, &book, &decisions, &offsets_of(part), &self.log_id).await?;
         transaction.commit().await?;
         Ok(decisions.answers.into_iter().map(|(answer, _)| answer).collect())
     }

@@ -10,7 +10,7 @@ use super::write::CONSUMER;
 /// Reads `consumer_offset` of the source of truth.
 pub(crate) struct Offsets {
     pub(crate) pool: Pool,
-    pub(crate) cluster_id: String,
+    pub(crate) log_id: String,
 }
 
 impl OffsetStore for Offsets {
@@ -21,7 +21,7 @@ impl OffsetStore for Offsets {
                 places.iter().map(|(topic, partition)| (topic.as_str(), *partition)).unzip();
             let rows = client
                 .query(
-                    "SELECT o.topic, o.partition, o.next_offset, o.cluster_id
+                    "SELECT o.topic, o.partition, o.next_offset, o.log_id
                        FROM consumer_offset o
                        JOIN unnest($2::text[], $3::int[]) AS n(topic, partition) USING (topic, partition)
                       WHERE o.consumer = $1",
@@ -31,12 +31,12 @@ impl OffsetStore for Offsets {
                 .map_err(|error| error.to_string())?;
             let mut starts = HashMap::new();
             for row in &rows {
-                let (topic, cluster_id): (String, String) = (row.get(0), row.get(3));
-                if cluster_id != self.cluster_id {
+                let (topic, log_id): (String, String) = (row.get(0), row.get(3));
+                if log_id != self.log_id {
                     return Err(format!(
-                        "the offsets of {topic} belong to Kafka cluster {cluster_id}, but kafka.brokers is cluster {}: point \
-                         it back, or restore both from the same moment",
-                        self.cluster_id
+                        "the offsets of {topic} belong to the log {log_id} (cluster/topic id), but kafka.brokers has {}: \
+                         point it back, or restore both from the same moment",
+                        self.log_id
                     ));
                 }
                 starts.insert((topic, row.get(1)), Start::At(row.get(2)));

@@ -37,7 +37,7 @@ pub(crate) async fn write(
     book: &Book,
     decisions: &Decisions,
     offsets: &HashMap<Place, (i64, i64)>,
-    cluster_id: &str,
+    log_id: &str,
 ) -> Result<(), WriteError> {
     let rows = async {
         for round in &decisions.rounds {
@@ -55,7 +55,7 @@ pub(crate) async fn write(
         rows,
         update_counters(transaction, book, decisions),
         insert_results(transaction, book.now_ms, decisions),
-        advance_offsets(transaction, offsets, cluster_id),
+        advance_offsets(transaction, offsets, log_id),
     )?;
     Ok(())
 }
@@ -305,22 +305,21 @@ async fn insert_results(transaction: &Transaction<'_>, now_ms: i64, decisions: &
 async fn advance_offsets(
     transaction: &Transaction<'_>,
     offsets: &HashMap<Place, (i64, i64)>,
-    cluster_id: &str,
+    log_id: &str,
 ) -> Result<(), WriteError> {
     let mut places: Vec<(&Place, &(i64, i64))> = offsets.iter().collect();
     places.sort_unstable();
     let topics: Vec<&str> = places.iter().map(|((topic, _), _)| topic.as_str()).collect();
     let partitions: Vec<i32> = places.iter().map(|((_, partition), _)| *partition).collect();
     let (firsts, nexts): (Vec<i64>, Vec<i64>) = places.iter().map(|(_, range)| **range).unzip();
-    let sql = "INSERT INTO consumer_offset AS stored (consumer, topic, partition, next_offset, cluster_id)
+    let sql = "INSERT INTO consumer_offset AS stored (consumer, topic, partition, next_offset, log_id)
                SELECT $1, n.topic, n.partition, n.next, $6
                  FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS n(topic, partition, first, next)
                ON CONFLICT (consumer, topic, partition) DO UPDATE SET next_offset = excluded.next_offset
-                WHERE stored.cluster_id = excluded.cluster_id AND stored.next_offset <=
+                WHERE stored.log_id = excluded.log_id AND stored.next_offset <=
                       (SELECT n.first FROM unnest($2::text[], $3::int[], $4::bigint[]) AS n(topic, partition, first)
                         WHERE n.topic = stored.topic AND n.partition = stored.partition)";
     let statement = transaction.prepare_cached(sql).await?;
-    let moved =
-        transaction.execute(&statement, &[&CONSUMER, &topics, &partitions, &firsts, &nexts, &cluster_id]).await?;
+    let moved = transaction.execute(&statement, &[&CONSUMER, &topics, &partitions, &firsts, &nexts, &log_id]).await?;
     if moved == places.len() as u64 { Ok(()) } else { Err(WriteError::Superseded) }
 }

@@ -23,6 +23,12 @@ pub enum AdminError {
         #[source]
         source: KafkaError,
     },
+    /// A topic isn't there.
+    #[error("topic {topic} isn't there, or may not be described; `waltalkie migrate` makes it")]
+    NoTopic {
+        /// Topic.
+        topic: String,
+    },
     /// A topic can't be made.
     #[error("topic {topic} can't be made: {code}")]
     Refused {
@@ -99,6 +105,19 @@ impl Admin {
     /// The cluster's identity.
     pub async fn cluster_id(&self) -> Result<String, AdminError> {
         self.blocking(|client| client.fetch_cluster_id(Duration::from_secs(10)).ok_or(KafkaError::Canceled)).await
+    }
+
+    /// `cluster/topic id`: what offsets of a topic mean something for. Another one is another log, whose offsets begin
+    /// anew under the same name.
+    pub async fn log_id(&self, topic: &str) -> Result<String, AdminError> {
+        let name = topic.to_owned();
+        let found = self
+            .blocking(move |client| {
+                let cluster_id = client.fetch_cluster_id(Duration::from_secs(10)).ok_or(KafkaError::Canceled)?;
+                Ok(super::topic_ids(client, &[&name]).remove(&name).map(|id| format!("{cluster_id}/{id}")))
+            })
+            .await?;
+        found.ok_or_else(|| AdminError::NoTopic { topic: topic.to_owned() })
     }
 
     /// What the cluster says of a topic.

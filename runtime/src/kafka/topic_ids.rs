@@ -13,7 +13,7 @@ const PATIENCE_MS: i32 = 10_000;
 
 /// Ids of the topics that exist, by name, which change when a topic is made anew under its old name; as
 /// Kafka's own tools write them; blocks. Empty if the cluster is too old to have any or doesn't answer.
-pub(crate) fn topic_ids<C: ClientContext>(client: &Client<C>, topics: &[&str]) -> BTreeMap<String, String> {
+pub fn topic_ids<C: ClientContext>(client: &Client<C>, topics: &[&str]) -> BTreeMap<String, String> {
     let names: Vec<CString> = topics.iter().filter_map(|&name| CString::new(name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let mut ids = BTreeMap::new();
