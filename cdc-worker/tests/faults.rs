@@ -188,9 +188,11 @@ async fn two_workers_pass_the_slot_to_and_fro() -> Result<()> {
 async fn the_server_ends_the_connection_in_mid_stream() -> Result<()> {
     let stack = Stack::new().await?;
     let running = stack.start();
+    stack.send("c", 1, "text").await?;
+    check(&stack, 1).await?;
     let writer = stack.connect().await?;
     let writing = tokio::spawn(async move {
-        for seq in 1..=2_000_i64 {
+        for seq in 2..=2_000_i64 {
             support::insert(&writer, "c", seq, "text").await?;
         }
         Ok::<_, anyhow::Error>(())
