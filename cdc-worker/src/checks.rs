@@ -10,7 +10,7 @@ use runtime::Config;
 use runtime::postgres;
 use tokio_postgres::Client;
 
-pub(crate) use kafka::{KafkaFacts, ends_of, is_log_empty, kafka_facts, undecided};
+pub(crate) use kafka::{KafkaFacts, ends_of, is_log_empty, kafka_facts, last_events, undecided};
 pub(crate) use rules::{Facts, refusal};
 
 use crate::error::Error;

@@ -172,6 +172,7 @@ impl Held {
         loop {
             let Some(until) = *self.until.borrow_and_update() else { return };
             tokio::select! {
+                biased;
                 changed = self.until.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep_until(until.into()) => return,
             }

@@ -70,7 +70,7 @@ fn looker_with(config: &Config, isolation: &str) -> Result<Looker, Error> {
         .map_err(Error::kafka("a consumer can't be made"))
 }
 
-/// The slot's latest committed position; blocks. Call it after taking over the transactional id: then no earlier
+/// The slot's latest committed position; blocks. Call it after taking over the transactional ids: then no earlier
 /// producer can add one behind what is read here.
 pub(crate) fn read_bytes(consumer: &Looker, topics: &Topics, slot: &str) -> Result<Option<Vec<u8>>, Error> {
     let topic = &topics.positions;

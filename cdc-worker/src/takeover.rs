@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use runtime::Config;
 use schemas::registry::Registry;
-use schemas::{ChatEvent, Encoder, Position, Record, User};
+use schemas::{ChatEvent, Decoder, Encoder, Position, Record, User};
 
 use crate::checks::{self, Facts, KafkaFacts};
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::lease::Held;
+use crate::lsn::Lsn;
 use crate::position::{self, mark_of};
 use crate::progress::Mark;
 use crate::publisher::{Fenced, Identity, Publisher, Task};
@@ -124,12 +125,19 @@ impl Worker {
                 return Err(Error::Refused { slot, reason: undecided.to_string() });
             }
             let bytes = position::read_bytes(&consumer, &topics, &slot)?;
+            let last = checks::last_events(&consumer, &topics)?;
             let kafka = checks::kafka_facts(&consumer, &topics)?;
-            Ok::<_, Error>((fenced, consumer, bytes, kafka))
+            Ok::<_, Error>((fenced, consumer, bytes, last, kafka))
         };
-        let (fenced, consumer, bytes, mut kafka) =
+        let (fenced, consumer, bytes, last, mut kafka) =
             tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
         let stored = position::decode(Arc::clone(&self.registry), self.schema_ids.position, bytes).await?;
+        let events = Decoder::<ChatEvent>::new(Arc::clone(&self.registry), self.schema_ids.event);
+        for bytes in last {
+            let ChatEvent { origin, .. } = events.decode(&bytes).await?;
+            let place = Place { commit_lsn: Lsn::from_bits(origin.commit_lsn), ordinal: origin.ordinal };
+            kafka.last_event = kafka.last_event.max(Some(place));
+        }
         if let Some(stored) = &stored {
             let partitions = stored.partitions.clone();
             kafka.ends = tokio::task::spawn_blocking(move || checks::ends_of(&consumer, &partitions))

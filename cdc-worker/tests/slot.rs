@@ -2,7 +2,12 @@
 
 mod support;
 
+use std::time::Duration;
+
 use anyhow::{Result, ensure};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use runtime::kafka;
+use schemas::topics::Topic;
 use support::{Running, Stack, eventually, read_events, read_positions};
 
 /// Why a worker ended.
@@ -154,4 +159,37 @@ async fn rows_of_other_tables_are_passed_over() -> Result<()> {
     let events = read_events(&stack.config).await?;
     ensure!(events[1].event.origin.ordinal == 0, "a row of another table doesn't count");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_published_over_records_that_kafka_never_decided() -> Result<()> {
+    let stack = Stack::new().await?;
+    let running = stack.start();
+    stack.send("c", 1, "decided").await?;
+    published(&stack, 1).await?;
+    running.stop().await?;
+    // As a broker leaves it that was killed while it wrote the markers: records whose producer nobody can ask.
+    let names = stack.config.names();
+    let topic = names.topic(Topic::ChatEvents);
+    let stranger: BaseProducer = kafka::client_config(&stack.config.kafka)
+        .set("transactional.id", names.transactional_id("stranger"))
+        .set("transaction.timeout.ms", "300000")
+        .create()?;
+    stranger.init_transactions(support::PATIENCE)?;
+    stranger.begin_transaction()?;
+    stranger.send(BaseRecord::to(&topic).key("c").payload("undecided")).map_err(|(error, _)| error)?;
+    eventually("the record is written", async || {
+        stranger.poll(Duration::ZERO);
+        Ok(stranger.in_flight_count() == 0)
+    })
+    .await?;
+    stack.send("c", 2, "waits").await?;
+    let why = refusal(stack.start()).await?;
+    ensure!(why.contains("neither committed nor aborted") && why.contains("find-hanging"), "{why}");
+    ensure!(read_events(&stack.config).await?.len() == 1, "published over it");
+    // Decided, it is in nobody's way any more.
+    stranger.abort_transaction(support::PATIENCE)?;
+    let running = stack.start();
+    published(&stack, 2).await?;
+    running.stop().await
 }

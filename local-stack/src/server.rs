@@ -119,11 +119,11 @@ impl<P: Part> Server<P> {
 
     /// Starts the process and waits until it answers.
     pub(crate) async fn start(&mut self) -> crate::Result<()> {
-        let began = Instant::now();
         self.part.prepare().await?;
         if let Some(recovery) = self.part.recovery()? {
             self.recover(recovery).await?;
         }
+        let began = Instant::now();
         self.spawn(self.part.command()?, &self.log())?;
         loop {
             match self.until_ready().await {

@@ -132,6 +132,14 @@ impl Subscriber {
         let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
         for channel in &self.channels {
             ssubscribe(&mut connection, channel).await?;
+            // Each answer is a push itself: they mustn't pile up however many channels there are.
+            while let Ok(push) = pushed.try_recv() {
+                if let Some(heard) = heard_of(push)
+                    && self.heard.send(heard).await.is_err()
+                {
+                    return Ok(());
+                }
+            }
         }
         backoff.reset();
         let mut ping = tokio::time::interval(Duration::from_secs(5));

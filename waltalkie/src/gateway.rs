@@ -90,6 +90,7 @@ pub(crate) async fn run(
         tokio::time::sleep(Duration::from_millis(config.gateway.drain_ms)).await;
     };
     tokio::select! {
+        biased;
         served = serving => served.context("the gateway's listener failed")?,
         () = beat => {}
     }

@@ -39,6 +39,7 @@ pub(crate) async fn start(folder: &Path, port: u16, secret: &str, shutdown: &Shu
             let life_of_connection = life.clone();
             life.spawn(async move {
                 tokio::select! {
+                    biased;
                     () = life_of_connection.begun() => {}
                     served = serving => {
                         if let Err(error) = served {

@@ -57,14 +57,22 @@ pub(crate) struct Running {
 /// Runs roles until a signal says to stop, or until none is left.
 pub(crate) async fn run_until_told(config: Arc<Config>, names: &[RoleName]) -> Result<ExitCode> {
     let mut stop = StopSignal::listen()?;
-    durability::insist(&config).await?;
-    let mut running = start(config, names).await?;
+    let begun = async {
+        durability::insist(&config).await?;
+        start(Arc::clone(&config), names).await
+    };
+    let mut running = tokio::select! {
+        biased;
+        () = stop.told() => return Ok(ExitCode::SUCCESS),
+        begun = begun => begun?,
+    };
     for (what, url) in [("gateway", &running.gateway_url), ("ops", &running.ops_url)] {
         if let Some(url) = url {
             println!("{what} listening on {url}");
         }
     }
     tokio::select! {
+        biased;
         () = stop.told() => {}
         () = running.all_ended() => {}
     }

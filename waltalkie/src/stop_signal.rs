@@ -21,6 +21,7 @@ impl StopSignal {
     /// Waits until somebody says to stop.
     pub(crate) async fn told(&mut self) {
         tokio::select! {
+            biased;
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }

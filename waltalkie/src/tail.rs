@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::stop_signal::StopSignal;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -17,6 +16,8 @@ use schemas::topics::Topic;
 use schemas::wire::json::lsn_text;
 use schemas::{ChatEvent, Decoder, timestamp};
 use serde_json::{Value, json};
+
+use crate::stop_signal::StopSignal;
 
 /// Arguments of `tail`.
 #[derive(Debug, Args)]
@@ -53,8 +54,9 @@ pub(crate) async fn run(config: Config, args: TailArgs) -> Result<ExitCode> {
     // The consumer blocks its thread; the process ends under it when the signal comes.
     let following = tokio::task::spawn_blocking(move || follow(&config, &args, &decoder, &handle));
     tokio::select! {
-        followed = following => followed??,
+        biased;
         () = stop.told() => {}
+        followed = following => followed??,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -130,6 +130,42 @@ describe('two people', { timeout: 180_000 }, () => {
     await panel.waitFor({ state: 'detached' });
   });
 
+  test('two tabs of one browser are two people', async () => {
+    const [first, second] = [await here.context().newPage(), await here.context().newPage()];
+    await enter(first, one, chatId);
+    await enter(second, other, chatId);
+    const [question, answer] = [`same browser? ${run}`, `two people ${run}`];
+    await say(first, question);
+    await messages(second, question).waitFor();
+    await say(second, answer);
+    await messages(first, answer).waitFor();
+    const { messages: history } = await api(one, `/v1/chats/${encodeURIComponent(chatId)}/messages?limit=10`);
+    const senders = [question, answer].map((text) => history.find(({ content }) => content === text).sender_id);
+    assert.deepEqual(senders, [one, other]);
+    for (const page of [first, second]) await page.close();
+  });
+
+  test('by keyboard alone: a message is written, found and deleted', async () => {
+    const text = `no mouse ${run}`;
+    await here.getByRole('textbox', { name: /^Message to/ }).focus();
+    await here.keyboard.type(text);
+    await here.keyboard.press('Enter');
+    await messages(there, text).waitFor();
+    await messages(here, text).getByRole('button', { name: 'Message actions' }).focus();
+    await here.keyboard.press('Enter');
+    await here.getByRole('menuitem', { name: 'Delete' }).focus();
+    await here.keyboard.press('Enter');
+    await here.getByRole('button', { name: 'Delete', exact: true }).focus();
+    await here.keyboard.press('Enter');
+    await messages(there, text).waitFor({ state: 'detached' });
+  });
+
+  test('new messages are announced to screen readers', async () => {
+    const text = `announced ${run}`;
+    await say(here, text);
+    await there.locator('[aria-live]', { hasText: text }).first().waitFor({ state: 'attached' });
+  });
+
   for (const colorScheme of ['light', 'dark']) {
     for (const width of [360, 1280]) {
       test(`${width} pixels, ${colorScheme}: nothing for axe to find`, async () => {

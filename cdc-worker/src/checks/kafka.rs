@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::error::KafkaError;
+use rdkafka::message::Message;
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use runtime::kafka::topic_ids;
 use schemas::PartitionEnd;
@@ -14,12 +15,15 @@ use schemas::PartitionEnd;
 use crate::error::Error;
 use crate::position::{Looker, visit};
 use crate::record::Topics;
+use crate::transaction::Place;
 
+/// Offsets before the end of a partition among which its last record is looked for; markers take every other one.
+const LAST_OFFSETS: i64 = 100;
 /// How long one question may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long transactions of fenced producers may take to be decided; longer than their timeout.
-const DECIDED_WITHIN: Duration = Duration::from_secs(30);
+/// How long transactions of fenced producers may take to be decided: longer than their timeout, shorter than a takeover.
+const DECIDED_WITHIN: Duration = Duration::from_secs(15);
 /// Between two looks at one that isn't.
 const DECIDED_POLL: Duration = Duration::from_millis(50);
 
@@ -41,8 +45,8 @@ impl fmt::Display for Undecided {
             f,
             "{topic}/{partition} holds records from offset {decided} to {written} whose transaction was neither committed nor \
              aborted, though its producer is gone: Kafka lost the transaction's marker, and readers of committed records \
-             stop there. Kafka's own `kafka-transactions.sh find-hanging` shows it and `abort` ends it; then start again: \
-             what is missing is looked for first"
+             stop there. Kafka's own `kafka-transactions.sh find-hanging` shows it; docs/operators.md, \"When the worker \
+             refuses\", says when its `abort` is right"
         )
     }
 }
@@ -54,13 +58,15 @@ pub(crate) struct KafkaFacts {
     pub(crate) cluster_id: String,
     /// Ids of the topics by name.
     pub(crate) topic_ids: BTreeMap<String, String>,
+    /// The furthest place of an event among the last of each partition.
+    pub(crate) last_event: Option<Place>,
     /// End of each partition that a stored position speaks of.
     pub(crate) ends: BTreeMap<(String, i32), i64>,
 }
 
-/// Waits until every transaction on the topics is decided; blocks. `Some` says where one isn't.
+/// Waits until every transaction on the topics is decided, up to a moment; blocks. `Some` says where one isn't.
 ///
-/// Called after taking over the transactional id, when no producer can have one open: what stays undecided then was
+/// Called after taking over the transactional ids, when no producer can have one open: what stays undecided then was
 /// forgotten by Kafka's coordinator. The next transaction on such a partition would decide its records, the same ones a
 /// second time among them, so nothing may be published.
 pub(crate) fn undecided(consumer: &Looker, all: &Looker, topics: &Topics) -> Result<Option<Undecided>, Error> {
@@ -97,15 +103,31 @@ fn partitions_of(consumer: &Looker, topic: &str) -> Result<Vec<i32>, Error> {
     Ok(metadata.topics().iter().flat_map(MetadataTopic::partitions).map(MetadataPartition::id).collect())
 }
 
-/// The cluster's identity and the ids of the topics; blocks. The ends are left empty.
+/// The cluster's identity and the ids of the topics; blocks. Ends and last event are left empty.
 pub(crate) fn kafka_facts(consumer: &Looker, topics: &Topics) -> Result<KafkaFacts, Error> {
     let cluster_id = consumer
         .client()
         .fetch_cluster_id(PATIENCE)
         .ok_or(KafkaError::Canceled)
         .map_err(Error::kafka("the cluster doesn't say who it is"))?;
-    let topic_ids = topic_ids(consumer.client(), &[&topics.events, &topics.users]);
-    Ok(KafkaFacts { cluster_id, topic_ids, ends: BTreeMap::new() })
+    let topic_ids = topic_ids(consumer.client(), &[&topics.events, &topics.users])
+        .ok_or(KafkaError::Canceled)
+        .map_err(Error::kafka("the cluster doesn't describe its topics"))?;
+    Ok(KafkaFacts { cluster_id, topic_ids, last_event: None, ends: BTreeMap::new() })
+}
+
+/// The last committed record of each partition of the history that has one; blocks.
+pub(crate) fn last_events(consumer: &Looker, topics: &Topics) -> Result<Vec<Vec<u8>>, Error> {
+    let partitions = partitions_of(consumer, &topics.events)?;
+    let partitions: Vec<(&str, i32)> = partitions.into_iter().map(|id| (topics.events.as_str(), id)).collect();
+    let mut last = BTreeMap::new();
+    visit(consumer, &partitions, Offset::OffsetTail(LAST_OFFSETS), |message| {
+        if let Some(value) = message.payload() {
+            last.insert(message.partition(), value.to_vec());
+        }
+        true
+    })?;
+    Ok(last.into_values().collect())
 }
 
 /// The present ends of the partitions that a position speaks of; blocks.

@@ -4,6 +4,7 @@ use schemas::Position;
 
 use super::{KafkaFacts, SlotFacts};
 use crate::lsn::Lsn;
+use crate::position::mark_of;
 use crate::replication::System;
 
 /// Everything that was found before a start.
@@ -89,6 +90,14 @@ fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
             "the stored position belongs to the Kafka cluster {}, this is {}: it was copied or restored, and its offsets \
              may differ. {WAY_OUT}",
             stored.cluster_id, kafka.cluster_id
+        ));
+    }
+    let published = mark_of(stored).place;
+    if let Some(last) = kafka.last_event.filter(|last| *last > published) {
+        return Some(format!(
+            "the history has an event of {}, past the stored position at {}: cdc.positions has lost its end, and what it said \
+             was published would be published again. {WAY_OUT}",
+            last.commit_lsn, published.commit_lsn
         ));
     }
     stored.partitions.iter().find_map(|end| {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use schemas::PartitionEnd;
 
 use super::*;
+use crate::transaction::Place;
 
 fn slot() -> SlotFacts {
     SlotFacts {
@@ -24,6 +25,7 @@ fn kafka() -> KafkaFacts {
     KafkaFacts {
         cluster_id: "k".into(),
         topic_ids: BTreeMap::from([("events".into(), "id".into())]),
+        last_event: Some(Place { commit_lsn: Lsn(90), ordinal: 3 }),
         ends: BTreeMap::from([(("events".into(), 0), 10)]),
     }
 }

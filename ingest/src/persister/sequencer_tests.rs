@@ -1,7 +1,9 @@
 use proptest::prelude::*;
-use schemas::{ChatSettings, CommandMember};
+use schemas::{ChatSettings, CommandMember, event_type};
+use uuid::Uuid;
 
 use super::*;
+use crate::persister::book::*;
 
 fn command(kind: &str, user: &str) -> ChatCommand {
     ChatCommand {

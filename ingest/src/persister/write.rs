@@ -7,6 +7,7 @@ use deadpool_postgres::Transaction;
 use runtime::kafka::reader::Place;
 use schemas::timestamp;
 use time::OffsetDateTime;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
@@ -50,14 +51,22 @@ pub(crate) async fn write(
         Ok(())
     };
     // Sent together, answered together: one round trip for most batches. Whatever fails rolls all of it back.
-    tokio::try_join!(
+    let (keys, rows, counters, results, offsets) = tokio::join!(
         insert_keys(transaction, decisions),
         rows,
         update_counters(transaction, book, decisions),
         insert_results(transaction, book.now_ms, decisions),
         advance_offsets(transaction, offsets, log_id),
-    )?;
-    Ok(())
+    );
+    let failures: Vec<WriteError> =
+        [keys, rows, counters, results, offsets].into_iter().filter_map(Result::err).collect();
+    // After one statement has failed, the others fail for that alone.
+    let is_cause = |failure: &WriteError| match failure {
+        WriteError::Database(error) => error.code() != Some(&SqlState::IN_FAILED_SQL_TRANSACTION),
+        _ => true,
+    };
+    let cause = failures.iter().position(is_cause).unwrap_or(0);
+    failures.into_iter().nth(cause).map_or(Ok(()), Err)
 }
 
 async fn insert_keys(transaction: &Transaction<'_>, decisions: &Decisions) -> Result<(), WriteError> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use schemas::topics::{Partitions, Topic};
@@ -52,6 +52,8 @@ pub struct TopicFacts {
     pub partitions: usize,
     /// Fewest copies of a partition.
     pub replicas: usize,
+    /// `min.insync.replicas`, as far as it may be read.
+    pub min_insync_replicas: Option<u16>,
 }
 
 impl Admin {
@@ -114,7 +116,8 @@ impl Admin {
         let found = self
             .blocking(move |client| {
                 let cluster_id = client.fetch_cluster_id(Duration::from_secs(10)).ok_or(KafkaError::Canceled)?;
-                Ok(super::topic_ids(client, &[&name]).remove(&name).map(|id| format!("{cluster_id}/{id}")))
+                let mut ids = super::topic_ids(client, &[&name]).ok_or(KafkaError::Canceled)?;
+                Ok(ids.remove(&name).map(|id| format!("{cluster_id}/{id}")))
             })
             .await?;
         found.ok_or_else(|| AdminError::NoTopic { topic: topic.to_owned() })
@@ -122,6 +125,12 @@ impl Admin {
 
     /// What the cluster says of a topic.
     pub async fn topic_facts(&self, name: &str) -> Result<TopicFacts, AdminError> {
+        let resource = ResourceSpecifier::Topic(name);
+        let configs = self.client.describe_configs([&resource], &AdminOptions::new()).await;
+        let min_insync_replicas = configs
+            .map_err(|source| self.away(source))?
+            .into_iter()
+            .find_map(|config| config.ok()?.get("min.insync.replicas")?.value.as_ref()?.parse().ok());
         let name = name.to_owned();
         let metadata = self
             .blocking(move |client| {
@@ -129,10 +138,11 @@ impl Admin {
                 Ok(metadata.topics().first().filter(|topic| topic.error().is_none()).map(|topic| TopicFacts {
                     partitions: topic.partitions().len(),
                     replicas: topic.partitions().iter().map(|part| part.replicas().len()).min().unwrap_or(0),
+                    min_insync_replicas,
                 }))
             })
             .await?;
-        Ok(metadata.unwrap_or(TopicFacts { partitions: 0, replicas: 0 }))
+        Ok(metadata.unwrap_or(TopicFacts { partitions: 0, replicas: 0, min_insync_replicas: None }))
     }
 
     /// Client calls that block go to a thread that may.

@@ -226,19 +226,10 @@ impl Reader {
         Ok(None)
     }
 
-    /// A batch that is here already.
-    pub fn try_next(&mut self) -> Option<Result<Batch, ReaderError>> {
-        loop {
-            match self.batches.try_recv().ok()? {
-                Ok(batch) if !self.is_present(&batch) => {}
-                other => return Some(other),
-            }
-        }
-    }
-
     /// Whether a batch belongs to the present assignment.
     fn is_present(&self, batch: &Batch) -> bool {
-        batch.generation == self.generation.load(Ordering::Acquire) && !self.reload.load(Ordering::Acquire)
+        // In this order: whoever takes up a reload raises the generation before the mark is taken away.
+        !self.reload.load(Ordering::Acquire) && batch.generation == self.generation.load(Ordering::Acquire)
     }
 
     /// Asks the store again where to go on: what was read since is dropped. For loops whose compare-and-set failed.
@@ -310,8 +301,9 @@ impl Context {
         let pause = self.shutdown.pause(backoff.next_pause());
         self.handle.block_on(async {
             tokio::select! {
-                goes_on = pause => goes_on,
+                biased;
                 () = self.life.cancelled() => false,
+                goes_on = pause => goes_on,
             }
         })
     }
@@ -451,7 +443,7 @@ impl Puller {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Err(format!(
                 "the stored offset isn't in the topic any more ({error}): records that were never read are gone, or the \
-                 topic was made anew. Nothing is skipped; decide with `waltalkie doctor`"
+                 topic was made anew. Nothing is skipped; see docs/operators.md, \"Backups\""
             )),
             Some(RDKafkaErrorCode::Fatal) => Err(format!("Kafka's client gave up: {error}")),
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {

@@ -12,11 +12,12 @@ use rdkafka::client::{Client, ClientContext};
 const PATIENCE_MS: i32 = 10_000;
 
 /// Ids of the topics that exist, by name, which change when a topic is made anew under its old name; as
-/// Kafka's own tools write them; blocks. Empty if the cluster is too old to have any or doesn't answer.
-pub fn topic_ids<C: ClientContext>(client: &Client<C>, topics: &[&str]) -> BTreeMap<String, String> {
+/// Kafka's own tools write them; blocks. `None` if the
+/// cluster doesn't answer.
+pub fn topic_ids<C: ClientContext>(client: &Client<C>, topics: &[&str]) -> Option<BTreeMap<String, String>> {
     let names: Vec<CString> = topics.iter().filter_map(|&name| CString::new(name).ok()).collect();
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
-    let mut ids = BTreeMap::new();
+    let mut ids = None;
     // SAFETY: `client` lives throughout; the collection, options, queue and event are made here, checked where they can
     // be null, and destroyed here; everything read from the event is copied before the event is destroyed.
     unsafe {
@@ -28,7 +29,7 @@ pub fn topic_ids<C: ClientContext>(client: &Client<C>, topics: &[&str]) -> BTree
         c::rd_kafka_DescribeTopics(rk, collection, options, queue);
         let event = c::rd_kafka_queue_poll(queue, PATIENCE_MS);
         if !event.is_null() {
-            read(event, &mut ids);
+            ids = read(event);
             c::rd_kafka_event_destroy(event);
         }
         c::rd_kafka_AdminOptions_destroy(options);
@@ -40,17 +41,19 @@ pub fn topic_ids<C: ClientContext>(client: &Client<C>, topics: &[&str]) -> BTree
 
 /// # Safety
 /// `event` must be a live event.
-unsafe fn read(event: *mut c::rd_kafka_event_t, ids: &mut BTreeMap<String, String>) {
+unsafe fn read(event: *mut c::rd_kafka_event_t) -> Option<BTreeMap<String, String>> {
     // SAFETY: null is checked for; the array has `count` elements that live as long as the event.
     unsafe {
         let result = c::rd_kafka_event_DescribeTopics_result(event);
-        if result.is_null() {
-            return;
+        let answered = c::rd_kafka_event_error(event) == c::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR;
+        if result.is_null() || !answered {
+            return None;
         }
+        let mut ids = BTreeMap::new();
         let mut count = 0;
         let descriptions = c::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         if descriptions.is_null() {
-            return;
+            return Some(ids);
         }
         for &description in std::slice::from_raw_parts(descriptions, count) {
             let error = c::rd_kafka_TopicDescription_error(description);
@@ -66,5 +69,6 @@ unsafe fn read(event: *mut c::rd_kafka_event_t, ids: &mut BTreeMap<String, Strin
                 ids.insert(owned(name), owned(text));
             }
         }
+        Some(ids)
     }
 }

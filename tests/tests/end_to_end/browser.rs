@@ -4,22 +4,46 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use waltalkie_tests::harness::{Installation, Person, repository, target_dir};
+use uuid::Uuid;
+use waltalkie_tests::harness::{Installation, Person, Servers, repository, target_dir};
+
+/// Messages of the long chat.
+const LINES: usize = 5_000;
+/// Sends between two waits: fewer than may be without an answer.
+const PACE: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_talk_in_two_pages() -> Result<()> {
-    let installation = Installation::make("browser").await?;
+    // One person says thousands of things at once.
+    let settings = [
+        ("limits.requests_per_s", "100000"),
+        ("limits.requests_burst", "100000"),
+        ("limits.commands_per_s", "10000"),
+        ("limits.commands_burst", "10000"),
+    ];
+    let installation = Installation::make_on(Servers::shared()?, "browser", &settings).await?;
     let process = installation.run(&["all"]).await?;
     let config = installation.config()?;
     let alice = Person::arrive(&config, process.gateway()?, "alice").await?;
     let bob = Person::arrive(&config, process.gateway()?, "bob").await?;
     alice.post("/v1/chats", json!({ "is_group": false, "member_ids": ["bob"] })).await?.expect(201)?;
     alice.make_group(&[&bob], json!({ "name": "Launch" })).await?;
+    let long = alice.make_group(&[&bob], json!({ "name": "Long" })).await?;
+    let mut socket = alice.connect().await?;
+    for number in 1..=LINES {
+        let payload = json!({ "chat_id": long, "message_id": Uuid::now_v7(), "content": format!("line {number}") });
+        let asked = socket.send("send_message", payload).await?;
+        if number % PACE == 0 || number == LINES {
+            socket.answer(asked, |frame| frame["payload"]["state"] == "persisted").await?;
+        }
+    }
+    drop(socket);
     let mut command = Command::new("npm");
     command
         .args(["run", "--silent", "e2e"])
         .current_dir(repository().join("web"))
         .env("WALTALKIE_URL", process.gateway()?)
+        .env("LONG_CHAT", format!("{long},{LINES}"))
         .env("SCREENSHOTS", target_dir()?.join("screenshots"));
     let output = tokio::task::spawn_blocking(move || command.output()).await?.context("npm")?;
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

@@ -115,6 +115,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         }
     };
     tokio::select! {
+        biased;
         _ = writing => {}
         () = reading => {}
     }

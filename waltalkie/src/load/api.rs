@@ -137,17 +137,6 @@ impl Api {
         self.request(Method::POST, "/v1/chats", token, Some(&body)).await
     }
 
-    /// `POST /v1/chats/{id}/members`.
-    pub async fn add_members(&self, token: &str, chat_id: &str, user_ids: &[&str]) -> Result<Value, ApiError> {
-        let path = format!("/v1/chats/{chat_id}/members");
-        self.request(Method::POST, &path, token, Some(&json!({ "user_ids": user_ids }))).await
-    }
-
-    /// `DELETE /v1/chats/{id}/members/{user_id}`: removes, or leaves.
-    pub async fn remove_member(&self, token: &str, chat_id: &str, user_id: &str) -> Result<Value, ApiError> {
-        self.request(Method::DELETE, &format!("/v1/chats/{chat_id}/members/{user_id}"), token, None).await
-    }
-
     /// `GET /v1/chats/{id}/members`.
     pub async fn members(&self, token: &str, chat_id: &str) -> Result<Value, ApiError> {
         self.request(Method::GET, &format!("/v1/chats/{chat_id}/members"), token, None).await
@@ -169,21 +158,6 @@ impl Api {
         };
         let path = format!("/v1/chats/{chat_id}/messages?limit={limit}{place}");
         self.request(Method::GET, &path, token, None).await
-    }
-
-    /// Every message of a chat that the person may see, in order.
-    pub async fn whole_history(&self, token: &str, chat_id: &str) -> Result<Vec<Value>, ApiError> {
-        let mut messages = Vec::new();
-        let mut after = 0;
-        loop {
-            let page = self.page(token, chat_id, At::After(after), 200).await?;
-            let last = page.messages.last().and_then(|message| message["message_seq"].as_i64());
-            messages.extend(page.messages);
-            match last {
-                Some(last) if page.has_more_after && last > after => after = last,
-                _ => return Ok(messages),
-            }
-        }
     }
 
     /// Any request; its JSON answer as `T`.

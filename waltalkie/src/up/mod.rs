@@ -61,11 +61,9 @@ pub(crate) async fn run(config: Config, args: UpArgs) -> Result<ExitCode> {
     }
     let mut stop = StopSignal::listen()?;
     let mut stack = tokio::select! {
+        biased;
+        () = stop.told() => bail!("stopped before everything was started"),
         started = LocalStack::start(options, Arc::new(Terminal::default())) => started?,
-        () = stop.told() => {
-            eprintln!("stopped before everything was started");
-            return Ok(ExitCode::SUCCESS);
-        }
     };
     let outcome = with_stack(config, &mut stack, &mut stop, began).await;
     let stopped = stack.stop().await;
@@ -77,9 +75,37 @@ pub(crate) async fn run(config: Config, args: UpArgs) -> Result<ExitCode> {
 
 /// Everything between the servers' start and their stop.
 async fn with_stack(config: Config, stack: &mut LocalStack, stop: &mut StopSignal, began: Instant) -> Result<ExitCode> {
-    let config = local_config::complete(config, stack).await?;
     let servers = Shutdown::new();
-    let s3_url = start_object_store(&config, stack, &servers).await?;
+    let mut roles = None;
+    let prepared = tokio::select! {
+        biased;
+        () = stop.told() => Err(anyhow!("stopped before everything was ready")),
+        prepared = prepare(config, stack, &servers, &mut roles, began) => prepared,
+    };
+    let outcome = match (prepared, &mut roles) {
+        (Ok(()), Some(running)) => watch(stack, running, stop).await,
+        (prepared, _) => prepared.map(|()| ExitCode::SUCCESS),
+    };
+    eprintln!("\nstopping …");
+    let code = match roles {
+        Some(running) => running.stop().await,
+        None => Ok(ExitCode::SUCCESS),
+    };
+    servers.finish(Duration::from_secs(5)).await;
+    outcome?;
+    code
+}
+
+/// Brings everything into the servers, starts the roles, makes the demonstration, and says what to do next.
+async fn prepare(
+    config: Config,
+    stack: &LocalStack,
+    servers: &Shutdown,
+    roles: &mut Option<Running>,
+    began: Instant,
+) -> Result<()> {
+    let config = local_config::complete(config, stack).await?;
+    let s3_url = start_object_store(&config, stack, servers).await?;
     let step = Instant::now();
     if stack.endpoints().postgres_url_base.is_some() {
         migrate::create_databases(&config).await?;
@@ -89,46 +115,22 @@ async fn with_stack(config: Config, stack: &mut LocalStack, stop: &mut StopSigna
     card::line("schemas, topics, tables, slot", step.elapsed());
     let step = Instant::now();
     let config = Arc::new(config);
-    let mut running = roles::start(Arc::clone(&config), &[RoleName::All]).await?;
-    let prepared = tokio::select! {
-        prepared = prepare(&config, stack, &mut running, &s3_url, step, began) => prepared,
-        () = stop.told() => Err(anyhow!("stopped before everything was ready")),
-    };
-    let outcome = match prepared {
-        Ok(()) => watch(stack, &mut running, stop).await,
-        Err(error) => Err(error),
-    };
-    eprintln!("\nstopping …");
-    let code = running.stop().await;
-    servers.finish(Duration::from_secs(5)).await;
-    outcome?;
-    code
-}
-
-/// Waits for the roles, makes the demonstration, and says what to do next.
-async fn prepare(
-    config: &Config,
-    stack: &LocalStack,
-    running: &mut Running,
-    s3_url: &str,
-    step: Instant,
-    began: Instant,
-) -> Result<()> {
+    let running = roles.insert(roles::start(Arc::clone(&config), &[RoleName::All]).await?);
     running.ready(READY).await?;
     card::line("all roles", step.elapsed());
     let gateway_url = running.gateway_url.clone().context("the gateway has no address")?;
-    let is_first = demonstration::ensure_made(config, &gateway_url).await?;
-    environment::save(stack.data_dir(), config, &gateway_url)?;
+    let is_first = demonstration::ensure_made(&config, &gateway_url).await?;
+    environment::save(stack.data_dir(), &config, &gateway_url)?;
     let places = card::Places {
         gateway_url: &gateway_url,
         ops_url: running.ops_url.as_deref(),
-        s3_url,
+        s3_url: &s3_url,
         endpoints: stack.endpoints(),
         data_dir: stack.data_dir(),
         is_first,
         took: began.elapsed(),
     };
-    print!("{}", card::end_card(config, &places));
+    print!("{}", card::end_card(&config, &places));
     Ok(())
 }
 
@@ -142,6 +144,7 @@ async fn watch(stack: &mut LocalStack, running: &mut Running, stop: &mut StopSig
     tokio::pin!(ended);
     loop {
         tokio::select! {
+            biased;
             () = stop.told() => return Ok(ExitCode::SUCCESS),
             nothing_left = &mut ended => return nothing_left,
             _ = look.tick() => stack.check()?,

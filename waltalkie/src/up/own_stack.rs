@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, bail};
 use local_stack::{LocalStack, Options, Service, Terminal};
 use runtime::Config;
 
@@ -12,6 +12,7 @@ use super::{READY, local_config};
 use crate::bench::chat::{self, ChatArgs, Target};
 use crate::migrate;
 use crate::roles::{self, RoleName};
+use crate::stop_signal::StopSignal;
 
 /// Runs `bench chat` against a stack of its own, by default in a fresh folder that is removed afterwards.
 pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
@@ -24,8 +25,17 @@ pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>
     };
     let mut options = Options::new(data_dir);
     options.usual_ports = false;
-    let mut stack = LocalStack::start(options, Arc::new(Terminal::default())).await?;
-    let outcome = with_stack(config, &args, &mut stack).await;
+    let mut stop = StopSignal::listen()?;
+    let mut stack = tokio::select! {
+        biased;
+        () = stop.told() => bail!("stopped before everything was started"),
+        started = LocalStack::start(options, Arc::new(Terminal::default())) => started?,
+    };
+    let outcome = tokio::select! {
+        biased;
+        () = stop.told() => Err(anyhow!("stopped before it was done")),
+        outcome = with_stack(config, &args, &mut stack) => outcome,
+    };
     let stopped = stack.stop().await;
     let code = outcome?;
     stopped?;

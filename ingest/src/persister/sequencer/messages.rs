@@ -1,0 +1,168 @@
+//! Sends, edits and deletes.
+
+use std::collections::HashMap;
+
+use schemas::wire::{Code, Rejection};
+use schemas::{ChatCommand, MessageState, event_type};
+use uuid::Uuid;
+
+use super::{Candidate, Decision, Decisions, Effect, NewChange, NewMessage, new_change, stale};
+use crate::persister::book::{Change, Chat, Key, Message};
+use crate::persister::roles::Role;
+
+fn message_id_of(command: &ChatCommand) -> Result<Uuid, Rejection> {
+    let id = command.message_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
+    id.ok_or_else(|| Rejection::new(Code::BadUuid, "message_id is not a UUID.").at("message_id"))
+}
+
+pub(super) fn send(
+    chat: &mut Chat,
+    keys: &mut HashMap<Uuid, Key>,
+    now_ms: i64,
+    candidate: &Candidate,
+    decisions: &mut Decisions,
+) -> Decision {
+    let command = &candidate.command;
+    let message_id = message_id_of(command)?;
+    // A repeated send is answered before anything else is asked: also after an edit, a delete or the sender's removal.
+    if let Some(key) = keys.get(&message_id) {
+        let is_same =
+            key.chat_id == command.chat_id && key.sender_id == command.user_id && key.body_hash == candidate.body_hash;
+        return if is_same {
+            Ok(Some(key.seq))
+        } else {
+            Err(Rejection::new(
+                Code::MessageIdConflict,
+                "This message_id was used before for something else: send with a new one.",
+            )
+            .at("message_id"))
+        };
+    }
+    let stay = chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
+    let visible_from_seq = stay.visible_from_seq;
+    let parent = match &command.parent_message_id {
+        None => None,
+        Some(id) => {
+            let id = Uuid::try_parse(id).ok();
+            let parent = id.and_then(|id| Some((id, chat.messages.get(&id)?)));
+            let found = parent.filter(|(_, parent)| parent.seq >= visible_from_seq);
+            Some(found.map(|(id, parent)| (id, parent.seq)).ok_or_else(|| {
+                Rejection::new(Code::MessageNotFound, "There is no such message to answer in this chat.")
+                    .at("parent_message_id")
+            })?)
+        }
+    };
+    let (seq, at_ms) = chat.next(now_ms);
+    let (parent_message_id, parent_seq) = parent.unzip();
+    keys.insert(
+        message_id,
+        Key {
+            chat_id: command.chat_id.clone(),
+            sender_id: command.user_id.clone(),
+            seq,
+            body_hash: candidate.body_hash.clone(),
+        },
+    );
+    chat.messages.insert(
+        message_id,
+        Message {
+            seq,
+            sender_id: command.user_id.clone(),
+            parent_message_id,
+            parent_seq,
+            app_data: command.app_data.clone(),
+            created_at_ms: at_ms,
+            ..Message::default()
+        },
+    );
+    decisions.message(NewMessage {
+        message_id,
+        chat_id: command.chat_id.clone(),
+        sender_id: command.user_id.clone(),
+        content: command.content.clone().unwrap_or_default(),
+        parent_message_id,
+        parent_seq,
+        seq,
+        app_data: command.app_data.clone(),
+        created_at_ms: at_ms,
+        body_hash: candidate.body_hash.clone(),
+    });
+    Ok(Some(seq))
+}
+
+/// The message of a command, if its sender may see it.
+fn visible_message<'a>(chat: &'a mut Chat, command: &ChatCommand) -> Result<(Uuid, Role, &'a mut Message), Rejection> {
+    let message_id = message_id_of(command)?;
+    let stay = chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
+    let (role, visible_from_seq) = (stay.role, stay.visible_from_seq);
+    let message = chat.messages.get_mut(&message_id).filter(|message| message.seq >= visible_from_seq);
+    Ok((message_id, role, message.ok_or_else(Rejection::message_not_found)?))
+}
+
+fn state_of(message_id: Uuid, message: &Message) -> MessageState {
+    let attachments =
+        message.attachments.as_deref().and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+    MessageState {
+        message_id: message_id.to_string(),
+        message_seq: message.seq,
+        sender_id: message.sender_id.clone(),
+        content: None,
+        parent_message_id: message.parent_message_id.map(|id| id.to_string()),
+        parent_seq: message.parent_seq,
+        created_at: message.created_at_ms,
+        edited_at: message.edited_at_ms,
+        deleted_at: None,
+        app_data: message.app_data.clone(),
+        attachments,
+    }
+}
+
+pub(super) fn edit(chat: &mut Chat, now_ms: i64, command: &ChatCommand, decisions: &mut Decisions) -> Decision {
+    let (message_id, _, message) = visible_message(chat, command)?;
+    if message.is_deleted || message.sender_id != command.user_id {
+        return Err(Rejection::message_not_found());
+    }
+    if message.edited.outdates(command.based_on_seq, &command.session_id) {
+        return Err(stale("The message was edited meanwhile; look at it and edit again.").at("message_id"));
+    }
+    let (seq, at_ms) = chat.next(now_ms);
+    let edited = Change { seq, session: command.session_id.clone() };
+    let Some(message) = chat.messages.get_mut(&message_id) else { return Err(Rejection::message_not_found()) };
+    message.edited = edited.clone();
+    message.edited_at_ms = Some(at_ms);
+    let message_seq = message.seq;
+    let state = state_of(message_id, message);
+    decisions.effects.push(Effect::MessageEdited { chat_id: command.chat_id.clone(), message_seq, edited });
+    decisions.change(NewChange {
+        message_seq: Some(message_seq),
+        content: command.content.clone(),
+        message: Some(state),
+        ..new_change(command, seq, at_ms, event_type::MESSAGE_EDITED)
+    });
+    Ok(Some(seq))
+}
+
+pub(super) fn delete(chat: &mut Chat, now_ms: i64, command: &ChatCommand, decisions: &mut Decisions) -> Decision {
+    let is_group = chat.settings.as_ref().is_some_and(|settings| settings.state.is_group);
+    let (message_id, role, message) = visible_message(chat, command)?;
+    let may = message.sender_id == command.user_id || (is_group && role.may_delete_others_messages());
+    if !may {
+        return Err(Rejection::message_not_found());
+    }
+    if message.is_deleted {
+        return Ok(None);
+    }
+    let (seq, at_ms) = chat.next(now_ms);
+    let Some(message) = chat.messages.get_mut(&message_id) else { return Err(Rejection::message_not_found()) };
+    message.is_deleted = true;
+    (message.app_data, message.attachments) = (None, None);
+    let message_seq = message.seq;
+    let state = MessageState { deleted_at: Some(at_ms), ..state_of(message_id, message) };
+    decisions.effects.push(Effect::MessageDeleted { chat_id: command.chat_id.clone(), message_seq, at_ms });
+    decisions.change(NewChange {
+        message_seq: Some(message_seq),
+        message: Some(state),
+        ..new_change(command, seq, at_ms, event_type::MESSAGE_DELETED)
+    });
+    Ok(Some(seq))
+}
