@@ -134,7 +134,7 @@ describe('two people', { timeout: 180_000 }, () => {
     const [first, second] = [await here.context().newPage(), await here.context().newPage()];
     await enter(first, one, chatId);
     await enter(second, other, chatId);
-    const [question, answer] = [`same browser? ${run}`, `two people ${run}`];
+    const [question, answer] = [`same browser ${run}`, `two people ${run}`];
     await say(first, question);
     await messages(second, question).waitFor();
     await say(second, answer);

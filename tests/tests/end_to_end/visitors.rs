@@ -84,8 +84,21 @@ async fn a_flood_is_told_when_to_go_on() -> Result<()> {
         if answer.status == 429 {
             answer.expect_problem(429, "rate_limited", None)?;
             ensure!(answer.headers.contains_key("retry-after") && answer.body["retry_after_ms"].is_u64(), "{answer:?}");
-            return Ok(());
+            return handshakes_count_too(process.gateway()?, &alice).await;
         }
     }
     bail!("sixty requests at once were taken")
+}
+
+/// An address that has used up its requests opens no connections either.
+async fn handshakes_count_too(gateway: &str, alice: &Person) -> Result<()> {
+    // One a second is let in.
+    for _ in 0..20 {
+        let protocols = format!("waltalkie.v1, bearer.{}", alice.token);
+        if let Ok((status, body)) = Socket::refused(gateway, &protocols, None).await {
+            ensure!(status == 429 && body.contains("rate_limited"), "{status} {body}");
+            return Ok(());
+        }
+    }
+    bail!("twenty connections at once were taken")
 }

@@ -140,6 +140,21 @@ async fn up_is_all_that_a_newcomer_needs() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_is_heard_in_every_phase_and_leaves_no_server() -> Result<()> {
+    let folder = data_dir("up-stopped")?;
+    let _remains = Remains(folder.clone());
+    for phase in ["starting PostgreSQL", "Schema registry", "all roles"] {
+        let mut up = Lines::of(waltalkie(&["up", "--data-dir", &folder.to_string_lossy()])?)?;
+        up.wait(|line| line.contains(phase) && (phase.starts_with("starting") || !line.contains("starting")), FIRST)?;
+        signal(up.id(), Signal::INT)?;
+        until(&format!("up to end after {phase}"), LONG, async || up.ended()).await?;
+        let left = std::fs::read_dir(folder.join("run")).map(Iterator::count).unwrap_or_default();
+        ensure!(left == 0, "{left} servers are left after {phase}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_configured_port_that_is_taken_is_an_error_that_names_its_holder() -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
     let port = taken.local_addr()?.port().to_string();
