@@ -61,7 +61,7 @@ async fn a_stopped_worker_leaves_the_slot_confirmed_and_the_lease_free() -> Resu
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slot_that_is_not_there_names_migrate() -> Result<()> {
     let stack = Stack::new().await?;
-    stack.sql.execute("SELECT pg_drop_replication_slot($1)", &[&stack.slot()]).await?;
+    stack.drop_slot().await?;
     let why = refusal(stack.start()).await?;
     ensure!(why.contains("`waltalkie migrate`"), "{why}");
     Ok(())
@@ -74,7 +74,7 @@ async fn a_slot_that_was_made_anew_is_refused() -> Result<()> {
     stack.send("c", 1, "published").await?;
     published(&stack, 1).await?;
     running.stop().await?;
-    stack.sql.execute("SELECT pg_drop_replication_slot($1)", &[&stack.slot()]).await?;
+    stack.drop_slot().await?;
     stack.send("c", 2, "in no slot").await?;
     let made = stack.make_slot().await.expect_err("the first position would hide a hole");
     ensure!(format!("{made:#}").contains("made after rows had been written"), "{made:#}");

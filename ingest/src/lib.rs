@@ -16,7 +16,6 @@ mod body_hash;
 pub mod chat_service;
 mod error;
 pub mod gateway;
-pub mod janitor;
 pub mod limits;
 pub mod marks;
 mod metrics;

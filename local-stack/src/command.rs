@@ -11,14 +11,12 @@ use crate::error::{Error, IoContext};
 const TAIL_LINES: usize = 20;
 const TAIL_BYTES: u64 = 16 * 1024;
 
-/// Runs a tool to its end; an error holds the last lines it said.
-pub(crate) async fn run_tool(tool: &'static str, mut command: Command) -> crate::Result<()> {
-    let spawn = |source| Error::Spawn { program: tool.to_owned(), source };
-    command.stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output())
-        .await
-        .map_err(|error| spawn(error.into()))?
-        .map_err(spawn)?;
+/// Runs a tool to its end; an error holds the last lines it said. Killed if nobody waits for it any more: it must not
+/// work on beside the next start's.
+pub(crate) async fn run_tool(tool: &'static str, command: Command) -> crate::Result<()> {
+    let mut command = tokio::process::Command::from(command);
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let output = output.map_err(|source| Error::Spawn { program: tool.to_owned(), source })?;
     if output.status.success() {
         return Ok(());
     }

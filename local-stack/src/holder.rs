@@ -18,7 +18,7 @@ impl fmt::Display for Holder {
 }
 
 /// Who listens on this TCP port; `None` if nobody does or the system does not tell us (another user's process).
-pub(crate) fn of_port(port: u16) -> Option<Holder> {
+pub fn of_port(port: u16) -> Option<Holder> {
     system::of_port(port)
 }
 

@@ -52,7 +52,7 @@ mod unpack;
 pub use endpoints::Endpoints;
 pub use error::Error;
 pub use fetch::{Parts, fetch};
-pub use holder::Holder;
+pub use holder::{Holder, of_port as holder_of_port};
 pub use options::{Options, Wanted, default_cache_dir, default_data_dir};
 pub use progress::{Arrival, FetchStep, Progress, Silent, Terminal};
 pub use service::Service;

@@ -29,9 +29,12 @@ use crate::{ops, pages};
 /// Binds the public listener, so that a port that is taken is known before anything else starts.
 pub(crate) async fn bind(config: &Config) -> Result<TcpListener> {
     let listen = &config.gateway.listen;
-    TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("gateway.listen = {listen} can't be had: free it, or set another (port 0 for any)"))
+    TcpListener::bind(listen).await.with_context(|| {
+        let port = listen.rsplit(':').next().and_then(|port| port.parse().ok());
+        let holder = port.and_then(local_stack::holder_of_port);
+        let holder = holder.map(|holder| format!(", which {holder} has,")).unwrap_or_default();
+        format!("gateway.listen = {listen}{holder} can't be had: free it, or set another (port 0 for any)")
+    })
 }
 
 /// Runs the gateway on a bound listener until it is time to stop.

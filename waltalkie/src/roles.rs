@@ -123,14 +123,9 @@ pub(crate) async fn start(config: Arc<Config>, names: &[RoleName]) -> Result<Run
                 });
             }
             RoleName::Janitor => {
-                let (inbox, results) = (health.role("janitor"), health.role("results_janitor"));
-                let (other_config, other_shutdown) = (Arc::clone(&config), shutdown.clone());
+                let role = health.role("janitor");
                 roles.spawn(async move {
-                    ("janitor", projections::janitor::run(config, inbox, shutdown).await.map_err(Into::into))
-                });
-                roles.spawn(async move {
-                    let ran = ingest::janitor::run(other_config, results, other_shutdown).await;
-                    ("results_janitor", ran.map_err(Into::into))
+                    ("janitor", projections::janitor::run(config, role, shutdown).await.map_err(Into::into))
                 });
             }
             RoleName::All => {}

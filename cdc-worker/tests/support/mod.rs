@@ -15,6 +15,7 @@ use runtime::kafka::admin::Admin;
 use runtime::names::Database;
 use runtime::{Config, Secret, Shutdown};
 use schemas::registry::Registry;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 pub use log::{Logged, count_all, read_events, read_positions, read_users};
@@ -73,6 +74,20 @@ impl Stack {
         let made = migrations::ensure_slot(&self.sql, &self.config.names()).await?.context("the slot is there")?;
         cdc_worker::write_first_position(&self.config, made).await?;
         Ok(())
+    }
+
+    /// Drops the slot as soon as the server has let go of the connection that streamed it.
+    pub async fn drop_slot(&self) -> Result<()> {
+        eventually("the slot is free", async || {
+            let dropped = "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots
+                            WHERE slot_name = $1 AND NOT active";
+            match self.sql.query(dropped, &[&self.slot()]).await {
+                Ok(rows) => Ok(!rows.is_empty()),
+                Err(error) if error.code() == Some(&SqlState::OBJECT_IN_USE) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
     }
 
     pub fn slot(&self) -> String {
