@@ -207,7 +207,11 @@ async fn the_server_ends_the_connection_in_mid_stream() -> Result<()> {
                 &[&stack.slot()],
             )
             .await?;
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        eventually("it streams again", async || {
+            let streams = "SELECT 1 FROM pg_replication_slots WHERE slot_name = $1 AND active";
+            Ok(!stack.sql.query(streams, &[&stack.slot()]).await?.is_empty())
+        })
+        .await?;
     }
     writing.await??;
     ensure!(ended > 0, "no connection was ended");
