@@ -66,7 +66,9 @@ fn what_belongs_together_starts() {
 #[test]
 fn every_mismatch_is_refused_with_a_way_out() {
     let (good_slot, good_system, good_kafka, good) = (slot(), system(), kafka(), stored());
+    let beyond = KafkaFacts { last_event: Some(Place { commit_lsn: Lsn(90), ordinal: 4 }), ..kafka() };
     let cases = [
+        ("past the stored position", reason(&good_slot, &good_system, &beyond, Some(&good))),
         (
             "made anew or moved",
             reason(&SlotFacts { confirmed_flush_lsn: Lsn(101), ..slot() }, &good_system, &good_kafka, Some(&good)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use schemas::topics::{Partitions, Topic};
@@ -52,8 +52,6 @@ pub struct TopicFacts {
     pub partitions: usize,
     /// Fewest copies of a partition.
     pub replicas: usize,
-    /// `min.insync.replicas`, as far as it may be read.
-    pub min_insync_replicas: Option<u16>,
 }
 
 impl Admin {
@@ -125,12 +123,6 @@ impl Admin {
 
     /// What the cluster says of a topic.
     pub async fn topic_facts(&self, name: &str) -> Result<TopicFacts, AdminError> {
-        let resource = ResourceSpecifier::Topic(name);
-        let configs = self.client.describe_configs([&resource], &AdminOptions::new()).await;
-        let min_insync_replicas = configs
-            .map_err(|source| self.away(source))?
-            .into_iter()
-            .find_map(|config| config.ok()?.get("min.insync.replicas")?.value.as_ref()?.parse().ok());
         let name = name.to_owned();
         let metadata = self
             .blocking(move |client| {
@@ -138,11 +130,19 @@ impl Admin {
                 Ok(metadata.topics().first().filter(|topic| topic.error().is_none()).map(|topic| TopicFacts {
                     partitions: topic.partitions().len(),
                     replicas: topic.partitions().iter().map(|part| part.replicas().len()).min().unwrap_or(0),
-                    min_insync_replicas,
                 }))
             })
             .await?;
-        Ok(metadata.unwrap_or(TopicFacts { partitions: 0, replicas: 0, min_insync_replicas: None }))
+        Ok(metadata.unwrap_or(TopicFacts { partitions: 0, replicas: 0 }))
+    }
+
+    /// A topic's `min.insync.replicas`, if it may be read.
+    pub async fn min_insync_replicas(&self, topic: &str) -> Result<Option<u16>, AdminError> {
+        let resource = ResourceSpecifier::Topic(topic);
+        let configs = self.client.describe_configs([&resource], &AdminOptions::new()).await;
+        let configs = configs.map_err(|source| self.away(source))?;
+        let value = |config: ConfigResource| config.get("min.insync.replicas")?.value.as_ref()?.parse().ok();
+        Ok(configs.into_iter().find_map(|config| config.ok().and_then(value)))
     }
 
     /// Client calls that block go to a thread that may.
