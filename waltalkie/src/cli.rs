@@ -86,6 +86,12 @@ enum BenchCommand {
   waltalkie bench chat --rate 500 --seconds 30
   waltalkie bench chat --own-stack --connections 1000 --chats 100 --json")]
     Chat(OwnStack<bench::chat::ChatArgs>),
+    /// The CDC worker: drain of a backlog, latency, CPU and memory, beside a null reader and a bare producer
+    #[command(after_help = "Examples:
+  waltalkie bench cdc --own-stack
+  waltalkie bench cdc --own-stack --workload a --events 1000000 --runs 5 --json
+  waltalkie bench cdc --own-stack --workload latency --rate 2000")]
+    Cdc(OwnStack<bench::cdc::CdcArgs>),
 }
 
 /// A bench's arguments, and where it runs.
@@ -126,6 +132,13 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             match args.own_stack {
                 Some(folder) => up::own_stack::chat(config, args.bench, folder).await,
                 None => bench::chat::run(&args.bench, &up::or_local(config)?, None).await,
+            }
+        }
+        Command::Bench(BenchCommand::Cdc(args)) => {
+            let config = quiet(config);
+            match args.own_stack {
+                Some(folder) => up::own_stack::cdc(config, args.bench, folder).await,
+                None => bench::cdc::run(&args.bench, &up::or_local(config)?, Vec::new()).await,
             }
         }
     }

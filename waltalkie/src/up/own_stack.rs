@@ -9,13 +9,32 @@ use local_stack::{LocalStack, Options, Service, Terminal};
 use runtime::Config;
 
 use super::{READY, local_config};
+use crate::bench::cdc::{self, CdcArgs};
 use crate::bench::chat::{self, ChatArgs, Target};
 use crate::migrate;
 use crate::roles::{self, RoleName};
 use crate::stop_signal::StopSignal;
 
-/// Runs `bench chat` against a stack of its own, by default in a fresh folder that is removed afterwards.
+/// Runs `bench chat` against a stack of its own.
 pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on_stack(folder, async |stack| with_roles(config, &args, stack).await).await
+}
+
+/// Runs `bench cdc` against a stack of its own.
+pub(crate) async fn cdc(config: Config, args: CdcArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on_stack(folder, async |stack| {
+        let config = local_config::complete(config, stack).await?;
+        let servers = servers(stack);
+        cdc::run(&args, &config, servers).await
+    })
+    .await
+}
+
+/// Starts servers, by default with data in a fresh folder that is removed afterwards, and stops them in the end.
+async fn on_stack(
+    folder: Option<PathBuf>,
+    bench: impl AsyncFnOnce(&mut LocalStack) -> Result<ExitCode>,
+) -> Result<ExitCode> {
     let (data_dir, _fresh) = if let Some(folder) = folder {
         (folder, None)
     } else {
@@ -34,7 +53,7 @@ pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>
     let outcome = tokio::select! {
         biased;
         () = stop.told() => Err(anyhow!("stopped before it was done")),
-        outcome = with_stack(config, &args, &mut stack) => outcome,
+        outcome = bench(&mut stack) => outcome,
     };
     let stopped = stack.stop().await;
     let code = outcome?;
@@ -42,7 +61,12 @@ pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>
     Ok(code)
 }
 
-async fn with_stack(config: Config, args: &ChatArgs, stack: &mut LocalStack) -> Result<ExitCode> {
+/// The servers' processes by role.
+fn servers(stack: &mut LocalStack) -> Vec<(String, u32)> {
+    Service::ALL.into_iter().filter_map(|service| Some((service.key().to_owned(), stack.pid(service)?))).collect()
+}
+
+async fn with_roles(config: Config, args: &ChatArgs, stack: &mut LocalStack) -> Result<ExitCode> {
     let mut config = local_config::complete(config, stack).await?;
     // One machine plays all clients: limits a person or an address would measure only themselves.
     config.limits.requests_per_s = 1_000_000;
@@ -57,9 +81,7 @@ async fn with_stack(config: Config, args: &ChatArgs, stack: &mut LocalStack) -> 
         running.ready(READY).await?;
         let gateway_url = running.gateway_url.clone().context("the gateway has no address")?;
         let mut processes = vec![("waltalkie, all roles".to_owned(), std::process::id())];
-        for service in Service::ALL {
-            processes.extend(stack.pid(service).map(|pid| (service.key().to_owned(), pid)));
-        }
+        processes.extend(servers(stack));
         chat::run(
             args,
             &config,

@@ -1,0 +1,106 @@
+//! Draining a backlog: the worker, and beside it the two references.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cdc_worker::Lsn;
+use rdkafka::Offset;
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::message::Message;
+use schemas::registry::Registry;
+use schemas::topics::Topic;
+use schemas::{Decoder, Position};
+
+use super::ledger::{Counted, Quiet, consumer, read_back};
+use super::reference;
+use super::report::{Costs, Drain, Speed};
+use super::site::{Installation, Site};
+use super::worker::Worker;
+use super::{CdcArgs, Workload, backlog, progress};
+use crate::bench::processes::Watch;
+
+/// Longest that the worker may commit nothing.
+const STALL: Duration = Duration::from_secs(60);
+
+/// All runs of one workload.
+pub(super) async fn run(args: &CdcArgs, workload: Workload, site: &Site) -> Result<Drain> {
+    site.make().await?;
+    let mut installations = Vec::new();
+    for number in 0..args.runs {
+        installations.push(site.install(number).await?);
+    }
+    let for_references = site.install(args.runs).await?;
+    let client = site.connect().await?;
+    let end = backlog::write(&client, args, workload).await?;
+    drop(client);
+    let (mut runs, mut costs, mut null_reader, mut bare_producer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut counted = Counted::default();
+    let records = if args.no_reference { Vec::new() } else { reference::capture(&for_references, args.events).await? };
+    for installation in &installations {
+        if !args.no_reference {
+            null_reader.push(reference::null_reader(&for_references, args.events).await?);
+            bare_producer.push(reference::bare_producer(&for_references, &records, args.events).await?);
+        }
+        let (speed, cost) = one(args, installation, site, end).await?;
+        runs.push(speed);
+        costs.push(cost);
+        let (config, events, chats) = (installation.config.clone(), args.events, args.chats);
+        let read = tokio::task::spawn_blocking(move || read_back(&config, events, chats)).await??;
+        counted.events += read.events;
+        counted.lost += read.lost;
+        counted.repeated += read.repeated;
+        counted.out_of_order += read.out_of_order;
+        counted.bytes = read.bytes;
+        site.remove(installation).await?;
+    }
+    site.remove(&for_references).await?;
+    Ok(Drain::new(workload.name(), args.events, runs, costs, counted, null_reader, bare_producer))
+}
+
+/// One run of the worker, from the moment at which it streams to the commit of the last position.
+async fn one(args: &CdcArgs, installation: &Installation, site: &Site, end: Lsn) -> Result<(Speed, Costs)> {
+    let config = &installation.config;
+    let topic = config.names().topic(Topic::CdcPositions);
+    let registry = Registry::new(config.registry.url.expose(), config.names().prefix())?;
+    let position_id = registry.id_of::<Position>().await?;
+    let decoder = Decoder::<Position>::new(std::sync::Arc::new(registry), position_id);
+    let positions = consumer(config, &topic, 1, Offset::Beginning)?;
+    let client = site.connect().await?;
+    let worker = Worker::start(installation, &client).await?;
+    let began = Instant::now();
+    let mut roles = site.servers.clone();
+    roles.push(("cdc worker".to_owned(), worker.pid().context("the worker has no process")?));
+    let mut watch = Watch::new(roles, None);
+    let bar = progress(end.0, "draining");
+    let mut transactions = 0;
+    let mut last_news = Instant::now();
+    let took = loop {
+        watch.look();
+        let Some(value) = next(&positions).await? else {
+            ensure!(last_news.elapsed() < STALL, "the worker commits nothing for {} s", STALL.as_secs());
+            continue;
+        };
+        last_news = Instant::now();
+        transactions += 1;
+        let position = decoder.decode(&value).await?;
+        bar.set_position(position.commit_lsn as u64);
+        if Lsn::from_bits(position.confirmable_lsn) >= end {
+            break began.elapsed();
+        }
+    };
+    bar.finish_and_clear();
+    let usage = watch.end();
+    let peak_rss_bytes = worker.peak_rss_bytes();
+    worker.stop().await?;
+    let speed = Speed { seconds: took.as_secs_f64(), events_per_s: args.events as f64 / took.as_secs_f64() };
+    Ok((speed, Costs { cpu_s: usage.cpu_s, peak_rss_bytes, transactions, busy_cpu_s: usage.busy_cpu_s }))
+}
+
+/// The next position, if there is one within a moment.
+async fn next(positions: &BaseConsumer<Quiet>) -> Result<Option<Vec<u8>>> {
+    tokio::task::block_in_place(|| match positions.poll(Duration::from_millis(100)) {
+        Some(Ok(message)) => Ok(message.payload().map(<[u8]>::to_vec)),
+        Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) | None => Ok(None),
+        Some(Err(error)) => Err(error.into()),
+    })
+}

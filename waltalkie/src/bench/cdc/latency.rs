@@ -1,0 +1,226 @@
+//! From a commit to a consumer of committed records, and a bare transactional producer's way to the same consumer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rand::{SeedableRng, rngs::StdRng};
+use rdkafka::Offset;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message};
+use schemas::topics::Topic;
+
+use super::ledger::{consumer, place};
+use super::reference::{self, Bare};
+use super::report::{Latency, Percentiles};
+use super::site::{Installation, Site};
+use super::worker::Worker;
+use super::{CdcArgs, Workload, backlog, median, progress};
+use crate::bench::processes::Watch;
+
+/// Connections that commit.
+const WRITERS: u64 = 16;
+/// Commits of an idle run, and the time between them.
+const IDLE_COMMITS: u64 = 60;
+const IDLE_EVERY: Duration = Duration::from_millis(250);
+/// Rows that records for the bare producer are made from.
+const SAMPLE: u64 = 1_000;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is sent when.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    writers: u64,
+    every: Duration,
+    commits: u64,
+    /// Of the first of them nothing is told.
+    warmup: u64,
+}
+
+impl Load {
+    fn of(args: &CdcArgs, workload: Workload) -> Self {
+        if workload == Workload::Idle {
+            return Self { writers: 1, every: IDLE_EVERY, commits: IDLE_COMMITS + 8, warmup: 8 };
+        }
+        let warmup = args.rate * args.seconds.div_ceil(3);
+        let commits = args.rate * args.seconds + warmup;
+        Self { writers: WRITERS, every: Duration::from_secs_f64(1.0 / args.rate as f64), commits, warmup }
+    }
+}
+
+/// Times by number of the commit, in microseconds since a common beginning; 0 is not yet.
+struct Times(Vec<AtomicU64>);
+
+impl Times {
+    fn new(commits: u64) -> Self {
+        Self((0..commits).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn note(&self, number: u64, began: Instant) {
+        if let Some(time) = self.0.get(number as usize) {
+            time.store(began.elapsed().as_micros() as u64, Ordering::Release);
+        }
+    }
+}
+
+/// All runs of one of the two workloads.
+pub(super) async fn run(args: &CdcArgs, workload: Workload, site: &Site) -> Result<Latency> {
+    site.make().await?;
+    let load = Load::of(args, workload);
+    let (mut ours, mut bare, mut costs) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..args.runs {
+        let installation = site.install(2 * number).await?;
+        let (percentiles, cpu_s) = through_the_worker(args, site, &installation, load).await?;
+        ours.push(percentiles);
+        costs.push(cpu_s);
+        site.remove(&installation).await?;
+        if !args.no_reference {
+            let installation = site.install(2 * number + 1).await?;
+            bare.push(from_memory(args, site, &installation, load).await?);
+            site.remove(&installation).await?;
+        }
+    }
+    Ok(Latency {
+        workload: workload.name(),
+        commits_per_s: 1.0 / load.every.as_secs_f64(),
+        figures: Percentiles::medians(&ours),
+        runs: ours,
+        bare_producer: (!bare.is_empty()).then(|| Percentiles::medians(&bare)),
+        cpu_s: costs.first().map(|first| {
+            first.keys().map(|role| (role.clone(), median(costs.iter().map(|run| run[role]).collect()))).collect()
+        }),
+    })
+}
+
+type Cpu = std::collections::BTreeMap<String, f64>;
+
+async fn through_the_worker(
+    args: &CdcArgs,
+    site: &Site,
+    installation: &Installation,
+    load: Load,
+) -> Result<(Percentiles, Cpu)> {
+    let client = site.connect().await?;
+    let worker = Worker::start(installation, &client).await?;
+    let began = Instant::now();
+    let (committed, seen) = (Arc::new(Times::new(load.commits)), Arc::new(Times::new(load.commits)));
+    let reader = Reader::start(installation, load, began, Arc::clone(&seen), number_in_id)?;
+    let mut roles = site.servers.clone();
+    roles.push(("cdc worker".to_owned(), worker.pid().context("the worker has no process")?));
+    let mut watch = Watch::new(roles, None);
+    let bar = progress(load.commits, "committing");
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..load.writers {
+        let (client, committed, bar) = (site.connect().await?, Arc::clone(&committed), bar.clone());
+        let content = backlog::body(&mut StdRng::seed_from_u64(writer), args.content_bytes);
+        let prefix = installation.config.names.prefix.clone();
+        writers.spawn(async move {
+            let insert = client
+                .prepare(
+                    "INSERT INTO message (message_id, chat_id, sender_id, content, sequence_number, created_at)
+                     VALUES (gen_random_uuid(), $1, 'alice', $2, $3, clock_timestamp())",
+                )
+                .await?;
+            let chat = format!("{prefix}{writer}");
+            for number in (writer..load.commits).step_by(load.writers as usize) {
+                tokio::time::sleep_until((began + load.every * number as u32).into()).await;
+                client.execute(&insert, &[&chat, &content, &(number as i64)]).await?;
+                committed.note(number, began);
+                bar.inc(1);
+            }
+            Ok::<_, anyhow::Error>(())
+        });
+    }
+    while let Some(outcome) = writers.join_next().await {
+        outcome??;
+    }
+    bar.finish_and_clear();
+    reader.finish().await?;
+    let cpu_s = watch.end().cpu_s;
+    worker.stop().await?;
+    Ok((Percentiles::between(&committed.0, &seen.0, load.warmup), cpu_s))
+}
+
+/// The same load as records that are there already, each from its due time on.
+async fn from_memory(args: &CdcArgs, site: &Site, installation: &Installation, load: Load) -> Result<Percentiles> {
+    let client = site.connect().await?;
+    let sample = CdcArgs { events: SAMPLE, ..args.clone() };
+    client.batch_execute("DELETE FROM message").await?;
+    backlog::write(&client, &sample, Workload::A).await?;
+    let mut records = reference::capture(installation, SAMPLE).await?;
+    let began = Instant::now();
+    let (due, seen) = (Arc::new(Times::new(load.commits)), Arc::new(Times::new(load.commits)));
+    let reader = Reader::start(installation, load, began, Arc::clone(&seen), number_in_key)?;
+    let bare = Bare::new(installation)?;
+    let (sender, receiver) = mpsc::sync_channel::<u64>(100_000);
+    let producing = tokio::task::spawn_blocking(move || {
+        let mut numbers = Vec::new();
+        while let Ok(first) = receiver.recv() {
+            numbers.clear();
+            numbers.push(first);
+            numbers.extend(receiver.try_iter().take(SAMPLE as usize - 1));
+            for (record, number) in records.iter_mut().zip(&numbers) {
+                record.key = number.to_string();
+            }
+            bare.publish(records[..numbers.len()].iter())?;
+        }
+        Ok::<_, anyhow::Error>(())
+    });
+    for number in 0..load.commits {
+        tokio::time::sleep_until((began + load.every * number as u32).into()).await;
+        due.note(number, began);
+        sender.send(number).context("the bare producer has ended")?;
+    }
+    drop(sender);
+    producing.await??;
+    reader.finish().await?;
+    Ok(Percentiles::between(&due.0, &seen.0, load.warmup))
+}
+
+/// The consumer of committed records, on a thread of its own.
+struct Reader(tokio::task::JoinHandle<Result<()>>);
+
+impl Reader {
+    /// Starts it; it stands at the end of the topic when this returns.
+    fn start(
+        installation: &Installation,
+        load: Load,
+        began: Instant,
+        seen: Arc<Times>,
+        number_of: fn(&BorrowedMessage<'_>) -> Option<u64>,
+    ) -> Result<Self> {
+        let config = &installation.config;
+        let topic = config.names().topic(Topic::ChatEvents);
+        let consumer = consumer(config, &topic, config.kafka.partitions, Offset::Beginning)?;
+        Ok(Self(tokio::task::spawn_blocking(move || {
+            let mut rest = load.commits;
+            let mut last_sign = Instant::now();
+            while rest > 0 {
+                match consumer.poll(Duration::from_millis(100)) {
+                    Some(Ok(message)) => {
+                        seen.note(number_of(&message).context("a record without a number")?, began);
+                        rest -= 1;
+                        last_sign = Instant::now();
+                    }
+                    Some(Err(KafkaError::PartitionEOF(_))) => {}
+                    Some(Err(error)) => return Err(error.into()),
+                    None => ensure!(last_sign.elapsed() < PATIENCE, "{rest} events don't arrive"),
+                }
+            }
+            Ok(())
+        })))
+    }
+
+    async fn finish(self) -> Result<()> {
+        self.0.await?
+    }
+}
+
+fn number_in_id(message: &BorrowedMessage<'_>) -> Option<u64> {
+    place(message).map(|(_, seq)| seq)
+}
+
+fn number_in_key(message: &BorrowedMessage<'_>) -> Option<u64> {
+    std::str::from_utf8(message.key()?).ok()?.parse().ok()
+}

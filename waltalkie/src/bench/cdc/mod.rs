@@ -1,0 +1,157 @@
+//! `bench cdc`: how fast the worker drains a backlog, what it costs, and how long a commit takes to its consumer.
+//!
+//! ```text
+//!   backlog ──▶ slot of run 1, 2, … ──▶ `waltalkie run cdc` ──▶ topics of that run ──▶ read back: dense, all, once
+//!      │
+//!      ├──────▶ null reader: the same stream, decoded by nothing        (what Postgres can give)
+//!      └──────▶ bare producer: the same records, made beforehand        (what Kafka can take)
+//! ```
+//!
+//! The two references run in the same run on the same machine, so that the result is a ratio. Every run has an
+//! installation of its own in one database: a prefix, and with it slot, publication and topics, made before the backlog.
+
+mod backlog;
+mod drain;
+mod latency;
+mod ledger;
+mod reference;
+mod report;
+mod site;
+mod worker;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+use runtime::Config;
+
+use super::machine::{Disk, Machine, versions};
+use report::{Conditions, Report};
+use site::Site;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Workload {
+    /// A backlog of transactions of 100 rows
+    A,
+    /// A backlog of transactions of one row
+    B,
+    /// A backlog of one transaction
+    C,
+    /// Commits at a steady rate: from each commit to a consumer of committed records
+    Latency,
+    /// One commit at a time on an idle system
+    Idle,
+}
+
+impl Workload {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::A => "A: 100 rows a transaction",
+            Self::B => "B: one row a transaction",
+            Self::C => "C: one transaction",
+            Self::Latency => "latency",
+            Self::Idle => "idle",
+        }
+    }
+
+    /// Rows of one transaction of the backlog.
+    const fn transaction_rows(self, events: u64) -> u64 {
+        match self {
+            Self::A => 100,
+            Self::C => events,
+            Self::B | Self::Latency | Self::Idle => 1,
+        }
+    }
+}
+
+/// Arguments of `bench cdc`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct CdcArgs {
+    /// What to measure; may be given several times [default: all]
+    #[arg(long, value_enum)]
+    pub workload: Vec<Workload>,
+    /// Rows of a backlog
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub events: u64,
+    /// Runs of each workload; figures are medians
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub runs: usize,
+    /// Size of each message's text
+    #[arg(long, value_name = "BYTES", default_value_t = 192)]
+    pub content_bytes: usize,
+    /// Chats that the rows belong to
+    #[arg(long, value_name = "N", default_value_t = 1_000)]
+    pub chats: u64,
+    /// Partitions of each topic
+    #[arg(long, value_name = "N", default_value_t = 12)]
+    pub partitions: u16,
+    /// Commits a second of the latency run, whatever becomes of earlier ones
+    #[arg(long, value_name = "PER_S", default_value_t = 2_000)]
+    pub rate: u64,
+    /// Seconds of the latency run, after a warm-up of a third
+    #[arg(long, value_name = "S", default_value_t = 15)]
+    pub seconds: u64,
+    /// Leaves the null reader and the bare producer out
+    #[arg(long)]
+    pub no_reference: bool,
+    /// Prints one JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs the bench; fails if anything is lost, repeated or out of order. `servers` are processes to account for.
+pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -> Result<ExitCode> {
+    ensure!(args.events >= 1 && args.runs >= 1 && args.chats >= 1, "--events, --runs and --chats must be at least 1");
+    ensure!(args.rate >= 1 && args.seconds >= 1, "--rate and --seconds must be at least 1");
+    let all = [Workload::A, Workload::B, Workload::C, Workload::Latency, Workload::Idle];
+    let wanted = if args.workload.is_empty() { all.to_vec() } else { args.workload.clone() };
+    let mut drains = Vec::new();
+    let mut latencies = Vec::new();
+    for workload in wanted {
+        let site = Site::new(config, args, &servers);
+        match workload {
+            Workload::A | Workload::B | Workload::C => drains.push(drain::run(args, workload, &site).await?),
+            Workload::Latency | Workload::Idle => latencies.push(latency::run(args, workload, &site).await?),
+        }
+    }
+    let report = Report {
+        scenario: "cdc",
+        conditions: Conditions {
+            machine: Machine::here(),
+            versions: versions(config).await,
+            disk: Disk::measure(None, &servers),
+            content_bytes: args.content_bytes,
+            chats: args.chats,
+            partitions: args.partitions,
+            runs: args.runs,
+        },
+        drains,
+        latencies,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", report.table());
+    }
+    Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A bar on standard error, where somebody looks.
+fn progress(length: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(length).with_message(what);
+    if let Ok(style) = ProgressStyle::with_template("{msg:<34} {wide_bar} {human_pos}/{human_len} {per_sec}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// The median; 0 of nothing.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        count if count % 2 == 1 => values[count / 2],
+        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
+    }
+}

@@ -1,0 +1,144 @@
+//! What the two ends can do by themselves: Postgres' stream read by nobody, and Kafka's transactions filled from memory.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use cdc_worker::Lsn;
+use cdc_worker::mapping::Mapping;
+use cdc_worker::pgoutput::{self, Message};
+use cdc_worker::record::{Destination, Outgoing, Writer};
+use cdc_worker::replication::{Connection, Incoming, ReplicationStream};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use runtime::{kafka, postgres};
+use schemas::Origin;
+use schemas::topics::Topic;
+
+use super::report::Speed;
+use super::site::Installation;
+
+/// Records that the bare producer goes round; enough to defeat every cache and compression window.
+const RECORDS: u64 = 200_000;
+/// Rows in one transaction of the bare producer: as many as the worker's.
+const TRANSACTION_ROWS: usize = 5_000;
+/// Bytes of a position record.
+const POSITION_BYTES: usize = 400;
+const CALL: Duration = Duration::from_secs(30);
+
+async fn stream(installation: &Installation) -> Result<ReplicationStream> {
+    let url = postgres::parse(&installation.config.postgres.truth_url, "postgres.truth_url")?;
+    let connection = Connection::open(&url).await?;
+    Ok(connection.start(&installation.slot, &installation.publication, Lsn::ZERO).await?)
+}
+
+/// Reads the slot to so many rows and confirms nothing, so that it can be read again.
+pub(super) async fn null_reader(installation: &Installation, events: u64) -> Result<Speed> {
+    let mut stream = stream(installation).await?;
+    let began = Instant::now();
+    let mut rows = 0;
+    while rows < events {
+        while let Some(message) = stream.next_message()? {
+            match message {
+                Incoming::Data { payload: [b'I', ..], .. } => rows += 1,
+                Incoming::Data { .. } | Incoming::Keepalive { .. } => {}
+            }
+        }
+        stream.fill().await?;
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    stream.close().await;
+    Ok(Speed { seconds, events_per_s: events as f64 / seconds })
+}
+
+/// The first records of the backlog as the worker makes them.
+pub(super) async fn capture(installation: &Installation, events: u64) -> Result<Vec<Outgoing>> {
+    let mut stream = stream(installation).await?;
+    let mut mapping = Mapping::default();
+    let writer = Writer::new(1, 2, &installation.config.names());
+    let mut records = Vec::new();
+    let wanted = events.min(RECORDS) as usize;
+    while records.len() < wanted {
+        while let Some(message) = stream.next_message()? {
+            let Incoming::Data { payload, .. } = message else { continue };
+            match pgoutput::decode(payload)? {
+                Message::Relation(relation) => mapping.learn(&relation)?,
+                Message::Insert { relation_id, tuple } if records.len() < wanted => {
+                    let change = mapping.change(relation_id, tuple, Origin::default())?;
+                    records.push(writer.write(change)?);
+                }
+                _ => {}
+            }
+        }
+        if records.len() < wanted {
+            stream.fill().await?;
+        }
+    }
+    stream.close().await;
+    Ok(records)
+}
+
+/// A transactional producer and nothing else, with the worker's settings.
+pub(super) struct Bare {
+    producer: ThreadedProducer<DefaultProducerContext>,
+    events: String,
+    positions: String,
+}
+
+impl Bare {
+    pub(super) fn new(installation: &Installation) -> Result<Self> {
+        let config = &installation.config;
+        let names = config.names();
+        let producer: ThreadedProducer<DefaultProducerContext> = kafka::producer_config(&config.kafka)
+            .set("transactional.id", names.transactional_id("bare"))
+            .set("compression.type", "zstd")
+            .set("linger.ms", "20")
+            .create()?;
+        producer.init_transactions(CALL)?;
+        Ok(Self { producer, events: names.topic(Topic::ChatEvents), positions: names.topic(Topic::CdcPositions) })
+    }
+
+    /// One transaction: the records and a position.
+    pub(super) fn publish<'a>(&self, records: impl Iterator<Item = &'a Outgoing>) -> Result<()> {
+        self.producer.begin_transaction()?;
+        for record in records {
+            if record.destination != Destination::Events {
+                bail!("the backlog holds messages only");
+            }
+            let mut base = BaseRecord::to(&self.events)
+                .key(record.key.as_str())
+                .payload(record.value.as_deref().context("a record without a value")?)
+                .timestamp(record.timestamp_ms)
+                .headers(record.headers.clone());
+            while let Err((error, back)) = self.producer.send(base) {
+                if !matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
+                    return Err(error.into());
+                }
+                self.producer.poll(Duration::from_millis(10));
+                base = back;
+            }
+        }
+        let position = [0; POSITION_BYTES];
+        self.producer
+            .send(BaseRecord::to(&self.positions).partition(0).key("bare").payload(&position[..]))
+            .map_err(|(error, _)| error)?;
+        kafka::flush(self.producer.client(), CALL);
+        Ok(self.producer.commit_transaction(CALL)?)
+    }
+}
+
+/// Publishes so many records from memory in transactions.
+pub(super) async fn bare_producer(installation: &Installation, records: &[Outgoing], events: u64) -> Result<Speed> {
+    let bare = Bare::new(installation)?;
+    tokio::task::block_in_place(|| {
+        let began = Instant::now();
+        let mut rest = events as usize;
+        let mut records = records.iter().cycle();
+        while rest > 0 {
+            let rows = rest.min(TRANSACTION_ROWS);
+            bare.publish(records.by_ref().take(rows))?;
+            rest -= rows;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        Ok(Speed { seconds, events_per_s: events as f64 / seconds })
+    })
+}

@@ -1,0 +1,236 @@
+//! What `bench cdc` says: one JSON object for programs, a table for people.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use super::ledger::Counted;
+use super::median;
+use crate::bench::machine::{Disk, Machine};
+
+/// The whole outcome.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub(super) scenario: &'static str,
+    pub(super) conditions: Conditions,
+    pub(super) drains: Vec<Drain>,
+    pub(super) latencies: Vec<Latency>,
+}
+
+/// Under which conditions it ran.
+#[derive(Debug, Serialize)]
+pub(super) struct Conditions {
+    pub(super) machine: Machine,
+    pub(super) versions: BTreeMap<String, String>,
+    pub(super) disk: Option<Disk>,
+    pub(super) content_bytes: usize,
+    pub(super) chats: u64,
+    pub(super) partitions: u16,
+    pub(super) runs: usize,
+}
+
+/// One drain.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(super) struct Speed {
+    pub(super) seconds: f64,
+    pub(super) events_per_s: f64,
+}
+
+/// What a drain of the worker took.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Costs {
+    pub(super) cpu_s: BTreeMap<String, f64>,
+    pub(super) peak_rss_bytes: u64,
+    pub(super) transactions: u64,
+    pub(super) busy_cpu_s: f64,
+}
+
+/// A drained backlog.
+#[derive(Debug, Serialize)]
+pub(super) struct Drain {
+    workload: &'static str,
+    events: u64,
+    /// Median.
+    events_per_s: f64,
+    runs: Vec<Speed>,
+    /// CPU seconds for 1,000,000 events by role, medians.
+    cpu_s_per_million: BTreeMap<String, f64>,
+    /// The most of all runs.
+    peak_rss_bytes: u64,
+    /// Kafka transactions, median.
+    transactions: f64,
+    /// Over all runs.
+    counted: Counted,
+    null_reader_per_s: Option<f64>,
+    bare_producer_per_s: Option<f64>,
+    /// Ours over each reference.
+    of_null_reader: Option<f64>,
+    of_bare_producer: Option<f64>,
+}
+
+impl Drain {
+    pub(super) fn new(
+        workload: &'static str,
+        events: u64,
+        runs: Vec<Speed>,
+        costs: Vec<Costs>,
+        counted: Counted,
+        null_reader: Vec<Speed>,
+        bare_producer: Vec<Speed>,
+    ) -> Self {
+        let speed = |runs: &[Speed]| median(runs.iter().map(|run| run.events_per_s).collect());
+        let events_per_s = speed(&runs);
+        let [null_reader_per_s, bare_producer_per_s] =
+            [null_reader, bare_producer].map(|runs| (!runs.is_empty()).then(|| speed(&runs)));
+        let millions = events as f64 / 1_000_000.0;
+        let roles = costs.first().map(|first| first.cpu_s.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        let of_role = |role: &String| {
+            median(costs.iter().map(|cost| cost.cpu_s.get(role).copied().unwrap_or(0.0) / millions).collect())
+        };
+        Self {
+            workload,
+            events,
+            events_per_s,
+            runs,
+            cpu_s_per_million: roles.iter().map(|role| (role.clone(), of_role(role))).collect(),
+            peak_rss_bytes: costs.iter().map(|cost| cost.peak_rss_bytes).max().unwrap_or(0),
+            transactions: median(costs.iter().map(|cost| cost.transactions as f64).collect()),
+            counted,
+            null_reader_per_s,
+            bare_producer_per_s,
+            of_null_reader: null_reader_per_s.map(|reference| events_per_s / reference),
+            of_bare_producer: bare_producer_per_s.map(|reference| events_per_s / reference),
+        }
+    }
+}
+
+/// From commit to consumer.
+#[derive(Debug, Serialize)]
+pub(super) struct Latency {
+    pub(super) workload: &'static str,
+    pub(super) commits_per_s: f64,
+    /// Medians of the runs.
+    #[serde(flatten)]
+    pub(super) figures: Percentiles,
+    pub(super) runs: Vec<Percentiles>,
+    pub(super) bare_producer: Option<Percentiles>,
+    pub(super) cpu_s: Option<BTreeMap<String, f64>>,
+}
+
+/// Percentiles, in milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the contract's own field names")]
+pub(super) struct Percentiles {
+    pub(super) p50_ms: f64,
+    pub(super) p95_ms: f64,
+    pub(super) p99_ms: f64,
+    pub(super) max_ms: f64,
+}
+
+impl Percentiles {
+    /// Of the times between two moments of each number, without the first of them. What was seen before its commit was
+    /// told to the one who committed counts as 0.
+    pub(super) fn between(from: &[AtomicU64], to: &[AtomicU64], warmup: u64) -> Self {
+        let pairs = from.iter().zip(to).skip(warmup as usize);
+        let mut times: Vec<u64> =
+            pairs.map(|(from, to)| to.load(Ordering::Acquire).saturating_sub(from.load(Ordering::Acquire))).collect();
+        times.sort_unstable();
+        let at = |share: f64| {
+            let place = ((times.len() as f64 * share).ceil() as usize).clamp(1, times.len().max(1)) - 1;
+            times.get(place).copied().unwrap_or(0) as f64 / 1_000.0
+        };
+        Self { p50_ms: at(0.5), p95_ms: at(0.95), p99_ms: at(0.99), max_ms: at(1.0) }
+    }
+
+    pub(super) fn medians(runs: &[Self]) -> Self {
+        let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
+        Self {
+            p50_ms: of(|run| run.p50_ms),
+            p95_ms: of(|run| run.p95_ms),
+            p99_ms: of(|run| run.p99_ms),
+            max_ms: of(|run| run.max_ms),
+        }
+    }
+}
+
+impl Report {
+    /// Whether nothing was lost, repeated or out of order.
+    pub(super) fn is_right(&self) -> bool {
+        self.drains.iter().all(|drain| drain.counted.is_right())
+    }
+
+    pub(super) fn table(&self) -> String {
+        let mut text = String::new();
+        self.write(&mut text).unwrap_or_default();
+        text
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let conditions = &self.conditions;
+        let machine = &conditions.machine;
+        writeln!(
+            out,
+            "{} bytes, {} chats, {} partitions, medians of {} runs",
+            conditions.content_bytes, conditions.chats, conditions.partitions, conditions.runs
+        )?;
+        write!(out, "{} cores {}, Linux {}", machine.cores, machine.cpu, machine.kernel)?;
+        if let Some(disk) = &conditions.disk {
+            write!(out, "; fdatasync {:.2} ms", disk.fdatasync_ms)?;
+        }
+        let versions: Vec<String> =
+            conditions.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        writeln!(out, "; {}", versions.join(", "))?;
+        for drain in &self.drains {
+            drain.write(out)?;
+        }
+        if !self.latencies.is_empty() {
+            writeln!(out, "\n{:<44}{:>8}{:>8}{:>8}{:>8}", "commit to consumer, ms", "p50", "p95", "p99", "max")?;
+        }
+        for latency in &self.latencies {
+            let mut row = |what: &str, row: &Percentiles| {
+                let Percentiles { p50_ms, p95_ms, p99_ms, max_ms } = row;
+                writeln!(out, "{what:<44}{p50_ms:>8.1}{p95_ms:>8.1}{p99_ms:>8.1}{max_ms:>8.1}")
+            };
+            row(&format!("{}, {:.0} commits/s", latency.workload, latency.commits_per_s), &latency.figures)?;
+            if let Some(bare) = &latency.bare_producer {
+                row("  bare producer, from due time", bare)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drain {
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        let counted = &self.counted;
+        writeln!(
+            out,
+            "\n{}, {} events: {:.0} events/s, {:.0} Kafka transactions, {:.0} MiB at most",
+            self.workload,
+            self.events,
+            self.events_per_s,
+            self.transactions,
+            self.peak_rss_bytes as f64 / 1_048_576.0
+        )?;
+        let runs: Vec<String> = self.runs.iter().map(|run| format!("{:.0}", run.events_per_s)).collect();
+        writeln!(out, "  runs: {} events/s", runs.join(", "))?;
+        for (what, reference, ratio) in [
+            ("null reader", self.null_reader_per_s, self.of_null_reader),
+            ("bare producer", self.bare_producer_per_s, self.of_bare_producer),
+        ] {
+            if let (Some(reference), Some(ratio)) = (reference, ratio) {
+                writeln!(out, "  {what}: {reference:.0} events/s; the worker has {:.0} % of it", ratio * 100.0)?;
+            }
+        }
+        let costs: Vec<String> =
+            self.cpu_s_per_million.iter().map(|(role, cpu_s)| format!("{role} {cpu_s:.2}")).collect();
+        writeln!(out, "  CPU s for 1,000,000 events: {}", costs.join(", "))?;
+        writeln!(
+            out,
+            "  read back: {} events, lost {}, repeated {}, out of order {}",
+            counted.events, counted.lost, counted.repeated, counted.out_of_order
+        )
+    }
+}
