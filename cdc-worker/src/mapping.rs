@@ -20,8 +20,15 @@ use value::{Field, micros_to_epoch_ms};
 
 /// What a row says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
-    /// An event of a chat.
+pub enum Change<'a> {
+    /// A send: nearly all of a history, so it stays where it lies until it is written.
+    Send {
+        /// The row.
+        row: MessageRow<'a>,
+        /// Where it stands in the log.
+        origin: Origin,
+    },
+    /// Any other event of a chat.
     Event(Box<ChatEvent>),
     /// A person's profile, for the topic of people.
     User {
@@ -111,7 +118,7 @@ impl Mapping {
     }
 
     /// What a row says. The relation must be one of ours.
-    pub fn change(&self, relation_id: u32, tuple: Tuple<'_>, origin: Origin) -> Result<Change, MapError> {
+    pub fn change<'a>(&self, relation_id: u32, tuple: Tuple<'a>, origin: Origin) -> Result<Change<'a>, MapError> {
         let plan =
             self.relations.get(&relation_id).and_then(Option::as_ref).ok_or(MapError::UnknownRelation(relation_id))?;
         let fields = plan.fields(tuple)?;
@@ -120,31 +127,31 @@ impl Mapping {
         match plan.table() {
             Table::Message => {
                 let row = MessageRow {
-                    chat_id: field(0).text()?.to_owned(),
+                    chat_id: field(0).text()?,
                     sequence_number: field(1).int8()?,
                     message_id: field(2).uuid()?,
-                    sender_id: field(3).text()?.to_owned(),
-                    content: field(4).optional(Field::text)?.map(str::to_owned),
+                    sender_id: field(3).text()?,
+                    content: field(4).optional(Field::text)?,
                     parent_message_id: field(5).optional(Field::uuid)?,
                     parent_seq: field(6).optional(Field::int8)?,
-                    app_data: field(7).optional(Field::text)?.map(str::to_owned),
-                    attachments: field(8).optional(Field::jsonb)?.map(str::to_owned),
+                    app_data: field(7).optional(Field::text)?,
+                    attachments: field(8).optional(Field::jsonb)?,
                     created_at_ms: field(9).timestamptz()?,
                     deleted_at_ms: field(10).optional(Field::timestamptz)?,
                 };
-                Ok(Change::Event(Box::new(row.into_event(origin)?)))
+                Ok(Change::Send { row, origin })
             }
             Table::ChatChange => {
                 let row = ChangeRow {
-                    chat_id: field(0).text()?.to_owned(),
+                    chat_id: field(0).text()?,
                     sequence_number: field(1).int8()?,
-                    event_type: field(2).text()?.to_owned(),
-                    actor_id: field(3).text()?.to_owned(),
+                    event_type: field(2).text()?,
+                    actor_id: field(3).text()?,
                     occurred_at_ms: field(4).timestamptz()?,
-                    content: field(5).optional(Field::text)?.map(str::to_owned),
-                    message: field(6).optional(Field::jsonb)?.map(str::to_owned),
-                    memberships: field(7).optional(Field::jsonb)?.map(str::to_owned),
-                    chat: field(8).optional(Field::jsonb)?.map(str::to_owned),
+                    content: field(5).optional(Field::text)?,
+                    message: field(6).optional(Field::jsonb)?,
+                    memberships: field(7).optional(Field::jsonb)?,
+                    chat: field(8).optional(Field::jsonb)?,
                 };
                 Ok(Change::Event(Box::new(row.into_event(origin)?)))
             }

@@ -1,9 +1,15 @@
-//! From a change to the Kafka record that it becomes: key, value, timestamp and `CloudEvents` headers.
+//! From a change to the Kafka record that it becomes: key, value, timestamp and what its headers say.
+//!
+//! Records of a batch lie in one buffer, one after another: what is made of a million rows is not a million small
+//! pieces of memory.
 
-use rdkafka::message::{Header, OwnedHeaders};
+use std::ops::Range;
+
 use runtime::Names;
+use schemas::codec::HEADER_BYTES;
+use schemas::history::{MessageRow, RowError};
 use schemas::topics::Topic;
-use schemas::{ChatEvent, Encoder, FrameError, User, timestamp};
+use schemas::{ChatEvent, Encoder, FrameError, Origin, User};
 
 use crate::mapping::Change;
 
@@ -11,6 +17,8 @@ use crate::mapping::Change;
 const USER_CHANGED: &str = "user.changed";
 /// Type in the headers of a tombstone.
 const USER_REMOVED: &str = "user.removed";
+/// About what the headers hold.
+const HEADERS_BYTES: usize = 200;
 
 /// Where a record goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,86 +30,170 @@ pub enum Destination {
 }
 
 /// A record that is ready to be sent.
-#[derive(Debug)]
-pub struct Outgoing {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outgoing<'a> {
     /// Topic.
     pub destination: Destination,
     /// Key.
-    pub key: String,
+    pub key: &'a [u8],
     /// Framed value; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-    /// The record's timestamp.
+    pub value: Option<&'a [u8]>,
+    /// The record's timestamp; also the time in its headers.
     pub timestamp_ms: i64,
-    /// Headers.
-    pub headers: OwnedHeaders,
+    /// Identity of the event, for the headers.
+    pub id: &'a [u8],
+    /// Type of the event, for the headers.
+    pub kind: &'a [u8],
 }
 
-impl Outgoing {
+impl Outgoing<'_> {
     /// About what it holds in memory and on the wire.
     pub fn bytes(&self) -> usize {
-        self.key.len() + self.value.as_ref().map_or(0, Vec::len) + HEADER_BYTES
+        self.key.len() + self.value.map_or(0, <[u8]>::len) + HEADERS_BYTES
     }
 }
 
-/// About what the headers hold.
-const HEADER_BYTES: usize = 200;
+/// Records in the order of the stream.
+#[derive(Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    records: Vec<Span>,
+}
+
+/// Where a record's parts stand in the batch's bytes. Parts may overlap: an event's id is also in its value.
+#[derive(Debug, Clone)]
+struct Span {
+    destination: Destination,
+    key: Range<usize>,
+    value: Option<Range<usize>>,
+    timestamp_ms: i64,
+    id: Range<usize>,
+    kind: Range<usize>,
+}
+
+impl Batch {
+    /// An empty batch with room.
+    pub fn with_capacity(records: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), records: Vec::with_capacity(records) }
+    }
+
+    /// Number of records.
+    pub const fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Whether there is no record.
+    pub const fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// About what the records hold in memory and on the wire.
+    pub const fn bytes(&self) -> usize {
+        self.bytes.len() + self.records.len() * HEADERS_BYTES
+    }
+
+    /// The records, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Outgoing<'_>> + Clone {
+        self.records.iter().map(|span| Outgoing {
+            destination: span.destination,
+            key: &self.bytes[span.key.clone()],
+            value: span.value.clone().map(|range| &self.bytes[range]),
+            timestamp_ms: span.timestamp_ms,
+            id: &self.bytes[span.id.clone()],
+            kind: &self.bytes[span.kind.clone()],
+        })
+    }
+
+    fn append(&mut self, part: &[u8]) -> Range<usize> {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(part);
+        start..self.bytes.len()
+    }
+}
+
+/// What keeps a change from being written.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The row's JSON.
+    #[error(transparent)]
+    Row(#[from] RowError),
+    /// The value.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+}
 
 /// Makes records.
 pub struct Writer {
+    event_header: [u8; HEADER_BYTES],
     events: Encoder<ChatEvent>,
     users: Encoder<User>,
-    source: String,
 }
 
 impl Writer {
     /// A writer for the ids that the registry gave the schemas.
-    pub fn new(event_schema_id: u32, user_schema_id: u32, names: &Names) -> Self {
+    pub fn new(event_schema_id: u32, user_schema_id: u32) -> Self {
         Self {
+            event_header: schemas::codec::header(event_schema_id),
             events: Encoder::new(event_schema_id),
             users: Encoder::new(user_schema_id),
-            source: format!("/waltalkie/{}", names.slot()),
         }
     }
 
-    /// The record of a change.
-    pub fn write(&self, change: Change) -> Result<Outgoing, FrameError> {
+    /// Appends the record of a change.
+    pub fn write(&self, change: Change<'_>, batch: &mut Batch) -> Result<(), WriteError> {
         match change {
-            Change::Event(event) => {
-                let value = self.events.encode(&event)?;
-                Ok(Outgoing {
-                    destination: Destination::Events,
-                    value: Some(value),
-                    timestamp_ms: event.occurred_at,
-                    headers: self.headers(&event.event_id, &event.event_type, event.occurred_at),
-                    key: event.chat_id,
-                })
-            }
+            Change::Send { row, origin } => self.write_send(row, origin, batch),
+            Change::Event(event) => self.write_event(&event, batch),
             Change::User { user_id, version, changed_at_ms, profile } => {
                 let kind = if profile.is_some() { USER_CHANGED } else { USER_REMOVED };
-                Ok(Outgoing {
+                let value = profile.map(|profile| self.users.encode(&profile)).transpose()?;
+                let id = format!("{user_id}/{version}");
+                let value = value.map(|value| batch.append(&value));
+                let id = batch.append(id.as_bytes());
+                let span = Span {
                     destination: Destination::Users,
-                    value: profile.map(|profile| self.users.encode(&profile)).transpose()?,
+                    key: id.start..id.start + user_id.len(),
+                    value,
                     timestamp_ms: changed_at_ms,
-                    headers: self.headers(&format!("{user_id}/{version}"), kind, changed_at_ms),
-                    key: user_id,
-                })
+                    kind: batch.append(kind.as_bytes()),
+                    id,
+                };
+                batch.records.push(span);
+                Ok(())
             }
         }
     }
 
-    fn headers(&self, id: &str, kind: &str, at_ms: i64) -> OwnedHeaders {
-        let time = timestamp::rfc3339(at_ms);
-        let pairs = [
-            ("ce_specversion", "1.0"),
-            ("ce_id", id),
-            ("ce_type", kind),
-            ("ce_source", &self.source),
-            ("ce_time", &time),
-            ("content-type", "application/avro"),
-        ];
-        pairs.into_iter().fold(OwnedHeaders::new_with_capacity(pairs.len()), |headers, (key, value)| {
-            headers.insert(Header { key, value: Some(value) })
-        })
+    fn write_send(&self, row: MessageRow<'_>, origin: Origin, batch: &mut Batch) -> Result<(), WriteError> {
+        let start = batch.append(&self.event_header).start;
+        let Some(encoded) = row.encode_event(origin, &mut batch.bytes) else {
+            batch.bytes.truncate(start);
+            return self.write_event(&row.into_event(origin)?, batch);
+        };
+        batch.records.push(Span {
+            destination: Destination::Events,
+            key: encoded.event_id.start..encoded.event_id.start + row.chat_id.len(),
+            value: Some(start..batch.bytes.len()),
+            timestamp_ms: row.created_at_ms,
+            id: encoded.event_id,
+            kind: encoded.event_type,
+        });
+        Ok(())
+    }
+
+    fn write_event(&self, event: &ChatEvent, batch: &mut Batch) -> Result<(), WriteError> {
+        let value = self.events.encode(event)?;
+        let value = batch.append(&value);
+        let span = Span {
+            destination: Destination::Events,
+            key: batch.append(event.chat_id.as_bytes()),
+            value: Some(value),
+            timestamp_ms: event.occurred_at,
+            id: batch.append(event.event_id.as_bytes()),
+            kind: batch.append(event.event_type.as_bytes()),
+        };
+        batch.records.push(span);
+        Ok(())
     }
 }
 
@@ -134,3 +226,7 @@ impl Topics {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "record_tests.rs"]
+mod tests;

@@ -32,7 +32,7 @@ use crate::metrics;
 use crate::pgoutput::{self, Message, Tuple};
 use crate::progress::{Mark, Progress};
 use crate::publisher::{Chunk, Committed, Publisher};
-use crate::record::Outgoing;
+use crate::record::{Batch, WriteError};
 use crate::replication::{Incoming, ReplicationStream};
 use crate::takeover::{Session, Worker};
 use crate::transaction::{Place, Tracker};
@@ -75,8 +75,8 @@ pub(crate) async fn stream(
         tracker: Tracker::new(stored.place, stored.confirmable),
         progress: Progress::new(stored, Instant::now()),
         last_place: stored.place,
-        records: Vec::new(),
-        bytes: 0,
+        records: Batch::default(),
+        arrival: ::metrics::histogram!(metrics::ARRIVAL),
         foreign: HashSet::new(),
     };
     let outcome = state.turn(&mut stream, &mut publisher, held, health, shutdown).await;
@@ -103,8 +103,9 @@ struct State<'a> {
     tracker: Tracker,
     progress: Progress,
     last_place: Place,
-    records: Vec<Outgoing>,
-    bytes: usize,
+    records: Batch,
+    /// A handle: finding the metric for each transaction would take longer than telling it.
+    arrival: ::metrics::Histogram,
     /// Tables that aren't ours and had a row.
     foreign: HashSet<u32>,
 }
@@ -182,7 +183,7 @@ impl State<'_> {
             Message::Begin { final_lsn, committed_at_us, .. } => {
                 self.tracker.begin(final_lsn).map_err(|source| self.out_of_order(source))?;
                 let lag_ms = runtime::clock::now_ms() - epoch_ms(committed_at_us);
-                ::metrics::histogram!(metrics::ARRIVAL).record(lag_ms.max(0) as f64 / 1_000.0);
+                self.arrival.record(lag_ms.max(0) as f64 / 1_000.0);
                 self.fail_at(Point::Begun)?;
             }
             Message::Commit { commit_lsn, end_lsn, .. } => {
@@ -196,7 +197,7 @@ impl State<'_> {
                 let written_ms = std::str::from_utf8(content).ok().and_then(|text| text.parse::<i64>().ok());
                 if let Some(written_ms) = written_ms {
                     let lag_ms = runtime::clock::now_ms() - written_ms;
-                    ::metrics::histogram!(metrics::ARRIVAL).record(lag_ms.max(0) as f64 / 1_000.0);
+                    self.arrival.record(lag_ms.max(0) as f64 / 1_000.0);
                 }
             }
             Message::Update { relation_id } => return Err(self.not_an_insert("UPDATE", relation_id)),
@@ -226,19 +227,20 @@ impl State<'_> {
         };
         let origin = Origin { shard: 0, commit_lsn: place.commit_lsn.to_bits(), ordinal: place.ordinal };
         let change = self.mapping.change(relation_id, tuple, origin).map_err(|source| self.unmappable(source))?;
-        let record = self.writer.write(change)?;
-        self.bytes += record.bytes();
-        self.records.push(record);
+        match self.writer.write(change, &mut self.records) {
+            Ok(()) => {}
+            Err(WriteError::Row(source)) => return Err(self.unmappable(source.into())),
+            Err(WriteError::Frame(source)) => return Err(source.into()),
+        }
         self.last_place = place;
         self.fail_at(Point::Row)
     }
 
     fn is_full(&self) -> bool {
-        self.records.len() >= CHUNK_ROWS || self.bytes >= CHUNK_BYTES
+        self.records.len() >= CHUNK_ROWS || self.records.bytes() >= CHUNK_BYTES
     }
 
     fn cut(&mut self) -> Chunk {
-        self.bytes = 0;
         Chunk {
             number: self.progress.hand(Instant::now()),
             records: std::mem::take(&mut self.records),

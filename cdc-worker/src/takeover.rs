@@ -99,6 +99,7 @@ impl Worker {
         let publisher = Publisher::start(Task {
             fenced,
             topics: self.topics.clone(),
+            source: format!("/waltalkie/{}", self.slot),
             identity: Identity {
                 slot: self.slot.clone(),
                 system_identifier: system.identifier,
@@ -111,7 +112,7 @@ impl Worker {
             stored: mark,
             failpoints: self.failpoints.clone(),
         })?;
-        let writer = Writer::new(self.schema_ids.event, self.schema_ids.user, &self.config.names());
+        let writer = Writer::new(self.schema_ids.event, self.schema_ids.user);
         Ok(Some(Session { stream, publisher, writer, stored: mark }))
     }
 

@@ -68,6 +68,12 @@ impl FrameError {
     }
 }
 
+/// What stands before the datum of a value of this schema.
+pub const fn header(schema_id: u32) -> [u8; HEADER_BYTES] {
+    let [a, b, c, d] = schema_id.to_be_bytes();
+    [0, a, b, c, d]
+}
+
 /// The schema id of a framed value.
 pub fn schema_id_of(value: &[u8]) -> Result<u32, FrameError> {
     match value {
@@ -107,8 +113,7 @@ impl<R: Record> Encoder<R> {
     /// The framed value. Fails only if the struct and its schema disagree, which the tests rule out.
     pub fn encode(&self, value: &R) -> Result<Vec<u8>, FrameError> {
         let mut framed = Vec::with_capacity(256);
-        framed.push(0);
-        framed.extend_from_slice(&self.schema_id.to_be_bytes());
+        framed.extend_from_slice(&header(self.schema_id));
         self.writer.write_ser(&mut framed, value).map_err(|source| FrameError::Datum {
             schema_id: self.schema_id,
             record: R::NAME,

@@ -2,7 +2,10 @@
 //!
 //! Two tables hold everything that has a `seq`: `message` (a send) and `chat_change` (all else). The CDC worker sees
 //! their rows in the replication stream, a gateway reads them again to close a gap; both make the event here, so that
-//! the two can't differ. Pure except for [`read_range`], which is one query.
+//! the two can't differ. Pure except for [`read_range`], which is one query. Sends, of which a history mostly consists,
+//! also have a way straight to their bytes (`encode`), tested to be the same.
+
+mod encode;
 
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
@@ -11,36 +14,36 @@ use crate::event::{Attachment, ChatEvent, ChatState, Membership, MessageState, O
 use crate::timestamp;
 
 /// A row of `message`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the columns of the table")]
-pub struct MessageRow {
-    pub chat_id: String,
+pub struct MessageRow<'a> {
+    pub chat_id: &'a str,
     pub sequence_number: i64,
     pub message_id: Uuid,
-    pub sender_id: String,
-    pub content: Option<String>,
+    pub sender_id: &'a str,
+    pub content: Option<&'a str>,
     pub parent_message_id: Option<Uuid>,
     pub parent_seq: Option<i64>,
-    pub app_data: Option<String>,
+    pub app_data: Option<&'a str>,
     /// JSON array of [`Attachment`].
-    pub attachments: Option<String>,
+    pub attachments: Option<&'a str>,
     pub created_at_ms: i64,
     pub deleted_at_ms: Option<i64>,
 }
 
 /// A row of `chat_change`. The three JSON texts have the shape of the event's records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the columns of the table")]
-pub struct ChangeRow {
-    pub chat_id: String,
+pub struct ChangeRow<'a> {
+    pub chat_id: &'a str,
     pub sequence_number: i64,
-    pub event_type: String,
-    pub actor_id: String,
+    pub event_type: &'a str,
+    pub actor_id: &'a str,
     pub occurred_at_ms: i64,
-    pub content: Option<String>,
-    pub message: Option<String>,
-    pub memberships: Option<String>,
-    pub chat: Option<String>,
+    pub content: Option<&'a str>,
+    pub message: Option<&'a str>,
+    pub memberships: Option<&'a str>,
+    pub chat: Option<&'a str>,
 }
 
 /// A row whose JSON isn't what the persister writes.
@@ -67,60 +70,60 @@ fn parse<T: serde::de::DeserializeOwned>(
     })
 }
 
-impl MessageRow {
+impl MessageRow<'_> {
     /// The `message.persisted` event of this row; without body if the message was deleted since.
     pub fn into_event(self, origin: Origin) -> Result<ChatEvent, RowError> {
-        let place = (self.chat_id.as_str(), self.sequence_number);
+        let place = (self.chat_id, self.sequence_number);
         let deleted = self.deleted_at_ms.is_some();
-        let attachments: Option<Vec<Attachment>> = parse(self.attachments.as_deref(), place, "attachments")?;
+        let attachments: Option<Vec<Attachment>> = parse(self.attachments, place, "attachments")?;
         Ok(ChatEvent {
-            event_id: ChatEvent::id_of(&self.chat_id, self.sequence_number),
+            event_id: ChatEvent::id_of(self.chat_id, self.sequence_number),
             event_type: event_type::MESSAGE_PERSISTED.to_owned(),
             seq: self.sequence_number,
-            actor_id: self.sender_id.clone(),
+            actor_id: self.sender_id.to_owned(),
             occurred_at: self.created_at_ms,
             origin,
             message: Some(MessageState {
                 message_id: self.message_id.to_string(),
                 message_seq: self.sequence_number,
-                sender_id: self.sender_id,
-                content: self.content.filter(|_| !deleted),
+                sender_id: self.sender_id.to_owned(),
+                content: self.content.filter(|_| !deleted).map(str::to_owned),
                 parent_message_id: self.parent_message_id.map(|id| id.to_string()),
                 parent_seq: self.parent_seq,
                 created_at: self.created_at_ms,
                 edited_at: None,
                 deleted_at: self.deleted_at_ms,
-                app_data: self.app_data.filter(|_| !deleted),
+                app_data: self.app_data.filter(|_| !deleted).map(str::to_owned),
                 attachments: attachments.filter(|_| !deleted).unwrap_or_default(),
             }),
             memberships: Vec::new(),
             chat: None,
-            chat_id: self.chat_id,
+            chat_id: self.chat_id.to_owned(),
         })
     }
 }
 
-impl ChangeRow {
+impl ChangeRow<'_> {
     /// The event of this row, of whichever type it names.
     pub fn into_event(self, origin: Origin) -> Result<ChatEvent, RowError> {
-        let place = (self.chat_id.as_str(), self.sequence_number);
-        let mut message: Option<MessageState> = parse(self.message.as_deref(), place, "message")?;
+        let place = (self.chat_id, self.sequence_number);
+        let mut message: Option<MessageState> = parse(self.message, place, "message")?;
         if let Some(message) = &mut message {
-            message.content = self.content;
+            message.content = self.content.map(str::to_owned);
         }
-        let memberships: Option<Vec<Membership>> = parse(self.memberships.as_deref(), place, "memberships")?;
-        let chat: Option<ChatState> = parse(self.chat.as_deref(), place, "chat")?;
+        let memberships: Option<Vec<Membership>> = parse(self.memberships, place, "memberships")?;
+        let chat: Option<ChatState> = parse(self.chat, place, "chat")?;
         Ok(ChatEvent {
-            event_id: ChatEvent::id_of(&self.chat_id, self.sequence_number),
-            event_type: self.event_type,
+            event_id: ChatEvent::id_of(self.chat_id, self.sequence_number),
+            event_type: self.event_type.to_owned(),
             seq: self.sequence_number,
-            actor_id: self.actor_id,
+            actor_id: self.actor_id.to_owned(),
             occurred_at: self.occurred_at_ms,
             origin,
             message,
             memberships: memberships.unwrap_or_default(),
             chat,
-            chat_id: self.chat_id,
+            chat_id: self.chat_id.to_owned(),
         })
     }
 }
@@ -166,10 +169,10 @@ pub async fn read_range(
 fn event_of(chat_id: &str, row: &Row) -> Result<ChatEvent, HistoryError> {
     let time = |column| row.try_get::<_, Option<time::OffsetDateTime>>(column).map(|at| at.map(timestamp::from_offset));
     let occurred_at_ms = time("created_at")?.unwrap_or_default();
-    let event_type: Option<String> = row.try_get("event_type")?;
+    let event_type: Option<&str> = row.try_get("event_type")?;
     let event = match event_type {
         None => MessageRow {
-            chat_id: chat_id.to_owned(),
+            chat_id,
             sequence_number: row.try_get("sequence_number")?,
             message_id: row.try_get("message_id")?,
             sender_id: row.try_get("sender_id")?,
@@ -183,7 +186,7 @@ fn event_of(chat_id: &str, row: &Row) -> Result<ChatEvent, HistoryError> {
         }
         .into_event(Origin::default())?,
         Some(event_type) => ChangeRow {
-            chat_id: chat_id.to_owned(),
+            chat_id,
             sequence_number: row.try_get("sequence_number")?,
             event_type,
             actor_id: row.try_get("sender_id")?,

@@ -33,12 +33,19 @@ fn insert(values: &[Option<Vec<u8>>]) -> Vec<u8> {
     bytes
 }
 
-fn map(relation: &Relation, values: &[Option<Vec<u8>>]) -> Result<Change, MapError> {
+/// What a row says, with a send as the event that it is.
+fn map(relation: &Relation, values: &[Option<Vec<u8>>]) -> Result<Change<'static>, MapError> {
     let mut mapping = Mapping::default();
     mapping.learn(relation)?;
     let bytes = insert(values);
     let Ok(Message::Insert { relation_id, tuple }) = pgoutput::decode(&bytes) else { panic!("no row") };
-    mapping.change(relation_id, tuple, Origin { shard: 0, commit_lsn: 9, ordinal: 2 })
+    match mapping.change(relation_id, tuple, Origin { shard: 0, commit_lsn: 9, ordinal: 2 })? {
+        Change::Send { row, origin } => Ok(Change::Event(Box::new(row.into_event(origin)?))),
+        Change::Event(event) => Ok(Change::Event(event)),
+        Change::User { user_id, version, changed_at_ms, profile } => {
+            Ok(Change::User { user_id, version, changed_at_ms, profile })
+        }
+    }
 }
 
 const MESSAGE: &[(&str, u32)] = &[

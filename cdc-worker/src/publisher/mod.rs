@@ -14,6 +14,7 @@
 //! its producers with it: the next ones, under the same transactional ids, abort what these left open; the worker reads the
 //! position and goes on from there. A dropped channel ends it without a commit, as a kill would.
 
+mod headers;
 mod producer;
 mod thread;
 
@@ -22,12 +23,13 @@ use std::collections::BTreeMap;
 use schemas::{Encoder, PartitionEnd, Position};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use headers::HeaderMaker;
 pub use producer::Fenced;
 
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::progress::Mark;
-use crate::record::{Outgoing, Topics};
+use crate::record::{Batch, Topics};
 use thread::Loop;
 
 /// Chunks that wait for the thread.
@@ -39,7 +41,7 @@ pub struct Chunk {
     /// Number, rising by one.
     pub number: u64,
     /// The records; none to move the position only.
-    pub records: Vec<Outgoing>,
+    pub records: Batch,
     /// What the position record will say.
     pub mark: Mark,
 }
@@ -91,6 +93,8 @@ pub struct Task {
     pub fenced: Fenced,
     /// Topics.
     pub topics: Topics,
+    /// The installation, for the records' headers.
+    pub source: String,
     /// Who publishes.
     pub identity: Identity,
     /// Ends of the partitions as the stored position has them.

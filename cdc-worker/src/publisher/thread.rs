@@ -9,6 +9,7 @@ use runtime::kafka;
 use schemas::{PartitionEnd, Position};
 use tokio::sync::{mpsc, watch};
 
+use super::headers::HeaderMaker;
 use super::producer::{CALL, Ends, TopicEnds, is_retriable};
 use super::{Chunk, Committed, Task};
 use crate::error::Error;
@@ -27,6 +28,7 @@ pub(super) struct Loop {
     task: Task,
     reports: watch::Sender<Committed>,
     ends: TopicEnds,
+    headers: HeaderMaker,
 }
 
 impl Loop {
@@ -35,7 +37,8 @@ impl Loop {
             ends.entry(end.topic_name).or_default().insert(end.partition_number, end.last_offset);
             ends
         });
-        Self { task, reports, ends }
+        let headers = HeaderMaker::new(std::mem::take(&mut task.source));
+        Self { task, reports, ends, headers }
     }
 
     /// Publishes until the channel is dropped or something fails; blocks.
@@ -77,9 +80,11 @@ impl Loop {
         let (number, mark) = (last.number, last.mark);
         self.producer().begin_transaction().map_err(Error::kafka("beginning a transaction"))?;
         let mut largest = Largest::default();
-        for record in gathered.drain(..).flat_map(|chunk| chunk.records) {
-            largest.see(&record);
-            self.send(record, &largest)?;
+        for chunk in gathered.drain(..) {
+            for record in chunk.records.iter() {
+                largest.see(&record);
+                self.send(record, &largest)?;
+            }
         }
         self.send_position(mark)?;
         if self.task.failpoints.is_armed() {
@@ -105,13 +110,11 @@ impl Loop {
         Ok(true)
     }
 
-    fn send(&self, record: Outgoing, largest: &Largest) -> Result<(), Error> {
+    fn send(&mut self, record: Outgoing<'_>, largest: &Largest) -> Result<(), Error> {
+        let headers = self.headers.make(&record);
         let topic = self.task.topics.of(record.destination);
-        let mut base =
-            BaseRecord::to(topic).key(record.key.as_str()).timestamp(record.timestamp_ms).headers(record.headers);
-        if let Some(value) = &record.value {
-            base = base.payload(value.as_slice());
-        }
+        let mut base = BaseRecord::to(topic).key(record.key).timestamp(record.timestamp_ms).headers(headers);
+        base.payload = record.value;
         loop {
             match self.producer().send(base) {
                 Ok(()) => return Ok(()),
@@ -218,7 +221,7 @@ impl Loop {
 }
 
 fn size_of(chunk: &Chunk) -> (usize, usize) {
-    (chunk.records.len(), chunk.records.iter().map(Outgoing::bytes).sum())
+    (chunk.records.len(), chunk.records.bytes())
 }
 
 /// The largest record of a transaction, to name when Kafka finds one too large.
@@ -235,9 +238,10 @@ impl Default for Largest {
 }
 
 impl Largest {
-    fn see(&mut self, record: &Outgoing) {
+    fn see(&mut self, record: &Outgoing<'_>) {
         if record.bytes() > self.bytes {
-            *self = Self { destination: record.destination, key: record.key.clone(), bytes: record.bytes() };
+            let key = String::from_utf8_lossy(record.key).into_owned();
+            *self = Self { destination: record.destination, key, bytes: record.bytes() };
         }
     }
 }

@@ -35,11 +35,11 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: &Site) -> Resu
     drop(client);
     let (mut runs, mut costs, mut null_reader, mut bare_producer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut counted = Counted::default();
-    let records = if args.no_reference { Vec::new() } else { reference::capture(&for_references, args.events).await? };
+    let records = if args.no_reference { None } else { Some(reference::capture(&for_references, args.events).await?) };
     for installation in &installations {
-        if !args.no_reference {
+        if let Some(records) = &records {
             null_reader.push(reference::null_reader(&for_references, args.events).await?);
-            bare_producer.push(reference::bare_producer(&for_references, &records, args.events).await?);
+            bare_producer.push(reference::bare_producer(&for_references, records, args.events).await?);
         }
         let (speed, cost) = one(args, installation, site, end).await?;
         runs.push(speed);

@@ -5,6 +5,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cdc_worker::record::Outgoing;
 use rand::{SeedableRng, rngs::StdRng};
 use rdkafka::Offset;
 use rdkafka::error::KafkaError;
@@ -148,11 +149,11 @@ async fn from_memory(args: &CdcArgs, site: &Site, installation: &Installation, l
     let sample = CdcArgs { events: SAMPLE, ..args.clone() };
     client.batch_execute("DELETE FROM message").await?;
     backlog::write(&client, &sample, Workload::A).await?;
-    let mut records = reference::capture(installation, SAMPLE).await?;
+    let records = reference::capture(installation, SAMPLE).await?;
     let began = Instant::now();
     let (due, seen) = (Arc::new(Times::new(load.commits)), Arc::new(Times::new(load.commits)));
     let reader = Reader::start(installation, load, began, Arc::clone(&seen), number_in_key)?;
-    let bare = Bare::new(installation)?;
+    let mut bare = Bare::new(installation)?;
     let (sender, receiver) = mpsc::sync_channel::<u64>(100_000);
     let producing = tokio::task::spawn_blocking(move || {
         let mut numbers = Vec::new();
@@ -160,10 +161,9 @@ async fn from_memory(args: &CdcArgs, site: &Site, installation: &Installation, l
             numbers.clear();
             numbers.push(first);
             numbers.extend(receiver.try_iter().take(SAMPLE as usize - 1));
-            for (record, number) in records.iter_mut().zip(&numbers) {
-                record.key = number.to_string();
-            }
-            bare.publish(records[..numbers.len()].iter())?;
+            let keys: Vec<String> = numbers.iter().map(u64::to_string).collect();
+            let numbered = records.iter().zip(&keys).map(|(record, key)| Outgoing { key: key.as_bytes(), ..record });
+            bare.publish(numbered)?;
         }
         Ok::<_, anyhow::Error>(())
     });

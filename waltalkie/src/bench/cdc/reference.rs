@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cdc_worker::Lsn;
 use cdc_worker::mapping::Mapping;
 use cdc_worker::pgoutput::{self, Message};
-use cdc_worker::record::{Destination, Outgoing, Writer};
+use cdc_worker::publisher::HeaderMaker;
+use cdc_worker::record::{Batch, Outgoing, Writer};
 use cdc_worker::replication::{Connection, Incoming, ReplicationStream};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
@@ -51,11 +52,11 @@ pub(super) async fn null_reader(installation: &Installation, events: u64) -> Res
 }
 
 /// The first records of the backlog as the worker makes them.
-pub(super) async fn capture(installation: &Installation, events: u64) -> Result<Vec<Outgoing>> {
+pub(super) async fn capture(installation: &Installation, events: u64) -> Result<Batch> {
     let mut stream = stream(installation).await?;
     let mut mapping = Mapping::default();
-    let writer = Writer::new(1, 2, &installation.config.names());
-    let mut records = Vec::new();
+    let writer = Writer::new(1, 2);
+    let mut records = Batch::default();
     let wanted = events.min(RECORDS) as usize;
     while records.len() < wanted {
         while let Some(message) = stream.next_message()? {
@@ -64,7 +65,7 @@ pub(super) async fn capture(installation: &Installation, events: u64) -> Result<
                 Message::Relation(relation) => mapping.learn(&relation)?,
                 Message::Insert { relation_id, tuple } if records.len() < wanted => {
                     let change = mapping.change(relation_id, tuple, Origin::default())?;
-                    records.push(writer.write(change)?);
+                    writer.write(change, &mut records)?;
                 }
                 _ => {}
             }
@@ -82,6 +83,7 @@ pub(super) struct Bare {
     producer: ThreadedProducer<DefaultProducerContext>,
     events: String,
     positions: String,
+    headers: HeaderMaker,
 }
 
 impl Bare {
@@ -94,21 +96,23 @@ impl Bare {
             .set("linger.ms", "20")
             .create()?;
         producer.init_transactions(CALL)?;
-        Ok(Self { producer, events: names.topic(Topic::ChatEvents), positions: names.topic(Topic::CdcPositions) })
+        Ok(Self {
+            producer,
+            events: names.topic(Topic::ChatEvents),
+            positions: names.topic(Topic::CdcPositions),
+            headers: HeaderMaker::new(format!("/waltalkie/{}", installation.slot)),
+        })
     }
 
     /// One transaction: the records and a position.
-    pub(super) fn publish<'a>(&self, records: impl Iterator<Item = &'a Outgoing>) -> Result<()> {
+    pub(super) fn publish<'a>(&mut self, records: impl Iterator<Item = Outgoing<'a>>) -> Result<()> {
         self.producer.begin_transaction()?;
         for record in records {
-            if record.destination != Destination::Events {
-                bail!("the backlog holds messages only");
-            }
             let mut base = BaseRecord::to(&self.events)
-                .key(record.key.as_str())
-                .payload(record.value.as_deref().context("a record without a value")?)
+                .key(record.key)
+                .payload(record.value.context("the backlog holds messages only")?)
                 .timestamp(record.timestamp_ms)
-                .headers(record.headers.clone());
+                .headers(self.headers.make(&record));
             while let Err((error, back)) = self.producer.send(base) {
                 if !matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
                     return Err(error.into());
@@ -127,8 +131,8 @@ impl Bare {
 }
 
 /// Publishes so many records from memory in transactions.
-pub(super) async fn bare_producer(installation: &Installation, records: &[Outgoing], events: u64) -> Result<Speed> {
-    let bare = Bare::new(installation)?;
+pub(super) async fn bare_producer(installation: &Installation, records: &Batch, events: u64) -> Result<Speed> {
+    let mut bare = Bare::new(installation)?;
     tokio::task::block_in_place(|| {
         let began = Instant::now();
         let mut rest = events as usize;
