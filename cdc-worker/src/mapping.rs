@@ -7,12 +7,10 @@
 mod plan;
 mod value;
 
-use std::collections::HashMap;
-
 use schemas::history::{ChangeRow, MessageRow, RowError};
 use schemas::{ChatEvent, Origin, User};
 
-use crate::pgoutput::{Relation, Tuple};
+use crate::pgoutput::{DecodeError, Relation, Tuple};
 
 use plan::Plan;
 pub use plan::Table;
@@ -86,6 +84,9 @@ pub enum MapError {
         /// Values.
         found: usize,
     },
+    /// A row whose bytes aren't the plugin's.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
     /// A row of a table that was never described.
     #[error("a row of table id {0}, which the stream has not described")]
     UnknownRelation(u32),
@@ -97,7 +98,8 @@ pub enum MapError {
 /// The tables that the stream has described so far.
 #[derive(Debug, Default)]
 pub struct Mapping {
-    relations: HashMap<u32, Option<Plan>>,
+    /// By table id. A handful, of which the first are asked for most: searched faster than hashed.
+    relations: Vec<(u32, Option<Plan>)>,
 }
 
 impl Mapping {
@@ -107,20 +109,26 @@ impl Mapping {
             Some(table) => Some(Plan::new(table, relation)?),
             None => None,
         };
-        self.relations.insert(relation.id, plan);
+        match self.relations.iter_mut().find(|(id, _)| *id == relation.id) {
+            Some((_, known)) => *known = plan,
+            None => self.relations.push((relation.id, plan)),
+        }
         Ok(())
+    }
+
+    fn plan(&self, relation_id: u32) -> Result<Option<&Plan>, MapError> {
+        let found = self.relations.iter().find(|(id, _)| *id == relation_id);
+        found.map(|(_, plan)| plan.as_ref()).ok_or(MapError::UnknownRelation(relation_id))
     }
 
     /// The table that rows of a relation belong to; `None` if it is none of ours.
     pub fn table(&self, relation_id: u32) -> Result<Option<Table>, MapError> {
-        let plan = self.relations.get(&relation_id).ok_or(MapError::UnknownRelation(relation_id))?;
-        Ok(plan.as_ref().map(Plan::table))
+        Ok(self.plan(relation_id)?.map(Plan::table))
     }
 
     /// What a row says. The relation must be one of ours.
     pub fn change<'a>(&self, relation_id: u32, tuple: Tuple<'a>, origin: Origin) -> Result<Change<'a>, MapError> {
-        let plan =
-            self.relations.get(&relation_id).and_then(Option::as_ref).ok_or(MapError::UnknownRelation(relation_id))?;
+        let plan = self.plan(relation_id)?.ok_or(MapError::UnknownRelation(relation_id))?;
         let fields = plan.fields(tuple)?;
         let field =
             |index: usize| Field { table: plan.table().name(), column: plan.column(index), value: fields[index] };

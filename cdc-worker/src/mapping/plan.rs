@@ -128,6 +128,7 @@ impl Plan {
         }
         let mut fields = [Value::Null; MOST_FIELDS];
         for (value, slot) in tuple.values().zip(&self.slots) {
+            let value = value?;
             if let Some(slot) = slot {
                 fields[usize::from(*slot)] = value;
             }

@@ -109,6 +109,14 @@ impl<'a> Cursor<'a> {
         DecodeError::Unexpected { at: self.at - 1, what, found }
     }
 
+    /// The value, if every byte has been read.
+    pub(super) const fn ends<T: Copy>(&self, value: T) -> Result<T, DecodeError> {
+        match self.bytes.len() - self.at {
+            0 => Ok(value),
+            left => Err(DecodeError::LeftOver { at: self.at, left }),
+        }
+    }
+
     pub(super) fn finish<T>(self, value: T) -> Result<T, DecodeError> {
         match self.bytes.len() - self.at {
             0 => Ok(value),

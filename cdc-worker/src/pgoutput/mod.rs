@@ -3,7 +3,7 @@
 //!
 //! Pure: bytes of one message in, one [`Message`] that borrows from them out. Protocol version 1 with `binary` and
 //! `messages`; streaming of open transactions is off, so no message carries a transaction id of its own. Every byte is
-//! accounted for: too few or too many are an error, never a guess.
+//! accounted for: too few or too many are an error, never a guess. A row's bytes are walked over when its values are read.
 
 mod cursor;
 mod tuple;
@@ -138,7 +138,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
         b'I' => {
             let relation_id = cursor.u32("table id")?;
             match cursor.byte("kind of row")? {
-                b'N' => Message::Insert { relation_id, tuple: Tuple::take(&mut cursor)? },
+                b'N' => Message::Insert { relation_id, tuple: Tuple::take_rest(&mut cursor)? },
                 other => return Err(cursor.unexpected("kind of row", other)),
             }
         }

@@ -53,7 +53,7 @@ fn captured_messages_decode() {
     assert_eq!(&columns[..4], ["message_id", "chat_id", "sender_id", "content"]);
     let Message::Insert { relation_id, tuple } = decoded[4] else { panic!("{:?}", decoded[4]) };
     assert_eq!((relation_id, tuple.len()), (root.id, root.columns.len()));
-    let values: Vec<Value<'_>> = tuple.values().collect();
+    let values: Vec<Value<'_>> = tuple.values().collect::<Result<_, _>>().expect("values");
     assert_eq!(values[1], Value::Binary(b"c"));
     assert_eq!(values[3], Value::Binary("hëllo".as_bytes()));
     assert_eq!(values[4], Value::Null);
@@ -99,6 +99,14 @@ fn values() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
     proptest::collection::vec((kind, proptest::collection::vec(any::<u8>(), 0..40)), 0..20)
 }
 
+/// Decodes a message and, if it is a row, its values.
+fn read_whole(bytes: &[u8]) -> Result<(), DecodeError> {
+    match decode(bytes)? {
+        Message::Insert { tuple, .. } => tuple.values().try_for_each(|value| value.map(drop)),
+        _ => Ok(()),
+    }
+}
+
 proptest! {
     #[test]
     fn inserted_rows_come_back(relation_id: u32, values in values()) {
@@ -107,7 +115,7 @@ proptest! {
         prop_assert_eq!(found, relation_id);
         prop_assert_eq!(tuple.len(), values.len());
         for (value, (kind, expected)) in tuple.values().zip(&values) {
-            match value {
+            match value.expect("a value") {
                 Value::Null => prop_assert_eq!(*kind, b'n'),
                 Value::Unchanged => prop_assert_eq!(*kind, b'u'),
                 Value::Text(bytes) => prop_assert_eq!((*kind, bytes), (b't', expected.as_slice())),
@@ -120,12 +128,19 @@ proptest! {
     fn a_part_of_a_message_is_an_error(values in values(), cut in 0.0..1.0) {
         let bytes = build::insert(1, &values);
         let length = (bytes.len() as f64 * cut) as usize;
-        prop_assert!(decode(&bytes[..length]).is_err());
+        prop_assert!(read_whole(&bytes[..length]).is_err());
+    }
+
+    #[test]
+    fn a_message_with_more_than_it_should_have_is_an_error(values in values(), more in 1..9_usize) {
+        let mut bytes = build::insert(1, &values);
+        bytes.extend(vec![b'n'; more]);
+        prop_assert!(read_whole(&bytes).is_err());
     }
 
     #[test]
     fn any_bytes_are_an_error_or_a_message(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = decode(&bytes);
+        let _ = read_whole(&bytes);
     }
 
     #[test]
@@ -134,6 +149,6 @@ proptest! {
         mut bytes in proptest::collection::vec(any::<u8>(), 0..200),
     ) {
         bytes.insert(0, tag);
-        let _ = decode(&bytes);
+        let _ = read_whole(&bytes);
     }
 }

@@ -15,7 +15,7 @@ pub enum Value<'a> {
     Binary(&'a [u8]),
 }
 
-/// A row. Its bytes were checked when it was decoded.
+/// A row as it lies in its message. Its bytes are checked as its values are read, so that they are walked over once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tuple<'a> {
     count: u16,
@@ -23,11 +23,12 @@ pub struct Tuple<'a> {
 }
 
 impl<'a> Tuple<'a> {
-    pub(super) fn take(cursor: &mut Cursor<'a>) -> Result<Self, DecodeError> {
+    /// The rest of a message. What follows a row without columns is left to the caller to find.
+    pub(super) fn take_rest(cursor: &mut Cursor<'a>) -> Result<Self, DecodeError> {
         let count = cursor.u16("number of values")?;
         let start = cursor.at();
-        for _ in 0..count {
-            value(cursor)?;
+        if count > 0 {
+            cursor.skip_rest();
         }
         Ok(Self { count, bytes: cursor.since(start) })
     }
@@ -42,7 +43,7 @@ impl<'a> Tuple<'a> {
         self.count == 0
     }
 
-    /// The values in the order of the table's columns.
+    /// The values in the order of the table's columns; the last one is an error if the bytes don't end there.
     pub const fn values(&self) -> Values<'a> {
         Values { left: self.count, cursor: Cursor::new(self.bytes) }
     }
@@ -55,11 +56,12 @@ pub struct Values<'a> {
 }
 
 impl<'a> Iterator for Values<'a> {
-    type Item = Value<'a>;
+    type Item = Result<Value<'a>, DecodeError>;
 
-    fn next(&mut self) -> Option<Value<'a>> {
+    fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        value(&mut self.cursor).ok()
+        let value = value(&mut self.cursor);
+        Some(if self.left == 0 { value.and_then(|value| self.cursor.ends(value)) } else { value })
     }
 }
 
