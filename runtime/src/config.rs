@@ -37,6 +37,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Commands into Postgres.
     pub persister: Persister,
+    /// Postgres' log into the history.
+    pub cdc: Cdc,
     /// Read models.
     pub projector: Projector,
     /// Cleaning up.
@@ -268,6 +270,41 @@ pub struct Persister {
 impl Default for Persister {
     fn default() -> Self {
         Self { batch_commands: 500 }
+    }
+}
+
+/// `[cdc]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cdc {
+    /// How the history is compressed.
+    pub compression: Compression,
+}
+
+/// Compression of a topic's batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// None.
+    None,
+    /// Snappy.
+    Snappy,
+    /// LZ4: least of the processor's time.
+    Lz4,
+    /// Zstandard at its fastest level: least room on disks and wires.
+    #[default]
+    Zstd,
+}
+
+impl Compression {
+    /// Its name in Kafka's settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
     }
 }
 

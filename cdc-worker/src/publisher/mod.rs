@@ -24,7 +24,7 @@ use schemas::{Encoder, PartitionEnd, Position};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use headers::HeaderMaker;
-pub use producer::Fenced;
+pub use producer::{Fenced, settings};
 
 use crate::error::Error;
 use crate::failpoint::Failpoints;
@@ -33,7 +33,7 @@ use crate::record::{Batch, Topics};
 use thread::Loop;
 
 /// Chunks that wait for the thread.
-const QUEUED_CHUNKS: usize = 2;
+const QUEUED_CHUNKS: usize = 6;
 
 /// Records of the stream in order, and where the stream stands after them.
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use runtime::config::Compression;
 use runtime::{Config, kafka};
 use schemas::{Encoder, Position};
 
@@ -75,7 +76,7 @@ impl Fenced {
 }
 
 fn init(config: &Config, slot: &str, id: &str) -> Result<ThreadedProducer<Ends>, Error> {
-    let producer: ThreadedProducer<Ends> = settings(config, slot, id)
+    let producer: ThreadedProducer<Ends> = settings(config, &format!("cdc-{slot}-{id}"))
         .create_with_context(Ends::default())
         .map_err(Error::kafka("the transactional producer can't be made"))?;
     let deadline = Instant::now() + CALL * 2;
@@ -91,17 +92,21 @@ fn init(config: &Config, slot: &str, id: &str) -> Result<ThreadedProducer<Ends>,
     }
 }
 
-fn settings(config: &Config, slot: &str, id: &str) -> ClientConfig {
+/// Settings of a producer of the history under a transactional id.
+pub fn settings(config: &Config, id: &str) -> ClientConfig {
     let mut settings = runtime::kafka::producer_config(&config.kafka);
     settings
-        .set("transactional.id", config.names().transactional_id(&format!("cdc-{slot}-{id}")))
+        .set("transactional.id", config.names().transactional_id(id))
         .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
         .set("delivery.timeout.ms", config.kafka.delivery_timeout_ms.min(TRANSACTION_TIMEOUT_MS).to_string())
         .set("message.max.bytes", RECORD_BYTES.to_string())
-        // Kept for ever: worth more of the processor's time than what is read once.
-        .set("compression.type", "zstd")
+        .set("compression.type", config.cdc.compression.name())
         // The commit flushes, so that waiting for fuller batches costs a lone record nothing.
         .set("linger.ms", "20");
+    if config.cdc.compression == Compression::Zstd {
+        // The client's default would take most of the worker's time and save little.
+        settings.set("compression.level", "1");
+    }
     settings
 }
 

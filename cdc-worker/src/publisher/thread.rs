@@ -19,9 +19,9 @@ use crate::progress::Mark;
 use crate::record::{Destination, Outgoing};
 
 /// Most rows in one Kafka transaction, give or take a chunk.
-const TRANSACTION_ROWS: usize = 5_000;
+const TRANSACTION_ROWS: usize = 10_000;
 /// Most bytes in one Kafka transaction, give or take a chunk.
-const TRANSACTION_BYTES: usize = 4 << 20;
+const TRANSACTION_BYTES: usize = 8 << 20;
 
 /// The thread's own state.
 pub(super) struct Loop {

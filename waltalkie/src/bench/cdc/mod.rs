@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use runtime::Config;
+use runtime::config::Compression;
 
 use super::machine::{Disk, Machine, versions};
 use report::{Conditions, Report};
@@ -92,12 +93,21 @@ pub struct CdcArgs {
     /// Seconds of the latency run, after a warm-up of a third
     #[arg(long, value_name = "S", default_value_t = 15)]
     pub seconds: u64,
+    /// How the history is compressed: none, snappy, lz4 or zstd [default: cdc.compression]
+    #[arg(long, value_parser = compression)]
+    pub compression: Option<Compression>,
     /// Leaves the null reader and the bare producer out
     #[arg(long)]
     pub no_reference: bool,
     /// Prints one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+fn compression(text: &str) -> Result<Compression, String> {
+    let all = [Compression::None, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+    let found = all.into_iter().find(|compression| compression.name() == text);
+    found.ok_or_else(|| "one of none, snappy, lz4, zstd".to_owned())
 }
 
 /// Runs the bench; fails if anything is lost, repeated or out of order. `servers` are processes to account for.
@@ -124,6 +134,7 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
             content_bytes: args.content_bytes,
             chats: args.chats,
             partitions: args.partitions,
+            compression: args.compression.unwrap_or(config.cdc.compression).name(),
             runs: args.runs,
         },
         drains,

@@ -21,7 +21,7 @@ use super::site::Installation;
 /// Records that the bare producer goes round; enough to defeat every cache and compression window.
 const RECORDS: u64 = 200_000;
 /// Rows in one transaction of the bare producer: as many as the worker's.
-const TRANSACTION_ROWS: usize = 5_000;
+const TRANSACTION_ROWS: usize = 10_000;
 /// Bytes of a position record.
 const POSITION_BYTES: usize = 400;
 const CALL: Duration = Duration::from_secs(30);
@@ -90,11 +90,8 @@ impl Bare {
     pub(super) fn new(installation: &Installation) -> Result<Self> {
         let config = &installation.config;
         let names = config.names();
-        let producer: ThreadedProducer<DefaultProducerContext> = kafka::producer_config(&config.kafka)
-            .set("transactional.id", names.transactional_id("bare"))
-            .set("compression.type", "zstd")
-            .set("linger.ms", "20")
-            .create()?;
+        let producer: ThreadedProducer<DefaultProducerContext> =
+            cdc_worker::publisher::settings(config, "bare").create()?;
         producer.init_transactions(CALL)?;
         Ok(Self {
             producer,

@@ -28,6 +28,7 @@ pub(super) struct Conditions {
     pub(super) content_bytes: usize,
     pub(super) chats: u64,
     pub(super) partitions: u16,
+    pub(super) compression: &'static str,
     pub(super) runs: usize,
 }
 
@@ -172,8 +173,8 @@ impl Report {
         let machine = &conditions.machine;
         writeln!(
             out,
-            "{} bytes, {} chats, {} partitions, medians of {} runs",
-            conditions.content_bytes, conditions.chats, conditions.partitions, conditions.runs
+            "{} bytes, {} chats, {} partitions, {}, medians of {} runs",
+            conditions.content_bytes, conditions.chats, conditions.partitions, conditions.compression, conditions.runs
         )?;
         write!(out, "{} cores {}, Linux {}", machine.cores, machine.cpu, machine.kernel)?;
         if let Some(disk) = &conditions.disk {

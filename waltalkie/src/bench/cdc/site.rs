@@ -32,6 +32,7 @@ impl Site {
         config.postgres.truth_url = Secret::new(format!("{server}/{name}"));
         config.kafka.partitions = args.partitions;
         config.ops.listen.clear();
+        config.cdc.compression = args.compression.unwrap_or(config.cdc.compression);
         Self { config, servers: servers.to_vec(), name }
     }
 

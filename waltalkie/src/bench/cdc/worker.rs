@@ -39,6 +39,7 @@ impl Worker {
             ("KAFKA__BROKERS", &config.kafka.brokers),
             ("KAFKA__PARTITIONS", &config.kafka.partitions.to_string()),
             ("REGISTRY__URL", config.registry.url.expose()),
+            ("CDC__COMPRESSION", config.cdc.compression.name()),
             ("OPS__LISTEN", ""),
             ("LOG__FILTER", "warn"),
         ] {
