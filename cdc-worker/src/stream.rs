@@ -76,6 +76,7 @@ pub(crate) async fn stream(
         progress: Progress::new(stored, Instant::now()),
         last_place: stored.place,
         records: Batch::default(),
+        is_promised: false,
         arrival: ::metrics::histogram!(metrics::ARRIVAL),
         foreign: HashSet::new(),
     };
@@ -104,6 +105,8 @@ struct State<'a> {
     progress: Progress,
     last_place: Place,
     records: Batch,
+    /// The publisher was told that another chunk follows at once.
+    is_promised: bool,
     /// A handle: finding the metric for each transaction would take longer than telling it.
     arrival: ::metrics::Histogram,
     /// Tables that aren't ours and had a row.
@@ -128,7 +131,7 @@ impl State<'_> {
                 stream.report(feedback.written, feedback.flushed).await?;
             }
             let has_chunk =
-                !self.records.is_empty() || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
+                self.has_chunk() || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
             let has_room = !self.is_full();
             tokio::select! {
                 biased;
@@ -150,7 +153,7 @@ impl State<'_> {
                 }
                 permit = publisher.queue.reserve(), if has_chunk => {
                     let Some(permit) = permit else { return Err(publisher.news.reason().await) };
-                    permit.send(self.cut());
+                    permit.send(self.cut(stream.has_more()));
                 }
                 filled = stream.fill(), if has_room => filled?,
             }
@@ -240,8 +243,15 @@ impl State<'_> {
         self.records.len() >= CHUNK_ROWS || self.records.bytes() >= CHUNK_BYTES
     }
 
-    fn cut(&mut self) -> Chunk {
+    /// Whether the publisher waits for a chunk, or there is something to publish.
+    fn has_chunk(&self) -> bool {
+        self.is_promised || !self.records.is_empty()
+    }
+
+    fn cut(&mut self, has_more: bool) -> Chunk {
+        self.is_promised = self.is_full() && has_more;
         Chunk {
+            is_followed: self.is_promised,
             number: self.progress.hand(Instant::now()),
             records: std::mem::take(&mut self.records),
             mark: Mark { place: self.last_place, confirmable: self.tracker.complete_lsn() },
@@ -251,9 +261,9 @@ impl State<'_> {
     /// Gives the publisher what is left and waits until it is committed, or has failed.
     async fn drain(&mut self, publisher: &mut Publisher) {
         let finish = async {
-            if !self.records.is_empty() {
+            if self.has_chunk() {
                 let Some(permit) = publisher.queue.reserve().await else { return Err(publisher.news.reason().await) };
-                permit.send(self.cut());
+                permit.send(self.cut(false));
             }
             while !self.progress.is_idle() {
                 let Committed { number, mark } = publisher.news.next().await?;

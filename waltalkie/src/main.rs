@@ -3,13 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use mimalloc::MiMalloc;
 use waltalkie::cli::Cli;
-
-/// Also for Kafka's client, which allocates a message's parts on one thread and frees them on another: glibc's allocator
-/// takes a fifth of the CDC worker's time for that.
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     runtime::tls::install_provider();

@@ -6,8 +6,8 @@
 //!        └───────────── watch: last committed ◀───────┘
 //! ```
 //!
-//! A transaction takes what has arrived, up to a limit, and never waits for more: idle, one commit of Postgres goes at
-//! once; under load the next transaction gathers while one commits. The position travels in the same transaction as the
+//! A transaction takes what has arrived when it begins and while it is being sent, up to a limit, and waits only for what
+//! the stream has already read: idle, one commit of Postgres goes at once; under load transactions grow by themselves. The position travels in the same transaction as the
 //! records that it speaks of, so that the two can't differ whatever happens.
 //!
 //! *Failure.* Nothing is tried twice here except a commit that Kafka says may be. Any other failure ends the thread, and
@@ -33,7 +33,7 @@ use crate::record::{Batch, Topics};
 use thread::Loop;
 
 /// Chunks that wait for the thread.
-const QUEUED_CHUNKS: usize = 6;
+const QUEUED_CHUNKS: usize = 2;
 
 /// Records of the stream in order, and where the stream stands after them.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct Chunk {
     pub records: Batch,
     /// What the position record will say.
     pub mark: Mark,
+    /// Another chunk follows at once, so that the transaction had better wait for it. A promise: it always comes.
+    pub is_followed: bool,
 }
 
 /// The last chunk whose transaction is committed.

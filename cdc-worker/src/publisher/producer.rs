@@ -19,6 +19,8 @@ use crate::error::Error;
 const TRANSACTION_TIMEOUT_MS: u64 = 10_000;
 /// Largest record that is tried; the topic's own limit, after compression, decides.
 const RECORD_BYTES: usize = 64 << 20;
+/// Most that records may hold while they wait for the brokers; a single larger one still goes.
+const QUEUED_KIB: usize = 8 << 10;
 /// How long one call to Kafka may block.
 pub(super) const CALL: Duration = Duration::from_secs(5);
 
@@ -100,6 +102,8 @@ pub fn settings(config: &Config, id: &str) -> ClientConfig {
         .set("transaction.timeout.ms", TRANSACTION_TIMEOUT_MS.to_string())
         .set("delivery.timeout.ms", config.kafka.delivery_timeout_ms.min(TRANSACTION_TIMEOUT_MS).to_string())
         .set("message.max.bytes", RECORD_BYTES.to_string())
+        // Records wait in the client until the brokers have them: a bound of memory, not of a transaction.
+        .set("queue.buffering.max.kbytes", QUEUED_KIB.to_string())
         .set("compression.type", config.cdc.compression.name())
         // The commit flushes, so that waiting for fuller batches costs a lone record nothing.
         .set("linger.ms", "20");

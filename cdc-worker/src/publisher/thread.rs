@@ -18,10 +18,11 @@ use crate::metrics;
 use crate::progress::Mark;
 use crate::record::{Destination, Outgoing};
 
-/// Most rows in one Kafka transaction, give or take a chunk.
-const TRANSACTION_ROWS: usize = 10_000;
+/// Most rows in one Kafka transaction, give or take a chunk. Each costs the brokers a marker a partition, so few large ones
+/// are cheaper than many small ones.
+const TRANSACTION_ROWS: usize = 20_000;
 /// Most bytes in one Kafka transaction, give or take a chunk.
-const TRANSACTION_BYTES: usize = 8 << 20;
+const TRANSACTION_BYTES: usize = 16 << 20;
 
 /// The thread's own state.
 pub(super) struct Loop {
@@ -43,29 +44,17 @@ impl Loop {
 
     /// Publishes until the channel is dropped or something fails; blocks.
     pub(super) fn run(mut self, mut chunks: mpsc::Receiver<Chunk>) -> Result<(), Error> {
-        let mut gathered = Vec::new();
         while let Some(first) = chunks.blocking_recv() {
-            gathered.push(first);
-            let (mut rows, mut bytes) = size_of(&gathered[0]);
-            while rows < TRANSACTION_ROWS
-                && bytes < TRANSACTION_BYTES
-                && let Ok(chunk) = chunks.try_recv()
-            {
-                let (more_rows, more_bytes) = size_of(&chunk);
-                rows += more_rows;
-                bytes += more_bytes;
-                gathered.push(chunk);
-            }
             let started = Instant::now();
-            match self.publish(&mut gathered, &chunks) {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
+            let rows = match self.publish(first, &mut chunks) {
+                Ok(Some(rows)) => rows,
+                Ok(None) => return Ok(()),
                 Err(error) => {
                     ::metrics::counter!(metrics::FAILED_TRANSACTIONS).increment(1);
                     self.try_abort(&error);
                     return Err(error);
                 }
-            }
+            };
             ::metrics::histogram!(metrics::PUBLISH).record(started.elapsed().as_secs_f64());
             ::metrics::histogram!(metrics::BATCH).record(rows as f64);
             ::metrics::counter!(metrics::ROWS).increment(rows as u64);
@@ -74,30 +63,44 @@ impl Loop {
         Ok(())
     }
 
-    /// One Kafka transaction; `false` if the worker has been dropped or a failpoint said to die.
-    fn publish(&mut self, gathered: &mut Vec<Chunk>, chunks: &mpsc::Receiver<Chunk>) -> Result<bool, Error> {
-        let Some(last) = gathered.last() else { return Ok(true) };
-        let (number, mark) = (last.number, last.mark);
+    /// One Kafka transaction: a chunk, and what arrives while it is being sent. Returns its number of rows; `None` if the
+    /// worker has been dropped or a failpoint said to die.
+    fn publish(&mut self, first: Chunk, chunks: &mut mpsc::Receiver<Chunk>) -> Result<Option<usize>, Error> {
         self.producer().begin_transaction().map_err(Error::kafka("beginning a transaction"))?;
         let mut largest = Largest::default();
-        for chunk in gathered.drain(..) {
+        let (mut rows, mut bytes) = (0, 0);
+        let mut next = Some(first);
+        let (mut number, mut mark) = (0, self.task.stored);
+        while let Some(chunk) = next {
+            (number, mark) = (chunk.number, chunk.mark);
+            rows += chunk.records.len();
+            bytes += chunk.records.bytes();
             for record in chunk.records.iter() {
                 largest.see(&record);
                 self.send(record, &largest)?;
             }
+            let has_room = rows < TRANSACTION_ROWS && bytes < TRANSACTION_BYTES;
+            next = match (has_room, chunk.is_followed) {
+                (false, _) => None,
+                (true, false) => chunks.try_recv().ok(),
+                (true, true) => match chunks.blocking_recv() {
+                    Some(chunk) => Some(chunk),
+                    None => return Ok(None),
+                },
+            };
         }
         self.send_position(mark)?;
         if self.task.failpoints.is_armed() {
             kafka::flush(self.producer().client(), CALL);
             if self.task.failpoints.dies_at(Point::Produced) {
-                return Ok(false);
+                return Ok(None);
             }
         }
         if !self.commit(chunks, &largest)? {
-            return Ok(false);
+            return Ok(None);
         }
         if self.task.failpoints.dies_at(Point::Committed) {
-            return Ok(false);
+            return Ok(None);
         }
         let delivered = std::mem::take(&mut *self.context().delivered.lock().unwrap_or_else(PoisonError::into_inner));
         for (topic, ends) in delivered {
@@ -107,7 +110,7 @@ impl Loop {
         }
         self.task.fenced.take_turns();
         self.reports.send_replace(Committed { number, mark });
-        Ok(true)
+        Ok(Some(rows))
     }
 
     fn send(&mut self, record: Outgoing<'_>, largest: &Largest) -> Result<(), Error> {
@@ -218,10 +221,6 @@ impl Loop {
     fn context(&self) -> &Ends {
         self.producer().client().context()
     }
-}
-
-fn size_of(chunk: &Chunk) -> (usize, usize) {
-    (chunk.records.len(), chunk.records.bytes())
 }
 
 /// The largest record of a transaction, to name when Kafka finds one too large.

@@ -77,6 +77,11 @@ impl ReplicationStream {
         }
     }
 
+    /// Whether another whole message is here already, behind the one handed out last.
+    pub fn has_more(&self) -> bool {
+        self.channel.buffer.get(self.taken..).is_some_and(|rest| matches!(frame(rest), Ok(Some(_))))
+    }
+
     /// Reads more. Nothing is lost if this is dropped before it is done.
     pub async fn fill(&mut self) -> Result<(), ReplicationError> {
         self.channel.buffer.advance(std::mem::take(&mut self.taken));
