@@ -5,6 +5,7 @@
 
 mod kafka;
 mod rules;
+mod timeline;
 
 use runtime::Config;
 use runtime::postgres;
@@ -15,6 +16,7 @@ pub(crate) use rules::{Facts, refusal};
 
 use crate::error::Error;
 use crate::lsn::Lsn;
+use crate::replication::ReplicationError;
 
 /// What the server says of the slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct SlotFacts {
     pub plugin: String,
     /// Whether the slot belongs to this database.
     pub is_of_this_database: bool,
+    /// Whether it ends with the session that made it, as the copy on a standby does that isn't ready yet.
+    pub is_temporary: bool,
     /// Process that streams it.
     pub active_pid: Option<i32>,
     /// The oldest WAL that is kept for it.
@@ -46,9 +50,18 @@ pub(crate) fn server(config: &Config) -> Result<tokio_postgres::Config, Error> {
     Ok(postgres::parse(url, setting)?)
 }
 
-/// A connection for queries to the server that holds the slot.
+/// A connection for queries to the server that holds the slot. A standby that wasn't promoted is an error that passes.
 pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
-    Ok(postgres::connect(&server(config)?).await?)
+    let server = server(config)?;
+    let client = postgres::connect(&server).await?;
+    let row = client
+        .query_one("SELECT pg_is_in_recovery()", &[])
+        .await
+        .map_err(Error::query("asking whether the server is a standby"))?;
+    if row.get(0) {
+        return Err(ReplicationError::Standby { place: postgres::place(&server) }.into());
+    }
+    Ok(client)
 }
 
 /// Settings and publication, as far as they can be wrong; an error says how to mend them.
@@ -86,7 +99,7 @@ pub(crate) async fn slot_facts(client: &Client, slot: &str) -> Result<Option<Slo
         .query_opt(
             "SELECT plugin::text, database = current_database(), active_pid,
                     (restart_lsn - '0/0')::bigint, (confirmed_flush_lsn - '0/0')::bigint, wal_status,
-                    to_jsonb(s) ->> 'invalidation_reason'
+                    to_jsonb(s) ->> 'invalidation_reason', temporary
                FROM pg_replication_slots s WHERE slot_name = $1",
             &[&slot],
         )
@@ -95,6 +108,7 @@ pub(crate) async fn slot_facts(client: &Client, slot: &str) -> Result<Option<Slo
     Ok(row.map(|row| SlotFacts {
         plugin: row.get::<_, Option<String>>(0).unwrap_or_default(),
         is_of_this_database: row.get::<_, Option<bool>>(1).unwrap_or(false),
+        is_temporary: row.get::<_, Option<bool>>(7).unwrap_or(false),
         active_pid: row.get(2),
         restart_lsn: row.get::<_, Option<i64>>(3).map(Lsn::from_bits),
         confirmed_flush_lsn: Lsn::from_bits(row.get::<_, Option<i64>>(4).unwrap_or(0)),

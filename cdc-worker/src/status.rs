@@ -96,6 +96,7 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
     let facts = facts.unwrap_or(checks::SlotFacts {
         plugin: String::new(),
         is_of_this_database: true,
+        is_temporary: false,
         active_pid: None,
         restart_lsn: None,
         confirmed_flush_lsn: Lsn::ZERO,

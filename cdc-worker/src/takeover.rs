@@ -24,7 +24,7 @@ use crate::position::{self, mark_of};
 use crate::progress::Mark;
 use crate::publisher::{Fenced, Identity, Publisher, Task};
 use crate::record::{Topics, Writer};
-use crate::replication::{Connection, ReplicationStream};
+use crate::replication::{Connection, ReplicationStream, Switch, System};
 use crate::transaction::Place;
 
 /// How often the slot is asked for while its old holder is ending.
@@ -80,7 +80,11 @@ impl Worker {
         let client = checks::connect(&self.config).await?;
         checks::server_is_fit(&client, &self.config).await?;
         let Some(slot) = checks::slot_facts(&client, &self.slot).await? else {
-            return Err(self.refused("it isn't there; `waltalkie migrate` makes it".into()));
+            return Err(self.refused(
+                "it isn't there; `waltalkie migrate` makes it. After a promotion: the standby didn't keep it, see \
+                 docs/operators.md, \"Failover\""
+                    .into(),
+            ));
         };
         let mut connection = Connection::open(&checks::server(&self.config)?).await?;
         let system = connection.identify().await?;
@@ -90,7 +94,12 @@ impl Worker {
         }
         let (fenced, stored, kafka) = self.fence_and_read().await?;
         let is_unused = stored.is_none() && self.is_unused(&client).await?;
-        let facts = Facts { slot: &slot, system: &system, kafka: &kafka, stored: stored.as_ref(), is_unused };
+        let switches = match &stored {
+            Some(stored) if stored.timeline != system.timeline => self.switches(&mut connection, &system).await?,
+            _ => Vec::new(),
+        };
+        let (switches, stored_facts) = (switches.as_slice(), stored.as_ref());
+        let facts = Facts { slot: &slot, system: &system, switches, kafka: &kafka, stored: stored_facts, is_unused };
         if let Some(reason) = checks::refusal(&facts) {
             return Err(self.refused(reason));
         }
@@ -145,6 +154,21 @@ impl Worker {
                 .unwrap_or_else(|_| Ok(BTreeMap::new()))?;
         }
         Ok((fenced, stored, kafka))
+    }
+
+    /// Where the server's earlier timelines ended.
+    async fn switches(&self, connection: &mut Connection, system: &System) -> Result<Vec<Switch>, Error> {
+        if system.timeline == 1 {
+            return Ok(Vec::new());
+        }
+        match connection.timeline_history(system.timeline).await {
+            Err(error) if error.is_missing_file() => Err(self.refused(format!(
+                "the server is on timeline {0} and lacks the file {0:08X}.history in pg_wal, which says where it left the \
+                 earlier ones: copy it back from the WAL archive",
+                system.timeline
+            ))),
+            outcome => Ok(outcome?),
+        }
     }
 
     async fn is_unused(&self, client: &tokio_postgres::Client) -> Result<bool, Error> {

@@ -2,22 +2,24 @@
 
 use schemas::Position;
 
-use super::{KafkaFacts, SlotFacts};
+use super::{KafkaFacts, SlotFacts, timeline};
 use crate::lsn::Lsn;
 use crate::position::mark_of;
-use crate::replication::System;
+use crate::replication::{Switch, System};
 
 /// Everything that was found before a start.
 pub(crate) struct Facts<'a> {
     pub(crate) slot: &'a SlotFacts,
     pub(crate) system: &'a System,
+    /// Where the server's earlier timelines ended; asked only if its timeline isn't the position's.
+    pub(crate) switches: &'a [Switch],
     pub(crate) kafka: &'a KafkaFacts,
     pub(crate) stored: Option<&'a Position>,
     /// Neither the history nor the event tables hold anything.
     pub(crate) is_unused: bool,
 }
 
-const WAY_OUT: &str = "What can be done is in docs/operators.md, \"When the worker refuses\"";
+pub(super) const WAY_OUT: &str = "What can be done is in docs/operators.md, \"When the worker refuses\"";
 
 /// Why streaming must not start, and the way out.
 pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
@@ -41,6 +43,13 @@ fn slot_refusal(slot: &SlotFacts) -> Option<String> {
     if !slot.is_of_this_database {
         return Some("it belongs to another database of the server than the configured one".into());
     }
+    if slot.is_temporary {
+        return Some(
+            "it is temporary: made by hand, or a copy that a standby had not finished when it was promoted. docs/operators.md, \
+             \"Failover\", says how a standby keeps it"
+                .into(),
+        );
+    }
     let why = slot.invalidation_reason.as_deref().or((slot.wal_status == "lost").then_some("wal_removed"))?;
     Some(format!(
         "the server has given it up ({why}): WAL that wasn't read yet is gone. Drop the slot, raise \
@@ -60,12 +69,8 @@ fn postgres_refusal(facts: &Facts<'_>, stored: &Position) -> Option<String> {
             stored.system_identifier, system.identifier
         ));
     }
-    if stored.timeline != system.timeline {
-        return Some(format!(
-            "the server is on timeline {}, the stored position on {}: a standby was promoted, and what the old primary \
-             had published past the switch may not exist here, or other commits may have its LSNs. {WAY_OUT}",
-            system.timeline, stored.timeline
-        ));
+    if let Some(reason) = timeline::refusal(system, facts.switches, stored) {
+        return Some(reason);
     }
     if system.flush_lsn < confirmable {
         return Some(format!(

@@ -9,6 +9,7 @@ fn slot() -> SlotFacts {
     SlotFacts {
         plugin: "pgoutput".into(),
         is_of_this_database: true,
+        is_temporary: false,
         active_pid: None,
         restart_lsn: Some(Lsn(50)),
         confirmed_flush_lsn: Lsn(100),
@@ -52,7 +53,7 @@ fn stored() -> Position {
 
 /// The reason for which a start is refused, empty if it isn't.
 fn reason(slot: &SlotFacts, system: &System, kafka: &KafkaFacts, stored: Option<&Position>) -> String {
-    refusal(&Facts { slot, system, kafka, stored, is_unused: false }).unwrap_or_default()
+    refusal(&Facts { slot, system, switches: &[], kafka, stored, is_unused: false }).unwrap_or_default()
 }
 
 #[test]
@@ -93,6 +94,10 @@ fn every_mismatch_is_refused_with_a_way_out() {
         (
             "another database",
             reason(&SlotFacts { is_of_this_database: false, ..slot() }, &good_system, &good_kafka, Some(&good)),
+        ),
+        (
+            "it is temporary",
+            reason(&SlotFacts { is_temporary: true, ..slot() }, &good_system, &good_kafka, Some(&good)),
         ),
         ("cluster 7", reason(&good_slot, &System { identifier: "8".into(), ..system() }, &good_kafka, Some(&good))),
         ("timeline 2", reason(&good_slot, &System { timeline: 2, ..system() }, &good_kafka, Some(&good))),
@@ -137,6 +142,7 @@ fn every_mismatch_is_refused_with_a_way_out() {
 
 #[test]
 fn no_position_is_accepted_where_nothing_was_ever_written() {
-    let facts = Facts { slot: &slot(), system: &system(), kafka: &kafka(), stored: None, is_unused: true };
+    let facts =
+        Facts { slot: &slot(), system: &system(), switches: &[], kafka: &kafka(), stored: None, is_unused: true };
     assert_eq!(refusal(&facts), None);
 }
