@@ -3,9 +3,11 @@
 //!
 //! The SQL is in `truth/` and `read/`; the rules for changing it are in `README.md`.
 
+mod failover;
 mod installation;
 mod replication;
 
+pub use failover::{FailoverFacts, Standby, Verdict};
 pub use installation::Installation;
 pub use replication::{SlotMade, ensure_publication, ensure_slot, server_problems};
 
