@@ -11,8 +11,10 @@ use runtime::Config;
 use runtime::postgres;
 use tokio_postgres::Client;
 
-pub(crate) use kafka::{KafkaFacts, ends_of, is_log_empty, kafka_facts, last_events, undecided};
-pub(crate) use rules::{Facts, refusal};
+pub(crate) use kafka::{
+    KafkaFacts, LastEvent, ends_of, is_log_empty, kafka_facts, last_events, present_ends, undecided,
+};
+pub(crate) use rules::{Facts, kafka_refusal, refusal};
 
 use crate::error::Error;
 use crate::lsn::Lsn;

@@ -15,7 +15,7 @@ use runtime::Config;
 use schemas::registry::Registry;
 use schemas::{ChatEvent, Decoder, Encoder, Position, Record, User};
 
-use crate::checks::{self, Facts, KafkaFacts};
+use crate::checks::{self, Facts, KafkaFacts, LastEvent};
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::lease::Held;
@@ -142,10 +142,14 @@ impl Worker {
             tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
         let stored = position::decode(Arc::clone(&self.registry), self.schema_ids.position, bytes).await?;
         let events = Decoder::<ChatEvent>::new(Arc::clone(&self.registry), self.schema_ids.event);
-        for bytes in last {
-            let ChatEvent { origin, .. } = events.decode(&bytes).await?;
-            let place = Place { commit_lsn: Lsn::from_bits(origin.commit_lsn), ordinal: origin.ordinal };
-            kafka.last_event = kafka.last_event.max(Some(place));
+        for raw in last {
+            let ChatEvent { origin, .. } = events.decode(&raw.value).await?;
+            kafka.last_events.push(LastEvent {
+                topic: self.topics.events.clone(),
+                partition: raw.partition,
+                offset: raw.offset,
+                place: Place { commit_lsn: Lsn::from_bits(origin.commit_lsn), ordinal: origin.ordinal },
+            });
         }
         if let Some(stored) = &stored {
             let partitions = stored.partitions.clone();

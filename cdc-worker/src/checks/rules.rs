@@ -2,10 +2,11 @@
 
 use schemas::Position;
 
-use super::{KafkaFacts, SlotFacts, timeline};
+use super::{KafkaFacts, LastEvent, SlotFacts, timeline};
 use crate::lsn::Lsn;
 use crate::position::mark_of;
 use crate::replication::{Switch, System};
+use crate::transaction::Place;
 
 /// Everything that was found before a start.
 pub(crate) struct Facts<'a> {
@@ -23,7 +24,8 @@ pub(super) const WAY_OUT: &str = "What can be done is in docs/operators.md, \"Wh
 
 /// Why streaming must not start, and the way out.
 pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
-    slot_refusal(facts.slot).or_else(|| match facts.stored {
+    let handed_over = facts.stored.and_then(handover_refusal);
+    handed_over.or_else(|| slot_refusal(facts.slot)).or_else(|| match facts.stored {
         Some(stored) => postgres_refusal(facts, stored).or_else(|| kafka_refusal(facts.kafka, stored)),
         None if facts.is_unused => None,
         None => Some(format!(
@@ -31,6 +33,15 @@ pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
              published. {WAY_OUT}"
         )),
     })
+}
+
+fn handover_refusal(stored: &Position) -> Option<String> {
+    stored.handed_over_at?;
+    Some(
+        "the database is being handed over to another server, and nothing may be written until it is there. Go on with \
+         `waltalkie cdc handover finish` on the new server, or `waltalkie cdc handover cancel` on the old one"
+            .into(),
+    )
 }
 
 fn slot_refusal(slot: &SlotFacts) -> Option<String> {
@@ -89,7 +100,8 @@ fn postgres_refusal(facts: &Facts<'_>, stored: &Position) -> Option<String> {
     None
 }
 
-fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
+/// Why the position and Kafka don't belong together, and the way out.
+pub(crate) fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
     if !stored.cluster_id.is_empty() && stored.cluster_id != kafka.cluster_id {
         return Some(format!(
             "the stored position belongs to the Kafka cluster {}, this is {}: it was copied or restored, and its offsets \
@@ -98,7 +110,7 @@ fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
         ));
     }
     let published = mark_of(stored).place;
-    if let Some(last) = kafka.last_event.filter(|last| *last > published) {
+    if let Some(last) = last_new_event(kafka, stored).filter(|last| *last > published) {
         return Some(format!(
             "the history has an event of {}, past the stored position at {}: cdc.positions has lost its end, and what it said \
              was published would be published again. {WAY_OUT}",
@@ -122,6 +134,17 @@ fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
             )
         })
     })
+}
+
+/// The furthest place among the last events that the position may not know of. What lies at or before the ends that it
+/// records was acknowledged before it was written, and may come from another server, whose LSNs don't compare.
+fn last_new_event(kafka: &KafkaFacts, stored: &Position) -> Option<Place> {
+    let known = |last: &LastEvent| {
+        stored.partitions.iter().any(|end| {
+            end.topic_name == last.topic && end.partition_number == last.partition && last.offset <= end.last_offset
+        })
+    };
+    kafka.last_events.iter().filter(|last| !known(last)).map(|last| last.place).max()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ fn stored(timeline: i32) -> Position {
         cluster_id: "k".into(),
         partitions: Vec::new(),
         resnapshot_until_lsn: None,
+        handed_over_at: None,
         written_at: 0,
     }
 }
