@@ -12,7 +12,7 @@ use runtime::postgres;
 use tokio_postgres::Client;
 
 pub(crate) use kafka::{
-    KafkaFacts, LastEvent, ends_of, is_log_empty, kafka_facts, last_events, present_ends, undecided,
+    KafkaFacts, LastEvent, ends_of, is_log_empty, kafka_facts, last_events, partitions, present_ends, undecided,
 };
 pub(crate) use rules::{Facts, kafka_refusal, refusal};
 
@@ -117,6 +117,18 @@ pub(crate) async fn slot_facts(client: &Client, slot: &str) -> Result<Option<Slo
         wal_status: row.get::<_, Option<String>>(5).unwrap_or_default(),
         invalidation_reason: row.get(6),
     }))
+}
+
+/// Why there may be no slot.
+pub(crate) async fn without_slot(client: &Client) -> String {
+    match migrations::find_pause(client).await {
+        Ok(Some(_)) => "it isn't there yet: the database is being handed over to this server; `waltalkie cdc handover \
+                        finish` makes it"
+            .into(),
+        _ => "it isn't there; `waltalkie migrate` makes it. After a promotion: the standby didn't keep it, see \
+              docs/operators.md, \"Failover\""
+            .into(),
+    }
 }
 
 /// Whether anything was ever written to the event tables.

@@ -78,14 +78,10 @@ impl Worker {
     /// Starts a session under a held lease; `None` if the lease was lost on the way.
     pub(crate) async fn take_over(&self, held: &Held) -> Result<Option<Session>, Error> {
         let client = checks::connect(&self.config).await?;
-        checks::server_is_fit(&client, &self.config).await?;
         let Some(slot) = checks::slot_facts(&client, &self.slot).await? else {
-            return Err(self.refused(
-                "it isn't there; `waltalkie migrate` makes it. After a promotion: the standby didn't keep it, see \
-                 docs/operators.md, \"Failover\""
-                    .into(),
-            ));
+            return Err(self.refused(checks::without_slot(&client).await));
         };
+        checks::server_is_fit(&client, &self.config).await?;
         let mut connection = Connection::open(&checks::server(&self.config)?).await?;
         let system = connection.identify().await?;
         if !held.is_held() {

@@ -37,16 +37,13 @@ const PAUSE: &str = "
     CREATE TRIGGER handover_pause BEFORE INSERT ON user_change
         FOR EACH ROW EXECUTE FUNCTION refuse_while_handing_over();";
 
-const RESUME: &str = "
-    BEGIN;
+const UNLOCK: &str = "
     SET LOCAL lock_timeout = '60s';
     DROP TRIGGER IF EXISTS handover_pause ON message;
     DROP TRIGGER IF EXISTS handover_pause ON chat_change;
     DROP TRIGGER IF EXISTS handover_pause ON consumer_offset;
     DROP TRIGGER IF EXISTS handover_pause ON user_change;
-    DROP FUNCTION IF EXISTS refuse_while_handing_over;
-    DELETE FROM installation WHERE name = 'handover';
-    COMMIT";
+    DROP FUNCTION IF EXISTS refuse_while_handing_over;";
 
 /// The persisters' offsets as one JSON object.
 const OFFSETS: &str =
@@ -104,7 +101,17 @@ pub async fn find_pause(client: &Client) -> Result<Option<Pause>, MigrateError> 
 
 /// Lets everybody write again. Does nothing where there is no pause.
 pub async fn resume(client: &Client) -> Result<(), MigrateError> {
-    client.batch_execute(RESUME).await.map_err(|source| MigrateError::Statement {
+    let sql = format!("BEGIN; {UNLOCK} DELETE FROM installation WHERE name = 'handover'; COMMIT");
+    run(client, &sql).await
+}
+
+/// Takes the triggers away and leaves the record of the pause, so that tables may be copied to the new server again.
+pub async fn let_copy(client: &Client) -> Result<(), MigrateError> {
+    run(client, &format!("BEGIN; {UNLOCK} COMMIT")).await
+}
+
+async fn run(client: &Client, sql: &str) -> Result<(), MigrateError> {
+    client.batch_execute(sql).await.map_err(|source| MigrateError::Statement {
         what: "letting writers go on (the role must own the tables)".into(),
         source,
     })

@@ -9,7 +9,7 @@ mod installation;
 mod replication;
 
 pub use failover::{FailoverFacts, Standby, Verdict};
-pub use handover::{Pause, find_pause, pause, resume};
+pub use handover::{Pause, find_pause, let_copy, pause, resume};
 pub use installation::Installation;
 pub use replication::{SlotMade, ensure_publication, ensure_slot, server_problems};
 

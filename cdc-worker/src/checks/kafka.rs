@@ -113,6 +113,11 @@ pub(crate) fn undecided(consumer: &Looker, all: &Looker, topics: &Topics) -> Res
     Ok(None)
 }
 
+/// The partitions of a topic, as `visit` takes them; blocks.
+pub(crate) fn partitions<'a>(consumer: &Looker, topic: &'a str) -> Result<Vec<(&'a str, i32)>, Error> {
+    Ok(partitions_of(consumer, topic)?.into_iter().map(|id| (topic, id)).collect())
+}
+
 fn partitions_of(consumer: &Looker, topic: &str) -> Result<Vec<i32>, Error> {
     let metadata = consumer
         .fetch_metadata(Some(topic), PATIENCE)
@@ -135,8 +140,7 @@ pub(crate) fn kafka_facts(consumer: &Looker, topics: &Topics) -> Result<KafkaFac
 
 /// The last committed record of each partition of the history that has one; blocks.
 pub(crate) fn last_events(consumer: &Looker, topics: &Topics) -> Result<Vec<Raw>, Error> {
-    let partitions = partitions_of(consumer, &topics.events)?;
-    let partitions: Vec<(&str, i32)> = partitions.into_iter().map(|id| (topics.events.as_str(), id)).collect();
+    let partitions = partitions(consumer, &topics.events)?;
     let mut last = BTreeMap::new();
     visit(consumer, &partitions, Offset::OffsetTail(LAST_OFFSETS), |message| {
         if let Some(value) = message.payload() {
@@ -183,8 +187,7 @@ pub(crate) fn present_ends(consumer: &Looker, topics: &Topics, facts: &KafkaFact
 
 /// Whether the history holds no committed record; blocks.
 pub(crate) fn is_log_empty(consumer: &Looker, topics: &Topics) -> Result<bool, Error> {
-    let partitions = partitions_of(consumer, &topics.events)?;
-    let partitions: Vec<(&str, i32)> = partitions.into_iter().map(|id| (topics.events.as_str(), id)).collect();
+    let partitions = partitions(consumer, &topics.events)?;
     let mut is_empty = true;
     visit(consumer, &partitions, Offset::Beginning, |_| {
         is_empty = false;
