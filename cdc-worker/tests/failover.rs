@@ -4,7 +4,7 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use anyhow::{Result, ensure};
 use cdc_worker::Lsn;
@@ -13,6 +13,7 @@ use local_stack::PostgresVersion;
 use migrations::FailoverFacts;
 use runtime::names::Database;
 use runtime::{Config, Secret, Shutdown};
+use support::moving::{Persister, send_commands};
 use support::standby::{Pair, promote, set};
 use support::{Running, Stack, connect, eventually, read_events, read_positions, start};
 use tokio_postgres::Client;
@@ -173,4 +174,35 @@ async fn a_standby_that_lacks_what_was_published_is_refused_with_the_numbers() -
     }
     ensure!(read_events(&stack.config).await?.len() == 50, "nothing of the new timeline");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_persister_decides_nothing_on_a_server_that_takes_no_writes() -> Result<()> {
+    let stack = Stack::new().await?;
+    let mut config = (*stack.config).clone();
+    config.redis.url = Secret::new(support::env("WALTALKIE_TEST_REDIS"));
+    let (config, database) = (Arc::new(config), stack.config.names().database(Database::Truth));
+    let persister = Persister::start(Arc::clone(&config));
+    let (accepted, enough) = (Arc::new(AtomicUsize::new(0)), Shutdown::new());
+    let sending = tokio::spawn(send_commands(config, Arc::clone(&accepted), enough.clone()));
+    let persisted = async || {
+        Ok::<_, anyhow::Error>(stack.sql.query_one("SELECT count(*) FROM message", &[]).await?.get::<_, i64>(0))
+    };
+    eventually("messages are persisted", async || Ok(persisted().await? >= 20)).await?;
+
+    // As a standby would answer, to connections that were made before and after.
+    let reconnect = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    stack.sql.batch_execute(&format!("ALTER DATABASE \"{database}\" SET default_transaction_read_only = on")).await?;
+    stack.sql.batch_execute(reconnect).await?;
+    eventually("it says why it waits", async || Ok(persister.problem().contains("read-only"))).await?;
+    let more = accepted.load(Ordering::SeqCst) + 50;
+    eventually("commands go on coming", async || Ok(accepted.load(Ordering::SeqCst) >= more)).await?;
+    stack.sql.batch_execute(&format!("ALTER DATABASE \"{database}\" RESET default_transaction_read_only")).await?;
+    stack.sql.batch_execute(reconnect).await?;
+    enough.begin();
+    let message_ids = sending.await??;
+    eventually("all are persisted, none is put aside", async || Ok(persisted().await? == message_ids.len() as i64))
+        .await?;
+    persister.stop().await
 }

@@ -16,6 +16,7 @@ use runtime::{Config, Secret, Shutdown};
 use support::moving::{CHATS, Persister, copy_tables, send_commands};
 use support::{PATIENCE, Running, Stack, connect, env, eventually, read_events, read_positions, start};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
 
 const SETTINGS: [(&str, &str); 2] = [("shared_buffers", "32MB"), ("max_wal_size", "256MB")];
 
@@ -165,7 +166,7 @@ async fn a_hand_over_that_is_cancelled_goes_on_where_it_was() -> Result<()> {
     let early = handover::begin(&stack.config, Duration::from_millis(500)).await.expect_err("no worker").chain();
     ensure!(early.contains("is a worker running"), "{early}");
     let refused = stack.send("c", 2, "in the pause").await.expect_err("paused");
-    let code = refused.downcast_ref::<tokio_postgres::Error>().and_then(|error| error.code()).map(|code| code.code());
+    let code = refused.downcast_ref::<tokio_postgres::Error>().and_then(|error| error.code()).map(SqlState::code);
     ensure!(code == Some("57W01"), "{refused:#}");
     handover::cancel(&stack.config).await?;
     stack.send("c", 2, "between").await?;
