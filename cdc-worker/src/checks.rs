@@ -5,16 +5,20 @@
 
 mod kafka;
 mod rules;
+mod timeline;
 
 use runtime::Config;
 use runtime::postgres;
 use tokio_postgres::Client;
 
-pub(crate) use kafka::{KafkaFacts, ends_of, is_log_empty, kafka_facts, last_events, undecided};
-pub(crate) use rules::{Facts, refusal};
+pub(crate) use kafka::{
+    KafkaFacts, LastEvent, ends_of, is_log_empty, kafka_facts, last_events, partitions, present_ends, undecided,
+};
+pub(crate) use rules::{Facts, kafka_refusal, refusal};
 
 use crate::error::Error;
 use crate::lsn::Lsn;
+use crate::replication::ReplicationError;
 
 /// What the server says of the slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +27,8 @@ pub struct SlotFacts {
     pub plugin: String,
     /// Whether the slot belongs to this database.
     pub is_of_this_database: bool,
+    /// Whether it ends with the session that made it, as the copy on a standby does that isn't ready yet.
+    pub is_temporary: bool,
     /// Process that streams it.
     pub active_pid: Option<i32>,
     /// The oldest WAL that is kept for it.
@@ -46,9 +52,18 @@ pub(crate) fn server(config: &Config) -> Result<tokio_postgres::Config, Error> {
     Ok(postgres::parse(url, setting)?)
 }
 
-/// A connection for queries to the server that holds the slot.
+/// A connection for queries to the server that holds the slot. A standby that wasn't promoted is an error that passes.
 pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
-    Ok(postgres::connect(&server(config)?).await?)
+    let server = server(config)?;
+    let client = postgres::connect(&server).await?;
+    let row = client
+        .query_one("SELECT pg_is_in_recovery()", &[])
+        .await
+        .map_err(Error::query("asking whether the server is a standby"))?;
+    if row.get(0) {
+        return Err(ReplicationError::Standby { place: postgres::place(&server) }.into());
+    }
+    Ok(client)
 }
 
 /// Settings and publication, as far as they can be wrong; an error says how to mend them.
@@ -86,7 +101,7 @@ pub(crate) async fn slot_facts(client: &Client, slot: &str) -> Result<Option<Slo
         .query_opt(
             "SELECT plugin::text, database = current_database(), active_pid,
                     (restart_lsn - '0/0')::bigint, (confirmed_flush_lsn - '0/0')::bigint, wal_status,
-                    to_jsonb(s) ->> 'invalidation_reason'
+                    to_jsonb(s) ->> 'invalidation_reason', temporary
                FROM pg_replication_slots s WHERE slot_name = $1",
             &[&slot],
         )
@@ -95,12 +110,25 @@ pub(crate) async fn slot_facts(client: &Client, slot: &str) -> Result<Option<Slo
     Ok(row.map(|row| SlotFacts {
         plugin: row.get::<_, Option<String>>(0).unwrap_or_default(),
         is_of_this_database: row.get::<_, Option<bool>>(1).unwrap_or(false),
+        is_temporary: row.get::<_, Option<bool>>(7).unwrap_or(false),
         active_pid: row.get(2),
         restart_lsn: row.get::<_, Option<i64>>(3).map(Lsn::from_bits),
         confirmed_flush_lsn: Lsn::from_bits(row.get::<_, Option<i64>>(4).unwrap_or(0)),
         wal_status: row.get::<_, Option<String>>(5).unwrap_or_default(),
         invalidation_reason: row.get(6),
     }))
+}
+
+/// Why there may be no slot.
+pub(crate) async fn without_slot(client: &Client) -> String {
+    match migrations::find_pause(client).await {
+        Ok(Some(_)) => "it isn't there yet: the database is being handed over to this server; `waltalkie cdc handover \
+                        finish` makes it"
+            .into(),
+        _ => "it isn't there; `waltalkie migrate` makes it. After a promotion: the standby didn't keep it, see \
+              docs/operators.md, \"Failover\""
+            .into(),
+    }
 }
 
 /// Whether anything was ever written to the event tables.

@@ -105,6 +105,14 @@ pub enum Error {
         /// What is wrong, and the way out.
         reason: String,
     },
+    /// A hand-over can't go on.
+    #[error("slot {slot}: not handed over: {reason}")]
+    Handover {
+        /// Slot.
+        slot: String,
+        /// What is wrong, and the way out.
+        reason: String,
+    },
     /// The server doesn't answer for the lease.
     #[error("Postgres doesn't answer for the lease in table cdc_lease")]
     LeaseSilent,
@@ -142,7 +150,8 @@ impl Error {
             | Self::Order { .. }
             | Self::Row { .. }
             | Self::NotAnInsert { .. }
-            | Self::Refused { .. } => false,
+            | Self::Refused { .. }
+            | Self::Handover { .. } => false,
         }
     }
 

@@ -24,6 +24,7 @@
 mod checks;
 pub mod error;
 pub mod failpoint;
+pub mod handover;
 mod lease;
 pub mod lsn;
 pub mod mapping;

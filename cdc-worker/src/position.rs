@@ -207,6 +207,7 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
             cluster_id: kafka.cluster_id,
             partitions: Vec::new(),
             resnapshot_until_lsn: None,
+            handed_over_at: None,
             written_at: runtime::clock::now_ms(),
         };
         fenced.publish_position(&topics.positions, &position, &Encoder::new(position_id))

@@ -77,6 +77,13 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
 
     let server_lsn = system.flush_lsn;
     let confirmable = stored.as_ref().map(|stored| Lsn::from_bits(stored.confirmable_lsn));
+    if stored.as_ref().is_some_and(|stored| stored.handed_over_at.is_some()) {
+        problems.push(
+            "the database is being handed over; go on with `waltalkie cdc handover finish` on the new server, or `cancel` on \
+             the old one"
+                .into(),
+        );
+    }
     let position = stored.map(|stored| StoredPosition {
         commit_lsn: Lsn::from_bits(stored.commit_lsn).to_string(),
         ordinal: stored.ordinal,
@@ -96,6 +103,7 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
     let facts = facts.unwrap_or(checks::SlotFacts {
         plugin: String::new(),
         is_of_this_database: true,
+        is_temporary: false,
         active_pid: None,
         restart_lsn: None,
         confirmed_flush_lsn: Lsn::ZERO,

@@ -15,7 +15,7 @@ use runtime::Config;
 use schemas::registry::Registry;
 use schemas::{ChatEvent, Decoder, Encoder, Position, Record, User};
 
-use crate::checks::{self, Facts, KafkaFacts};
+use crate::checks::{self, Facts, KafkaFacts, LastEvent};
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::lease::Held;
@@ -24,7 +24,7 @@ use crate::position::{self, mark_of};
 use crate::progress::Mark;
 use crate::publisher::{Fenced, Identity, Publisher, Task};
 use crate::record::{Topics, Writer};
-use crate::replication::{Connection, ReplicationStream};
+use crate::replication::{Connection, ReplicationStream, Switch, System};
 use crate::transaction::Place;
 
 /// How often the slot is asked for while its old holder is ending.
@@ -78,10 +78,10 @@ impl Worker {
     /// Starts a session under a held lease; `None` if the lease was lost on the way.
     pub(crate) async fn take_over(&self, held: &Held) -> Result<Option<Session>, Error> {
         let client = checks::connect(&self.config).await?;
-        checks::server_is_fit(&client, &self.config).await?;
         let Some(slot) = checks::slot_facts(&client, &self.slot).await? else {
-            return Err(self.refused("it isn't there; `waltalkie migrate` makes it".into()));
+            return Err(self.refused(checks::without_slot(&client).await));
         };
+        checks::server_is_fit(&client, &self.config).await?;
         let mut connection = Connection::open(&checks::server(&self.config)?).await?;
         let system = connection.identify().await?;
         if !held.is_held() {
@@ -90,7 +90,12 @@ impl Worker {
         }
         let (fenced, stored, kafka) = self.fence_and_read().await?;
         let is_unused = stored.is_none() && self.is_unused(&client).await?;
-        let facts = Facts { slot: &slot, system: &system, kafka: &kafka, stored: stored.as_ref(), is_unused };
+        let switches = match &stored {
+            Some(stored) if stored.timeline != system.timeline => self.switches(&mut connection, &system).await?,
+            _ => Vec::new(),
+        };
+        let (switches, stored_facts) = (switches.as_slice(), stored.as_ref());
+        let facts = Facts { slot: &slot, system: &system, switches, kafka: &kafka, stored: stored_facts, is_unused };
         if let Some(reason) = checks::refusal(&facts) {
             return Err(self.refused(reason));
         }
@@ -134,10 +139,14 @@ impl Worker {
             tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
         let stored = position::decode(Arc::clone(&self.registry), self.schema_ids.position, bytes).await?;
         let events = Decoder::<ChatEvent>::new(Arc::clone(&self.registry), self.schema_ids.event);
-        for bytes in last {
-            let ChatEvent { origin, .. } = events.decode(&bytes).await?;
-            let place = Place { commit_lsn: Lsn::from_bits(origin.commit_lsn), ordinal: origin.ordinal };
-            kafka.last_event = kafka.last_event.max(Some(place));
+        for raw in last {
+            let ChatEvent { origin, .. } = events.decode(&raw.value).await?;
+            kafka.last_events.push(LastEvent {
+                topic: self.topics.events.clone(),
+                partition: raw.partition,
+                offset: raw.offset,
+                place: Place { commit_lsn: Lsn::from_bits(origin.commit_lsn), ordinal: origin.ordinal },
+            });
         }
         if let Some(stored) = &stored {
             let partitions = stored.partitions.clone();
@@ -146,6 +155,21 @@ impl Worker {
                 .unwrap_or_else(|_| Ok(BTreeMap::new()))?;
         }
         Ok((fenced, stored, kafka))
+    }
+
+    /// Where the server's earlier timelines ended.
+    async fn switches(&self, connection: &mut Connection, system: &System) -> Result<Vec<Switch>, Error> {
+        if system.timeline == 1 {
+            return Ok(Vec::new());
+        }
+        match connection.timeline_history(system.timeline).await {
+            Err(error) if error.is_missing_file() => Err(self.refused(format!(
+                "the server is on timeline {0} and lacks the file {0:08X}.history in pg_wal, which says where it left the \
+                 earlier ones: copy it back from the WAL archive",
+                system.timeline
+            ))),
+            outcome => Ok(outcome?),
+        }
     }
 
     async fn is_unused(&self, client: &tokio_postgres::Client) -> Result<bool, Error> {

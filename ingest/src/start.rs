@@ -42,6 +42,19 @@ pub(crate) async fn ground(config: &Config, health: &RoleHealth, shutdown: &Shut
     })
     .await;
     let Some(installation) = opened else { return Ok(None) };
+    // On a server that the data have just moved to, nothing may be written before the hand-over is finished.
+    let free = until_there("Postgres", health, shutdown, || async {
+        let client = pool.get().await.map_err(|error| error.to_string())?;
+        match migrations::find_pause(&client).await.map_err(|error| error.to_string())? {
+            Some(_) => {
+                Err("a hand-over is under way; waiting for `waltalkie cdc handover finish` or `cancel`".to_owned())
+            }
+            None => Ok(()),
+        }
+    });
+    if free.await.is_none() {
+        return Ok(None);
+    }
     Ok(Some(Ground { pool, log_id, installation: installation? }))
 }
 

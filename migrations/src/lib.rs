@@ -3,9 +3,13 @@
 //!
 //! The SQL is in `truth/` and `read/`; the rules for changing it are in `README.md`.
 
+mod failover;
+mod handover;
 mod installation;
 mod replication;
 
+pub use failover::{FailoverFacts, Standby, Verdict};
+pub use handover::{Pause, find_pause, let_copy, pause, resume};
 pub use installation::Installation;
 pub use replication::{SlotMade, ensure_publication, ensure_slot, server_problems};
 

@@ -54,16 +54,20 @@ pub fn parse(url: &Secret, setting: &'static str) -> Result<Config, PostgresErro
     Ok(config)
 }
 
-/// `host:port/database`, for people.
+/// `host:port/database`, for people; several hosts with commas.
 pub fn place(config: &Config) -> String {
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(host)) => host.clone(),
-        #[cfg(unix)]
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => "localhost".to_owned(),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    format!("{host}:{port}/{}", config.get_dbname().unwrap_or_default())
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate().map(|(number, host)| {
+        let port = ports.get(number).or_else(|| ports.first()).copied().unwrap_or(5432);
+        match host {
+            Host::Tcp(host) => format!("{host}:{port}"),
+            #[cfg(unix)]
+            Host::Unix(path) => format!("{}:{port}", path.display()),
+        }
+    });
+    let hosts: Vec<String> = hosts.collect();
+    let hosts = if hosts.is_empty() { "localhost:5432".to_owned() } else { hosts.join(",") };
+    format!("{hosts}/{}", config.get_dbname().unwrap_or_default())
 }
 
 /// Settings of pooled connections. Their queries look rows up by index. Plans are made once, since making them takes
@@ -134,6 +138,8 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
             matches!(class, "08" | "40" | "53" | "57" | "58")
                 || *code == SqlState::LOCK_NOT_AVAILABLE
                 || *code == SqlState::OBJECT_IN_USE
+                // A standby that wasn't promoted yet, or a primary that takes no writes for now.
+                || *code == SqlState::READ_ONLY_SQL_TRANSACTION
         }
     }
 }
@@ -144,5 +150,17 @@ pub fn is_pool_error_transient(error: &PoolError) -> bool {
         PoolError::Backend(error) => is_transient(error),
         PoolError::Timeout(_) => true,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_host_is_named_and_the_password_is_not() {
+        let url = Secret::new("postgres://u:secret@one:5432,two:5433/chat?target_session_attrs=read-write".to_owned());
+        let config = parse(&url, "postgres.truth_url").expect("a URL");
+        assert_eq!(place(&config), "one:5432,two:5433/chat");
     }
 }

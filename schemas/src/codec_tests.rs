@@ -113,6 +113,7 @@ fn every_other_record_comes_back() {
             last_offset: 2,
         }],
         resnapshot_until_lsn: None,
+        handed_over_at: None,
         written_at: 1,
     });
 }

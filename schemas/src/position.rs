@@ -19,6 +19,8 @@ pub struct Position {
     pub partitions: Vec<PartitionEnd>,
     #[serde(default)]
     pub resnapshot_until_lsn: Option<i64>,
+    #[serde(default)]
+    pub handed_over_at: Option<i64>,
     pub written_at: i64,
 }
 

@@ -1,8 +1,10 @@
 //! `waltalkie cdc`: the CDC worker, by hand.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Result;
+use cdc_worker::handover::{self, Finished};
 use clap::Subcommand;
 use runtime::Config;
 
@@ -11,6 +13,30 @@ use runtime::Config;
 pub enum CdcCommand {
     /// Slot, positions and lag, as one JSON object
     Status,
+    /// A planned move of the truth database to another server
+    #[command(
+        subcommand,
+        after_help = "Example:
+  waltalkie cdc handover begin        on the old server: pauses writes, waits until all is published
+  (move the data, stop the roles, point postgres.truth_url at the new server)
+  waltalkie cdc handover finish       on the new server: checks the data, streams from there, lets writers go on"
+    )]
+    Handover(HandoverCommand),
+}
+
+/// Steps of a planned move.
+#[derive(Debug, Subcommand)]
+pub enum HandoverCommand {
+    /// Pauses writes, waits until everything is published and records it; a CDC worker must be running
+    Begin {
+        /// How long the worker may take to publish the rest
+        #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+        wait_s: u64,
+    },
+    /// Checks that the new server has what was published, and goes on there
+    Finish,
+    /// Goes on on the old server
+    Cancel,
 }
 
 pub(crate) async fn run(config: Config, command: CdcCommand) -> Result<ExitCode> {
@@ -18,7 +44,27 @@ pub(crate) async fn run(config: Config, command: CdcCommand) -> Result<ExitCode>
         CdcCommand::Status => {
             let status = cdc_worker::status(&config).await?;
             println!("{}", serde_json::to_string_pretty(&status)?);
-            Ok(ExitCode::SUCCESS)
+        }
+        CdcCommand::Handover(HandoverCommand::Begin { wait_s }) => {
+            let begun = handover::begin(&config, Duration::from_secs(wait_s)).await?;
+            println!("Writing is paused. Everything up to {} is published, and nothing follows.", begun.published_to);
+            println!(
+                "Now move the data: all tables of the truth database. Stop the roles, point postgres.truth_url at"
+            );
+            println!("the new server, run `waltalkie cdc handover finish`, and start the roles again.");
+            println!("To stay here instead: `waltalkie cdc handover cancel`.");
+        }
+        CdcCommand::Handover(HandoverCommand::Finish) => match handover::finish(&config).await? {
+            Finished::Now { chats, people, from } => {
+                println!("{chats} chats and {people} people stand in the tables as in the history.");
+                println!("Publishing goes on from {from} of this server. Start the roles.");
+            }
+            Finished::Before => println!("The hand-over to this server was finished before. Start the roles."),
+        },
+        CdcCommand::Handover(HandoverCommand::Cancel) => {
+            handover::cancel(&config).await?;
+            println!("Everything goes on on this server. CDC workers that ended have to be started again.");
         }
     }
+    Ok(ExitCode::SUCCESS)
 }

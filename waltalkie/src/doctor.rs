@@ -15,6 +15,8 @@ use serde::Serialize;
 
 use crate::durability;
 
+mod failover;
+
 /// A difference between clocks that is worth a word.
 const CLOCK_DIFFERENCE_MS: i64 = 2_000;
 /// WAL kept for the slot that is worth a word.
@@ -43,6 +45,7 @@ pub(crate) async fn run(config: &Config, args: &DoctorArgs) -> Result<ExitCode> 
         check("configuration", std::future::ready(Ok(configuration(config)))).await,
         check("Postgres", truth(config)).await,
         check("replication slot", slot(config)).await,
+        check("failover", failover::look(config)).await,
         check("read models", read_models(config)).await,
         check("Kafka", kafka(config)).await,
         check("schema registry", registry(config)).await,

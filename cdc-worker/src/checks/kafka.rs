@@ -58,10 +58,27 @@ pub(crate) struct KafkaFacts {
     pub(crate) cluster_id: String,
     /// Ids of the topics by name.
     pub(crate) topic_ids: BTreeMap<String, String>,
-    /// The furthest place of an event among the last of each partition.
-    pub(crate) last_event: Option<Place>,
+    /// The last event of each partition of the history that has one.
+    pub(crate) last_events: Vec<LastEvent>,
     /// End of each partition that a stored position speaks of.
     pub(crate) ends: BTreeMap<(String, i32), i64>,
+}
+
+/// The last event of a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LastEvent {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    /// Where it came from.
+    pub(crate) place: Place,
+}
+
+/// A record as it lies in its partition.
+pub(crate) struct Raw {
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+    pub(crate) value: Vec<u8>,
 }
 
 /// Waits until every transaction on the topics is decided, up to a moment; blocks. `Some` says where one isn't.
@@ -96,6 +113,11 @@ pub(crate) fn undecided(consumer: &Looker, all: &Looker, topics: &Topics) -> Res
     Ok(None)
 }
 
+/// The partitions of a topic, as `visit` takes them; blocks.
+pub(crate) fn partitions<'a>(consumer: &Looker, topic: &'a str) -> Result<Vec<(&'a str, i32)>, Error> {
+    Ok(partitions_of(consumer, topic)?.into_iter().map(|id| (topic, id)).collect())
+}
+
 fn partitions_of(consumer: &Looker, topic: &str) -> Result<Vec<i32>, Error> {
     let metadata = consumer
         .fetch_metadata(Some(topic), PATIENCE)
@@ -113,17 +135,17 @@ pub(crate) fn kafka_facts(consumer: &Looker, topics: &Topics) -> Result<KafkaFac
     let topic_ids = topic_ids(consumer.client(), &[&topics.events, &topics.users])
         .ok_or(KafkaError::Canceled)
         .map_err(Error::kafka("the cluster doesn't describe its topics"))?;
-    Ok(KafkaFacts { cluster_id, topic_ids, last_event: None, ends: BTreeMap::new() })
+    Ok(KafkaFacts { cluster_id, topic_ids, last_events: Vec::new(), ends: BTreeMap::new() })
 }
 
 /// The last committed record of each partition of the history that has one; blocks.
-pub(crate) fn last_events(consumer: &Looker, topics: &Topics) -> Result<Vec<Vec<u8>>, Error> {
-    let partitions = partitions_of(consumer, &topics.events)?;
-    let partitions: Vec<(&str, i32)> = partitions.into_iter().map(|id| (topics.events.as_str(), id)).collect();
+pub(crate) fn last_events(consumer: &Looker, topics: &Topics) -> Result<Vec<Raw>, Error> {
+    let partitions = partitions(consumer, &topics.events)?;
     let mut last = BTreeMap::new();
     visit(consumer, &partitions, Offset::OffsetTail(LAST_OFFSETS), |message| {
         if let Some(value) = message.payload() {
-            last.insert(message.partition(), value.to_vec());
+            let (partition, offset) = (message.partition(), message.offset());
+            last.insert(partition, Raw { partition, offset, value: value.to_vec() });
         }
         true
     })?;
@@ -142,10 +164,30 @@ pub(crate) fn ends_of(consumer: &Looker, partitions: &[PartitionEnd]) -> Result<
     Ok(ends)
 }
 
+/// The present end of every partition of the topics that events are published to, as a position records it; blocks.
+pub(crate) fn present_ends(consumer: &Looker, topics: &Topics, facts: &KafkaFacts) -> Result<Vec<PartitionEnd>, Error> {
+    let mut ends = Vec::new();
+    for topic in [&topics.events, &topics.users] {
+        for partition_number in partitions_of(consumer, topic)? {
+            let (_, high) = consumer
+                .fetch_watermarks(topic, partition_number, PATIENCE)
+                .map_err(Error::kafka(format!("reading the end of {topic}/{partition_number}")))?;
+            if high > 0 {
+                ends.push(PartitionEnd {
+                    topic_name: topic.clone(),
+                    topic_uuid: facts.topic_ids.get(topic).cloned().unwrap_or_default(),
+                    partition_number,
+                    last_offset: high - 1,
+                });
+            }
+        }
+    }
+    Ok(ends)
+}
+
 /// Whether the history holds no committed record; blocks.
 pub(crate) fn is_log_empty(consumer: &Looker, topics: &Topics) -> Result<bool, Error> {
-    let partitions = partitions_of(consumer, &topics.events)?;
-    let partitions: Vec<(&str, i32)> = partitions.into_iter().map(|id| (topics.events.as_str(), id)).collect();
+    let partitions = partitions(consumer, &topics.events)?;
     let mut is_empty = true;
     visit(consumer, &partitions, Offset::Beginning, |_| {
         is_empty = false;

@@ -2,26 +2,30 @@
 
 use schemas::Position;
 
-use super::{KafkaFacts, SlotFacts};
+use super::{KafkaFacts, LastEvent, SlotFacts, timeline};
 use crate::lsn::Lsn;
 use crate::position::mark_of;
-use crate::replication::System;
+use crate::replication::{Switch, System};
+use crate::transaction::Place;
 
 /// Everything that was found before a start.
 pub(crate) struct Facts<'a> {
     pub(crate) slot: &'a SlotFacts,
     pub(crate) system: &'a System,
+    /// Where the server's earlier timelines ended; asked only if its timeline isn't the position's.
+    pub(crate) switches: &'a [Switch],
     pub(crate) kafka: &'a KafkaFacts,
     pub(crate) stored: Option<&'a Position>,
     /// Neither the history nor the event tables hold anything.
     pub(crate) is_unused: bool,
 }
 
-const WAY_OUT: &str = "What can be done is in docs/operators.md, \"When the worker refuses\"";
+pub(super) const WAY_OUT: &str = "What can be done is in docs/operators.md, \"When the worker refuses\"";
 
 /// Why streaming must not start, and the way out.
 pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
-    slot_refusal(facts.slot).or_else(|| match facts.stored {
+    let handed_over = facts.stored.and_then(handover_refusal);
+    handed_over.or_else(|| slot_refusal(facts.slot)).or_else(|| match facts.stored {
         Some(stored) => postgres_refusal(facts, stored).or_else(|| kafka_refusal(facts.kafka, stored)),
         None if facts.is_unused => None,
         None => Some(format!(
@@ -29,6 +33,15 @@ pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
              published. {WAY_OUT}"
         )),
     })
+}
+
+fn handover_refusal(stored: &Position) -> Option<String> {
+    stored.handed_over_at?;
+    Some(
+        "the database is being handed over to another server, and nothing may be written until it is there. Go on with \
+         `waltalkie cdc handover finish` on the new server, or `waltalkie cdc handover cancel` on the old one"
+            .into(),
+    )
 }
 
 fn slot_refusal(slot: &SlotFacts) -> Option<String> {
@@ -40,6 +53,13 @@ fn slot_refusal(slot: &SlotFacts) -> Option<String> {
     }
     if !slot.is_of_this_database {
         return Some("it belongs to another database of the server than the configured one".into());
+    }
+    if slot.is_temporary {
+        return Some(
+            "it is temporary: made by hand, or a copy that a standby had not finished when it was promoted. docs/operators.md, \
+             \"Failover\", says how a standby keeps it"
+                .into(),
+        );
     }
     let why = slot.invalidation_reason.as_deref().or((slot.wal_status == "lost").then_some("wal_removed"))?;
     Some(format!(
@@ -60,12 +80,8 @@ fn postgres_refusal(facts: &Facts<'_>, stored: &Position) -> Option<String> {
             stored.system_identifier, system.identifier
         ));
     }
-    if stored.timeline != system.timeline {
-        return Some(format!(
-            "the server is on timeline {}, the stored position on {}: a standby was promoted, and what the old primary \
-             had published past the switch may not exist here, or other commits may have its LSNs. {WAY_OUT}",
-            system.timeline, stored.timeline
-        ));
+    if let Some(reason) = timeline::refusal(system, facts.switches, stored) {
+        return Some(reason);
     }
     if system.flush_lsn < confirmable {
         return Some(format!(
@@ -84,7 +100,8 @@ fn postgres_refusal(facts: &Facts<'_>, stored: &Position) -> Option<String> {
     None
 }
 
-fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
+/// Why the position and Kafka don't belong together, and the way out.
+pub(crate) fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
     if !stored.cluster_id.is_empty() && stored.cluster_id != kafka.cluster_id {
         return Some(format!(
             "the stored position belongs to the Kafka cluster {}, this is {}: it was copied or restored, and its offsets \
@@ -93,7 +110,7 @@ fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
         ));
     }
     let published = mark_of(stored).place;
-    if let Some(last) = kafka.last_event.filter(|last| *last > published) {
+    if let Some(last) = last_new_event(kafka, stored).filter(|last| *last > published) {
         return Some(format!(
             "the history has an event of {}, past the stored position at {}: cdc.positions has lost its end, and what it said \
              was published would be published again. {WAY_OUT}",
@@ -117,6 +134,17 @@ fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
             )
         })
     })
+}
+
+/// The furthest place among the last events that the position may not know of. What lies at or before the ends that it
+/// records was acknowledged before it was written, and may come from another server, whose LSNs don't compare.
+fn last_new_event(kafka: &KafkaFacts, stored: &Position) -> Option<Place> {
+    let known = |last: &LastEvent| {
+        stored.partitions.iter().any(|end| {
+            end.topic_name == last.topic && end.partition_number == last.partition && last.offset <= end.last_offset
+        })
+    };
+    kafka.last_events.iter().filter(|last| !known(last)).map(|last| last.place).max()
 }
 
 #[cfg(test)]

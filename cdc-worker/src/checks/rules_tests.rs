@@ -9,6 +9,7 @@ fn slot() -> SlotFacts {
     SlotFacts {
         plugin: "pgoutput".into(),
         is_of_this_database: true,
+        is_temporary: false,
         active_pid: None,
         restart_lsn: Some(Lsn(50)),
         confirmed_flush_lsn: Lsn(100),
@@ -21,12 +22,16 @@ fn system() -> System {
     System { identifier: "7".into(), timeline: 1, flush_lsn: Lsn(1_000) }
 }
 
+fn last_event(offset: i64, commit_lsn: u64, ordinal: i64) -> LastEvent {
+    LastEvent { topic: "events".into(), partition: 0, offset, place: Place { commit_lsn: Lsn(commit_lsn), ordinal } }
+}
+
 fn kafka() -> KafkaFacts {
     KafkaFacts {
         cluster_id: "k".into(),
         topic_ids: BTreeMap::from([("events".into(), "id".into())]),
-        last_event: Some(Place { commit_lsn: Lsn(90), ordinal: 3 }),
-        ends: BTreeMap::from([(("events".into(), 0), 10)]),
+        last_events: vec![last_event(11, 90, 3)],
+        ends: BTreeMap::from([(("events".into(), 0), 13)]),
     }
 }
 
@@ -46,13 +51,14 @@ fn stored() -> Position {
             last_offset: 9,
         }],
         resnapshot_until_lsn: None,
+        handed_over_at: None,
         written_at: 0,
     }
 }
 
 /// The reason for which a start is refused, empty if it isn't.
 fn reason(slot: &SlotFacts, system: &System, kafka: &KafkaFacts, stored: Option<&Position>) -> String {
-    refusal(&Facts { slot, system, kafka, stored, is_unused: false }).unwrap_or_default()
+    refusal(&Facts { slot, system, switches: &[], kafka, stored, is_unused: false }).unwrap_or_default()
 }
 
 #[test]
@@ -66,7 +72,7 @@ fn what_belongs_together_starts() {
 #[test]
 fn every_mismatch_is_refused_with_a_way_out() {
     let (good_slot, good_system, good_kafka, good) = (slot(), system(), kafka(), stored());
-    let beyond = KafkaFacts { last_event: Some(Place { commit_lsn: Lsn(90), ordinal: 4 }), ..kafka() };
+    let beyond = KafkaFacts { last_events: vec![last_event(10, 90, 4)], ..kafka() };
     let cases = [
         ("past the stored position", reason(&good_slot, &good_system, &beyond, Some(&good))),
         (
@@ -93,6 +99,10 @@ fn every_mismatch_is_refused_with_a_way_out() {
         (
             "another database",
             reason(&SlotFacts { is_of_this_database: false, ..slot() }, &good_system, &good_kafka, Some(&good)),
+        ),
+        (
+            "it is temporary",
+            reason(&SlotFacts { is_temporary: true, ..slot() }, &good_system, &good_kafka, Some(&good)),
         ),
         ("cluster 7", reason(&good_slot, &System { identifier: "8".into(), ..system() }, &good_kafka, Some(&good))),
         ("timeline 2", reason(&good_slot, &System { timeline: 2, ..system() }, &good_kafka, Some(&good))),
@@ -128,6 +138,10 @@ fn every_mismatch_is_refused_with_a_way_out() {
                 Some(&Position { resnapshot_until_lsn: Some(1), ..stored() }),
             ),
         ),
+        (
+            "cdc handover finish",
+            reason(&good_slot, &good_system, &good_kafka, Some(&Position { handed_over_at: Some(1), ..stored() })),
+        ),
         ("no position of it", reason(&good_slot, &good_system, &good_kafka, None)),
     ];
     for (expected, found) in cases {
@@ -137,6 +151,25 @@ fn every_mismatch_is_refused_with_a_way_out() {
 
 #[test]
 fn no_position_is_accepted_where_nothing_was_ever_written() {
-    let facts = Facts { slot: &slot(), system: &system(), kafka: &kafka(), stored: None, is_unused: true };
+    let facts =
+        Facts { slot: &slot(), system: &system(), switches: &[], kafka: &kafka(), stored: None, is_unused: true };
     assert_eq!(refusal(&facts), None);
+}
+
+#[test]
+fn only_events_past_the_recorded_ends_compare_by_lsn() {
+    let (slot, system) = (slot(), system());
+    let with = |last: Vec<LastEvent>| KafkaFacts { last_events: last, ..kafka() };
+    // The first position on a new server: its LSNs are lower than those of the events that the old one published.
+    let moved = Position { commit_lsn: 0, ordinal: -1, confirmable_lsn: 100, ..stored() };
+    assert_eq!(reason(&slot, &system, &with(vec![last_event(9, 5_000, 0)]), Some(&moved)), "");
+    assert!(reason(&slot, &system, &with(vec![last_event(10, 50, 0)]), Some(&moved)).contains("past the stored"));
+    // Another partition or topic has an end of its own, or none.
+    let elsewhere = LastEvent { partition: 1, ..last_event(9, 5_000, 0) };
+    assert!(reason(&slot, &system, &with(vec![elsewhere]), Some(&moved)).contains("past the stored"));
+    let other_topic = LastEvent { topic: "others".into(), ..last_event(9, 5_000, 0) };
+    assert!(reason(&slot, &system, &with(vec![other_topic]), Some(&moved)).contains("past the stored"));
+    // One new event among old ones.
+    let mixed = vec![last_event(9, 5_000, 0), LastEvent { partition: 1, ..last_event(0, 91, 0) }];
+    assert!(reason(&slot, &system, &with(mixed), Some(&stored())).contains("past the stored"));
 }

@@ -145,6 +145,7 @@ impl Loop {
             cluster_id: identity.cluster_id.clone(),
             partitions: self.partition_ends(),
             resnapshot_until_lsn: None,
+            handed_over_at: None,
             written_at: runtime::clock::now_ms(),
         };
         let value = self.task.positions.encode(&position)?;

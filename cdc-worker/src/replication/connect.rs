@@ -15,9 +15,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::auth;
 use super::error::{ReplicationError, ServerError};
 use super::stream::ReplicationStream;
+use super::timeline::{self, Switch};
 use crate::lsn::Lsn;
 
-/// Longest that connecting, logging in or one command takes.
+/// Longest that one command takes, and one host of a URL that sets no `connect_timeout`.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Anything that carries bytes both ways.
@@ -73,17 +74,14 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and logs in, trying the hosts of the URL in turn.
+    /// Connects and logs in, trying the hosts of the URL in turn. A host that is a standby is passed over, whether the
+    /// URL's `target_session_attrs` asks for that or not: what it decodes isn't promised to stay.
     pub async fn open(config: &Config) -> Result<Self, ReplicationError> {
-        let failed = |source: Box<dyn std::error::Error + Send + Sync>| ReplicationError::Connect {
-            place: runtime::postgres::place(config),
-            source,
-        };
-        match tokio::time::timeout(PATIENCE, Self::try_hosts(config)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(ReplicationError::Io(error))) => Err(failed(error.into())),
-            Ok(Err(error)) => Err(error),
-            Err(elapsed) => Err(failed(elapsed.into())),
+        match Self::try_hosts(config).await {
+            Err(ReplicationError::Io(error)) => {
+                Err(ReplicationError::Connect { place: runtime::postgres::place(config), source: error.into() })
+            }
+            outcome => outcome,
         }
     }
 
@@ -92,12 +90,24 @@ impl Connection {
         for (number, host) in config.get_hosts().iter().enumerate() {
             let ports = config.get_ports();
             let port = ports.get(number).or_else(|| ports.first()).copied().unwrap_or(5432);
-            match Self::connect_to(host, port, config).await {
-                Ok(connection) => return Ok(connection),
-                Err(error) => last = error,
+            // A host that doesn't answer at all must leave time for the others.
+            let patience = config.get_connect_timeout().copied().unwrap_or(PATIENCE);
+            match tokio::time::timeout(patience, Self::connect_to_primary(host, port, config)).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => last = error,
+                Err(_) => last = std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
             }
         }
         Err(last)
+    }
+
+    async fn connect_to_primary(host: &Host, port: u16, config: &Config) -> Result<Self, ReplicationError> {
+        let mut connection = Self::connect_to(host, port, config).await?;
+        let rows = connection.query("SELECT pg_is_in_recovery()", "to say whether it is a standby").await?;
+        match rows.first().and_then(|row| row.first()?.as_deref()) {
+            Some("f") => Ok(connection),
+            _ => Err(ReplicationError::Standby { place: runtime::postgres::place(config) }),
+        }
     }
 
     async fn connect_to(host: &Host, port: u16, config: &Config) -> Result<Self, ReplicationError> {
@@ -139,6 +149,14 @@ impl Connection {
             timeline: text(1)?.parse().map_err(|_| strange())?,
             flush_lsn: text(2)?.parse().map_err(|_| strange())?,
         })
+    }
+
+    /// `TIMELINE_HISTORY`: where each earlier timeline ended for this server. The first timeline has no history.
+    pub async fn timeline_history(&mut self, timeline: i32) -> Result<Vec<Switch>, ReplicationError> {
+        const WHAT: &str = "TIMELINE_HISTORY";
+        let rows = self.query(&format!("{WHAT} {timeline}"), WHAT).await?;
+        let content = rows.first().and_then(|row| row.get(1)?.as_deref()).unwrap_or_default();
+        timeline::switches(content).map_err(|line| ReplicationError::Protocol(format!("{WHAT} has the line `{line}`")))
     }
 
     /// Starts the slot's stream at an LSN, or where the slot was confirmed, whichever is later.

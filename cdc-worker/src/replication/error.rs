@@ -50,6 +50,15 @@ pub enum ReplicationError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Only standbys answer.
+    #[error(
+        "Postgres at {place} is a standby that wasn't promoted: promote it, or name the primary in postgres.truth_url \
+         (or postgres.replication_url, if that is set); both hosts with commas and target_session_attrs=read-write find it"
+    )]
+    Standby {
+        /// Hosts and database.
+        place: String,
+    },
     /// The settings can't be used for replication.
     #[error("postgres.replication_url: {0}")]
     Settings(&'static str),
@@ -80,13 +89,18 @@ impl ReplicationError {
     /// Whether connecting again can help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Io(_) | Self::Ended => true,
+            Self::Connect { .. } | Self::Standby { .. } | Self::Io(_) | Self::Ended => true,
             Self::Settings(_) | Self::Authentication(_) | Self::Protocol(_) => false,
             // Connection exceptions, resources, operator intervention, system errors, internal errors, object in use.
             Self::Server { source, .. } => {
                 matches!(source.code.get(..2), Some("08" | "53" | "57" | "58" | "XX")) || source.code == "55006"
             }
         }
+    }
+
+    /// Whether the server lacks a file that it was asked for.
+    pub fn is_missing_file(&self) -> bool {
+        matches!(self, Self::Server { source, .. } if source.code == "58P01")
     }
 
     /// Whether the slot is held by another connection.

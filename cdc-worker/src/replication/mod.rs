@@ -8,7 +8,9 @@ mod auth;
 mod connect;
 mod error;
 mod stream;
+mod timeline;
 
 pub use connect::{Connection, System};
 pub use error::{ReplicationError, ServerError};
 pub use stream::{Incoming, ReplicationStream};
+pub use timeline::Switch;

@@ -3,7 +3,9 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 mod log;
+pub mod moving;
 mod rows;
+pub mod standby;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +33,8 @@ pub fn env(name: &str) -> String {
 pub struct Stack {
     pub config: Arc<Config>,
     pub sql: Client,
-    server_url: String,
+    /// Where the database has to be removed at the end.
+    shared_server: Option<String>,
 }
 
 /// A worker in a task.
@@ -43,11 +46,18 @@ pub struct Running {
 
 impl Stack {
     pub async fn new() -> Result<Self> {
+        let server_url = env("WALTALKIE_TEST_POSTGRES_URL");
+        let mut stack = Self::on(server_url.clone()).await?;
+        stack.shared_server = Some(server_url);
+        Ok(stack)
+    }
+
+    /// With its database on a server of one's own, which takes it along when it goes.
+    pub async fn on(server_url: String) -> Result<Self> {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(std::env::var("RUST_LOG").unwrap_or_default())
             .with_test_writer()
             .try_init();
-        let server_url = env("WALTALKIE_TEST_POSTGRES_URL");
         let mut config = Config::default();
         config.names.prefix = format!("t{:08x}-", rand::random::<u32>());
         let database = config.names().database(Database::Truth);
@@ -63,7 +73,7 @@ impl Stack {
         Admin::new(&config.kafka)?.make_topics(&config.kafka, &config.names()).await?;
         Registry::new(config.registry.url.expose(), config.names().prefix())?.register_all().await?;
         let sql = connect(&url).await?;
-        let stack = Self { config: Arc::new(config), sql, server_url };
+        let stack = Self { config: Arc::new(config), sql, shared_server: None };
         migrations::ensure_publication(&stack.sql, &stack.config.names()).await?;
         stack.make_slot().await?;
         Ok(stack)
@@ -126,11 +136,11 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        let (config, server_url, slot) = (Arc::clone(&self.config), self.server_url.clone(), self.slot());
+        let (config, server_url, slot) = (Arc::clone(&self.config), self.shared_server.clone(), self.slot());
         let removal = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                if let Err(error) = remove(&config, &server_url, &slot).await {
+                if let Err(error) = remove(&config, server_url.as_deref(), &slot).await {
                     eprintln!("leaving {slot} behind: {error:#}");
                 }
             });
@@ -139,7 +149,15 @@ impl Drop for Stack {
     }
 }
 
-async fn remove(config: &Config, server_url: &str, slot: &str) -> Result<()> {
+async fn remove(config: &Config, server_url: Option<&str>, slot: &str) -> Result<()> {
+    if let Some(server_url) = server_url {
+        remove_database(config, server_url, slot).await?;
+    }
+    Admin::new(&config.kafka)?.delete_topics(&config.names()).await?;
+    Ok(())
+}
+
+async fn remove_database(config: &Config, server_url: &str, slot: &str) -> Result<()> {
     let client = connect(server_url).await?;
     let database = config.names().database(Database::Truth);
     let deadline = Instant::now() + PATIENCE;
@@ -160,7 +178,6 @@ async fn remove(config: &Config, server_url: &str, slot: &str) -> Result<()> {
         }
     }
     client.batch_execute(&format!("DROP DATABASE IF EXISTS \"{database}\" WITH (FORCE)")).await?;
-    Admin::new(&config.kafka)?.delete_topics(&config.names()).await?;
     Ok(())
 }
 

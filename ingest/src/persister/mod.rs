@@ -131,9 +131,10 @@ impl Persister {
                     return Ok(());
                 }
                 Err(error) if is_transient(&error) => {
-                    tracing::warn!(error = %error, "a batch could not be persisted and is tried again");
+                    let problem = describe(&error);
+                    tracing::warn!(error = %problem, "a batch could not be persisted and is tried again");
                     metrics::batch_retried();
-                    health.not_ready(format!("Postgres: {error}"));
+                    health.not_ready(format!("Postgres: {problem}"));
                     waiting.push(part);
                     if !self.shutdown.pause(backoff.next_pause()).await {
                         return Ok(());
