@@ -10,8 +10,8 @@ use runtime::Config;
 use runtime::postgres;
 use tokio_postgres::Client;
 
-pub(crate) use kafka::{KafkaFacts, ends_of, is_log_empty, kafka_facts, last_events, undecided};
-pub(crate) use rules::{Facts, refusal};
+pub(crate) use kafka::{KafkaFacts, ends_of, is_log_empty, kafka_facts, last_events, partitions_of, undecided};
+pub(crate) use rules::{Facts, foreign_slot, refusal};
 
 use crate::error::Error;
 use crate::lsn::Lsn;

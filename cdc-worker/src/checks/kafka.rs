@@ -96,7 +96,8 @@ pub(crate) fn undecided(consumer: &Looker, all: &Looker, topics: &Topics) -> Res
     Ok(None)
 }
 
-fn partitions_of(consumer: &Looker, topic: &str) -> Result<Vec<i32>, Error> {
+/// The partitions of a topic; blocks.
+pub(crate) fn partitions_of(consumer: &Looker, topic: &str) -> Result<Vec<i32>, Error> {
     let metadata = consumer
         .fetch_metadata(Some(topic), PATIENCE)
         .map_err(Error::kafka(format!("reading the partitions of {topic}")))?;

@@ -26,6 +26,7 @@ pub use producer::Fenced;
 
 use crate::error::Error;
 use crate::failpoint::Failpoints;
+use crate::lsn::Lsn;
 use crate::progress::Mark;
 use crate::record::{Outgoing, Topics};
 use thread::Loop;
@@ -66,6 +67,8 @@ pub struct Identity {
     pub cluster_id: String,
     /// Ids of the topics by name.
     pub topic_ids: BTreeMap<String, String>,
+    /// Set while the history is being completed from the tables.
+    pub resnapshot_until: Option<Lsn>,
 }
 
 /// The stream loop's ends.
