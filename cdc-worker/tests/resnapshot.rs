@@ -19,7 +19,7 @@ async fn complete(stack: &Stack) -> Result<Summary> {
 
 async fn complete_with(stack: &Stack, failpoints: Failpoints) -> Result<Summary> {
     let (options, report, shutdown) = (Options::default(), Report::default(), Shutdown::new());
-    let run = resnapshot::run_with(Arc::clone(&stack.config), options, report, &shutdown, failpoints);
+    let run = Box::pin(resnapshot::run_with(Arc::clone(&stack.config), options, report, &shutdown, failpoints));
     match tokio::time::timeout(support::PATIENCE, run).await? {
         Ok(summary) => Ok(summary),
         Err(error) => Err(anyhow::Error::msg(error.chain())),
