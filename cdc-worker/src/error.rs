@@ -113,6 +113,9 @@ pub enum Error {
         /// What is wrong, and the way out.
         reason: String,
     },
+    /// The history can't be completed from the tables, or not now.
+    #[error(transparent)]
+    Resnapshot(#[from] crate::resnapshot::Fault),
     /// The server doesn't answer for the lease.
     #[error("Postgres doesn't answer for the lease in table cdc_lease")]
     LeaseSilent,
@@ -142,6 +145,7 @@ impl Error {
             ),
             Self::Registry(source) | Self::Schema { source, .. } => source.is_transient(),
             Self::Frame(error) => error.is_transient(),
+            Self::Resnapshot(fault) => fault.is_transient(),
             Self::PublisherGone | Self::LeaseSilent | Self::SlowStart => true,
             Self::Server(_)
             | Self::Connect(_)

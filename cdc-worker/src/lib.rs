@@ -35,6 +35,7 @@ pub mod progress;
 pub mod publisher;
 pub mod record;
 pub mod replication;
+pub mod resnapshot;
 mod status;
 mod stream;
 mod takeover;
@@ -45,7 +46,6 @@ use std::time::Duration;
 
 use runtime::retry::Backoff;
 use runtime::{Config, RoleHealth, Shutdown};
-use schemas::registry::Registry;
 
 pub use error::Error;
 pub use lsn::Lsn;
@@ -54,9 +54,8 @@ pub use status::{Status, StoredPosition, status};
 
 use failpoint::Failpoints;
 use lease::{Held, Lease};
-use record::Topics;
 use stream::Ending;
-use takeover::{SchemaIds, Worker};
+use takeover::Worker;
 
 /// How long one start may take; less than a loop may stand still and be called healthy.
 const START: Duration = Duration::from_secs(25);
@@ -94,21 +93,11 @@ async fn prepare(
     shutdown: &Shutdown,
     backoff: &mut Backoff,
 ) -> Result<Option<Worker>, Error> {
-    let names = config.names();
-    let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
     while !shutdown.has_begun() {
-        match SchemaIds::ask(&registry).await {
-            Ok(schema_ids) => {
+        match Worker::prepare(Arc::clone(&config), failpoints.clone()).await {
+            Ok(worker) => {
                 backoff.reset();
-                return Ok(Some(Worker {
-                    topics: Topics::new(&names),
-                    slot: names.slot(),
-                    publication: names.publication(),
-                    config,
-                    registry,
-                    schema_ids,
-                    failpoints,
-                }));
+                return Ok(Some(worker));
             }
             Err(error) => start_over(&error_or_end(error)?, health, shutdown, backoff).await,
         }
@@ -152,7 +141,7 @@ async fn work(
         let outcome = stream::stream(worker, session, &mut held, health, shutdown).await;
         ::metrics::gauge!(metrics::STREAMING).set(0.0);
         match outcome {
-            Ok(Ending::Shutdown) => {}
+            Ok(Ending::Shutdown | Ending::Completed) => {}
             Ok(Ending::LeaseLost) => tracing::warn!(slot = worker.slot, "the lease is lost; standing by"),
             Ok(Ending::ServerStopping) => {
                 tracing::info!(slot = worker.slot, "the server is shutting down; leaving it alone for a while");

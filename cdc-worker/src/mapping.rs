@@ -4,6 +4,7 @@
 //! unknown ones are passed over, a missing or changed one stops the worker with table and column named. Events are made
 //! by `schemas::history`, where readers of the tables make theirs, so that the two can't differ.
 
+mod key;
 mod plan;
 mod value;
 
@@ -12,6 +13,7 @@ use schemas::{ChatEvent, Origin, User};
 
 use crate::pgoutput::{DecodeError, Relation, Tuple};
 
+pub use key::Key;
 use plan::Plan;
 pub use plan::Table;
 use value::{Field, micros_to_epoch_ms};

@@ -178,7 +178,7 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
             slot,
             reason:
                 "it was made after rows had been written to message, chat_change or user_change, which it will never \
-                     show. What can be done is in docs/operators.md, \"When the worker refuses\""
+                     show: run `waltalkie cdc resnapshot`, which publishes them out of the tables"
                     .into(),
         });
     }
@@ -190,8 +190,8 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
             return Err(Error::Refused {
                 slot,
                 reason:
-                    "it was made anew, and what was committed since the old one was lost is missing from the history. \
-                         What can be done is in docs/operators.md, \"When the worker refuses\""
+                    "it was made anew, and what was committed since the old one was lost is missing from the history: \
+                         run `waltalkie cdc resnapshot`, which completes it from the tables"
                         .into(),
             });
         }

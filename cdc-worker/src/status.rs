@@ -84,6 +84,11 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
                 .into(),
         );
     }
+    if stored.as_ref().is_some_and(|stored| stored.resnapshot_until_lsn.is_some()) {
+        problems.push(
+            "the history is being completed from the tables; if nobody does, run `waltalkie cdc resnapshot`".into(),
+        );
+    }
     let position = stored.map(|stored| StoredPosition {
         commit_lsn: Lsn::from_bits(stored.commit_lsn).to_string(),
         ordinal: stored.ordinal,
@@ -92,7 +97,10 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
     });
     let exists = facts.is_some();
     if !exists {
-        problems.push(format!("slot {slot} isn't there; `waltalkie migrate` makes it"));
+        problems.push(format!(
+            "slot {slot} isn't there; `waltalkie migrate` makes it for a new database, `waltalkie cdc resnapshot` for one that \
+             has rows"
+        ));
     }
     if lease_holder.is_none() {
         problems.push("no worker holds the lease; start one with `waltalkie run cdc`".into());
@@ -112,7 +120,8 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
     });
     if let Some(reason) = &facts.invalidation_reason {
         problems.push(format!(
-            "the server has given slot {slot} up ({reason}); see docs/operators.md, \"When the worker refuses\""
+            "the server has given slot {slot} up ({reason}); `waltalkie cdc resnapshot` makes it anew and completes the \
+             history; see docs/operators.md, \"When the worker refuses\""
         ));
     }
     Ok(Status {

@@ -34,6 +34,7 @@ use crate::progress::{Mark, Progress};
 use crate::publisher::{Chunk, Committed, Publisher};
 use crate::record::{Batch, WriteError};
 use crate::replication::{Incoming, ReplicationStream};
+use crate::resnapshot::Completing;
 use crate::takeover::{Session, Worker};
 use crate::transaction::{Place, Tracker};
 
@@ -57,6 +58,8 @@ pub(crate) enum Ending {
     LeaseLost,
     /// The server is shutting down and waits for us to leave.
     ServerStopping,
+    /// The history is complete up to where it was to be.
+    Completed,
 }
 
 /// Streams until something ends it.
@@ -67,7 +70,7 @@ pub(crate) async fn stream(
     health: &RoleHealth,
     shutdown: &Shutdown,
 ) -> Result<Ending, Error> {
-    let Session { mut stream, mut publisher, writer, stored } = session;
+    let Session { mut stream, mut publisher, writer, stored, completing } = session;
     let mut state = State {
         worker,
         writer,
@@ -79,6 +82,7 @@ pub(crate) async fn stream(
         is_promised: false,
         arrival: ::metrics::histogram!(metrics::ARRIVAL),
         foreign: HashSet::new(),
+        completing,
     };
     let outcome = state.turn(&mut stream, &mut publisher, held, health, shutdown).await;
     // What was read before the end, or before the row that can't be published, still goes out; not so if the lease is
@@ -111,6 +115,8 @@ struct State<'a> {
     arrival: ::metrics::Histogram,
     /// Tables that aren't ours and had a row.
     foreign: HashSet<u32>,
+    /// Set while the history is being completed from the tables.
+    completing: Option<Completing>,
 }
 
 impl State<'_> {
@@ -130,8 +136,14 @@ impl State<'_> {
             if let Some(feedback) = self.progress.report(self.tracker.received_lsn(), Instant::now()) {
                 stream.report(feedback.written, feedback.flushed).await?;
             }
-            let has_chunk =
+            let mut has_chunk =
                 self.has_chunk() || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
+            if let Some(completing) = &self.completing {
+                if completing.has_come(self.progress.committed().confirmable) {
+                    return Ok(Ending::Completed);
+                }
+                has_chunk |= self.progress.is_idle() && completing.has_come(self.tracker.complete_lsn());
+            }
             let has_room = !self.is_full();
             tokio::select! {
                 biased;
@@ -228,6 +240,15 @@ impl State<'_> {
             ::metrics::counter!(metrics::REPEATED_ROWS).increment(1);
             return Ok(());
         };
+        if self.completing.is_some() {
+            let key = self.mapping.key(relation_id, tuple).map_err(|source| self.unmappable(source))?;
+            if let Some(completing) = &mut self.completing
+                && !completing.is_new(&key)?
+            {
+                self.last_place = place;
+                return Ok(());
+            }
+        }
         let origin = Origin { shard: 0, commit_lsn: place.commit_lsn.to_bits(), ordinal: place.ordinal };
         let change = self.mapping.change(relation_id, tuple, origin).map_err(|source| self.unmappable(source))?;
         match self.writer.write(change, &mut self.records) {

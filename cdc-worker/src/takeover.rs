@@ -13,18 +13,19 @@ use std::time::Duration;
 
 use runtime::Config;
 use schemas::registry::Registry;
-use schemas::{ChatEvent, Decoder, Encoder, Position, Record, User};
+use schemas::{ChatEvent, Decoder, Encoder, PartitionEnd, Position, Record, User};
 
 use crate::checks::{self, Facts, KafkaFacts, LastEvent};
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::lease::Held;
 use crate::lsn::Lsn;
-use crate::position::{self, mark_of};
+use crate::position::{self, Looker, mark_of};
 use crate::progress::Mark;
 use crate::publisher::{Fenced, Identity, Publisher, Task};
 use crate::record::{Topics, Writer};
 use crate::replication::{Connection, ReplicationStream, Switch, System};
+use crate::resnapshot::Completing;
 use crate::transaction::Place;
 
 /// How often the slot is asked for while its old holder is ending.
@@ -57,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) publisher: Publisher,
     pub(crate) writer: Writer,
     pub(crate) stored: Mark,
+    /// Set while the history is being completed from the tables.
+    pub(crate) completing: Option<Completing>,
 }
 
 impl SchemaIds {
@@ -75,8 +78,32 @@ async fn id_of<R: Record>(registry: &Registry) -> Result<u32, Error> {
 }
 
 impl Worker {
+    /// Asks the registry for what doesn't change while the worker lives.
+    pub(crate) async fn prepare(config: Arc<Config>, failpoints: Failpoints) -> Result<Self, Error> {
+        let names = config.names();
+        let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
+        Ok(Self {
+            schema_ids: SchemaIds::ask(&registry).await?,
+            registry,
+            topics: Topics::new(&names),
+            slot: names.slot(),
+            publication: names.publication(),
+            config,
+            failpoints,
+        })
+    }
+
     /// Starts a session under a held lease; `None` if the lease was lost on the way.
     pub(crate) async fn take_over(&self, held: &Held) -> Result<Option<Session>, Error> {
+        self.take_over_for(held, None).await
+    }
+
+    /// The same, for who completes the history from the tables or for who doesn't.
+    pub(crate) async fn take_over_for(
+        &self,
+        held: &Held,
+        completing: Option<Completing>,
+    ) -> Result<Option<Session>, Error> {
         let client = checks::connect(&self.config).await?;
         let Some(slot) = checks::slot_facts(&client, &self.slot).await? else {
             return Err(self.refused(checks::without_slot(&client).await));
@@ -95,34 +122,72 @@ impl Worker {
             _ => Vec::new(),
         };
         let (switches, stored_facts) = (switches.as_slice(), stored.as_ref());
-        let facts = Facts { slot: &slot, system: &system, switches, kafka: &kafka, stored: stored_facts, is_unused };
+        let facts = Facts {
+            slot: &slot,
+            system: &system,
+            switches,
+            kafka: &kafka,
+            stored: stored_facts,
+            is_unused,
+            is_completing: completing.is_some(),
+        };
         if let Some(reason) = checks::refusal(&facts) {
             return Err(self.refused(reason));
         }
         let mark = stored.as_ref().map_or(Mark { place: Place::START, confirmable: slot.confirmed_flush_lsn }, mark_of);
         let stream = self.start_stream(&client, connection, mark).await?;
-        let publisher = Publisher::start(Task {
+        let ends = stored.map(|stored| stored.partitions).unwrap_or_default();
+        let until = completing.as_ref().map(Completing::until);
+        let publisher = self.publisher(fenced, &system, kafka, ends, mark, until)?;
+        Ok(Some(Session { stream, publisher, writer: self.writer(), stored: mark, completing }))
+    }
+
+    /// The thread that publishes after a mark.
+    pub(crate) fn publisher(
+        &self,
+        fenced: Fenced,
+        system: &System,
+        kafka: KafkaFacts,
+        ends: Vec<PartitionEnd>,
+        stored: Mark,
+        resnapshot_until: Option<Lsn>,
+    ) -> Result<Publisher, Error> {
+        Publisher::start(Task {
             fenced,
             topics: self.topics.clone(),
             source: format!("/waltalkie/{}", self.slot),
             identity: Identity {
                 slot: self.slot.clone(),
-                system_identifier: system.identifier,
+                system_identifier: system.identifier.clone(),
                 timeline: system.timeline,
                 cluster_id: kafka.cluster_id,
                 topic_ids: kafka.topic_ids,
+                resnapshot_until,
             },
-            ends: stored.map(|stored| stored.partitions).unwrap_or_default(),
-            positions: Encoder::new(self.schema_ids.position),
-            stored: mark,
+            ends,
+            positions: self.positions(),
+            stored,
             failpoints: self.failpoints.clone(),
-        })?;
-        let writer = Writer::new(self.schema_ids.event, self.schema_ids.user);
-        Ok(Some(Session { stream, publisher, writer, stored: mark }))
+        })
+    }
+
+    /// Makes records of changes.
+    pub(crate) fn writer(&self) -> Writer {
+        Writer::new(self.schema_ids.event, self.schema_ids.user)
+    }
+
+    /// Encodes positions.
+    pub(crate) fn positions(&self) -> Encoder<Position> {
+        Encoder::new(self.schema_ids.position)
+    }
+
+    /// Decodes events.
+    pub(crate) fn events(&self) -> Decoder<ChatEvent> {
+        Decoder::new(Arc::clone(&self.registry), self.schema_ids.event)
     }
 
     /// A new producer, then the position that no older producer can change any more, then what Kafka says of itself.
-    async fn fence_and_read(&self) -> Result<(Fenced, Option<Position>, KafkaFacts), Error> {
+    pub(crate) async fn fence_and_read(&self) -> Result<(Fenced, Option<Position>, KafkaFacts), Error> {
         let (config, topics, slot) = (Arc::clone(&self.config), self.topics.clone(), self.slot.clone());
         let blocking = move || {
             let fenced = Fenced::take_over(&config, &slot)?;
@@ -130,15 +195,30 @@ impl Worker {
             if let Some(undecided) = checks::undecided(&consumer, &position::looker_at_all(&config)?, &topics)? {
                 return Err(Error::Refused { slot, reason: undecided.to_string() });
             }
+            Ok::<_, Error>((fenced, consumer))
+        };
+        let (fenced, consumer) = tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
+        let (stored, kafka) = self.read_with(consumer).await?;
+        Ok((fenced, stored, kafka))
+    }
+
+    /// The position, and what Kafka says of itself. Without fencing both may change at any moment.
+    pub(crate) async fn read_stored(&self) -> Result<(Option<Position>, KafkaFacts), Error> {
+        self.read_with(position::looker(&self.config)?).await
+    }
+
+    async fn read_with(&self, consumer: Looker) -> Result<(Option<Position>, KafkaFacts), Error> {
+        let (topics, slot) = (self.topics.clone(), self.slot.clone());
+        let blocking = move || {
             let bytes = position::read_bytes(&consumer, &topics, &slot)?;
             let last = checks::last_events(&consumer, &topics)?;
             let kafka = checks::kafka_facts(&consumer, &topics)?;
-            Ok::<_, Error>((fenced, consumer, bytes, last, kafka))
+            Ok::<_, Error>((consumer, bytes, last, kafka))
         };
-        let (fenced, consumer, bytes, last, mut kafka) =
+        let (consumer, bytes, last, mut kafka) =
             tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
         let stored = position::decode(Arc::clone(&self.registry), self.schema_ids.position, bytes).await?;
-        let events = Decoder::<ChatEvent>::new(Arc::clone(&self.registry), self.schema_ids.event);
+        let events = self.events();
         for raw in last {
             let ChatEvent { origin, .. } = events.decode(&raw.value).await?;
             kafka.last_events.push(LastEvent {
@@ -154,7 +234,7 @@ impl Worker {
                 .await
                 .unwrap_or_else(|_| Ok(BTreeMap::new()))?;
         }
-        Ok((fenced, stored, kafka))
+        Ok((stored, kafka))
     }
 
     /// Where the server's earlier timelines ended.
@@ -172,7 +252,7 @@ impl Worker {
         }
     }
 
-    async fn is_unused(&self, client: &tokio_postgres::Client) -> Result<bool, Error> {
+    pub(crate) async fn is_unused(&self, client: &tokio_postgres::Client) -> Result<bool, Error> {
         if checks::has_rows(client).await? {
             return Ok(false);
         }
@@ -206,7 +286,7 @@ impl Worker {
         }
     }
 
-    fn refused(&self, reason: String) -> Error {
+    pub(crate) fn refused(&self, reason: String) -> Error {
         Error::Refused { slot: self.slot.clone(), reason }
     }
 }

@@ -2,13 +2,16 @@
 //!
 //! Two tables hold everything that has a `seq`: `message` (a send) and `chat_change` (all else). The CDC worker sees
 //! their rows in the replication stream, a gateway reads them again to close a gap; both make the event here, so that
-//! the two can't differ. Pure except for [`read_range`], which is one query. Sends, of which a history mostly consists,
-//! also have a way straight to their bytes (`encode`), tested to be the same.
+//! the two can't differ. Pure except for [`read_range`] and [`read_ranges`], each one query. Sends, of which a history
+//! mostly consists, also have a way straight to their bytes (`encode`), tested to be the same.
 
 mod encode;
+mod ranges;
 
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
+
+pub use ranges::{Range, event_in, read_ranges};
 
 use crate::event::{Attachment, ChatEvent, ChatState, Membership, MessageState, Origin, event_type};
 use crate::timestamp;

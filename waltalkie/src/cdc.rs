@@ -1,5 +1,7 @@
 //! `waltalkie cdc`: the CDC worker, by hand.
 
+mod resnapshot;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +24,21 @@ pub enum CdcCommand {
   waltalkie cdc handover finish       on the new server: checks the data, streams from there, lets writers go on"
     )]
     Handover(HandoverCommand),
+    /// Completes chat.events and chat.users from the tables: after a lost slot, or for a database that has rows already
+    #[command(
+        long_about = "Completes chat.events and chat.users from the tables.
+
+For a slot that is lost or was made anew, for a database that has rows and no history, and for whatever else makes the
+worker refuse while the tables are whole. Makes the slot anew, publishes every event that is missing, in order and none
+twice, then follows the slot to where a worker goes on. Chats may be written to meanwhile. Stopped or killed, it goes on
+when it is run again; workers stand by until it is done. Where chat.events isn't the beginning of what the tables hold,
+it changes nothing and says which chat.",
+        after_help = "Examples:
+  waltalkie cdc resnapshot --dry-run        what is missing; changes nothing
+  waltalkie cdc resnapshot
+  waltalkie cdc resnapshot --json           the outcome as one JSON object, progress on standard error"
+    )]
+    Resnapshot(resnapshot::ResnapshotArgs),
 }
 
 /// Steps of a planned move.
@@ -65,6 +82,7 @@ pub(crate) async fn run(config: Config, command: CdcCommand) -> Result<ExitCode>
             handover::cancel(&config).await?;
             println!("Everything goes on on this server. CDC workers that ended have to be started again.");
         }
+        CdcCommand::Resnapshot(args) => return resnapshot::run(config, args).await,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -128,13 +128,21 @@ async fn slot(config: &Config) -> Looked {
         )
         .await?;
     let Some(row) = row else {
-        return Ok((Vec::new(), vec![format!("slot {name} isn't there: run `waltalkie migrate`")]));
+        return Ok((
+            Vec::new(),
+            vec![format!(
+                "slot {name} isn't there: run `waltalkie migrate`; if there are rows already, `waltalkie cdc resnapshot` makes it \
+             and completes the history"
+            )],
+        ));
     };
     let (is_active, wal_status): (bool, String) = (row.get(0), row.get(1));
     let kept = row.get::<_, Option<i64>>(2).unwrap_or_default();
     let mut wrong = Vec::new();
     if wal_status == "lost" {
-        wrong.push(format!("slot {name} has lost its WAL: the history must be completed from the tables"));
+        wrong.push(format!(
+            "slot {name} has lost its WAL: `waltalkie cdc resnapshot` makes it anew and completes the history from the tables"
+        ));
     }
     if !is_active {
         wrong.push(format!("nobody reads slot {name}: start `waltalkie run cdc`; WAL piles up meanwhile"));

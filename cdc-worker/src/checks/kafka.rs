@@ -118,7 +118,8 @@ pub(crate) fn partitions<'a>(consumer: &Looker, topic: &'a str) -> Result<Vec<(&
     Ok(partitions_of(consumer, topic)?.into_iter().map(|id| (topic, id)).collect())
 }
 
-fn partitions_of(consumer: &Looker, topic: &str) -> Result<Vec<i32>, Error> {
+/// The numbers of a topic's partitions; blocks.
+pub(crate) fn partitions_of(consumer: &Looker, topic: &str) -> Result<Vec<i32>, Error> {
     let metadata = consumer
         .fetch_metadata(Some(topic), PATIENCE)
         .map_err(Error::kafka(format!("reading the partitions of {topic}")))?;

@@ -18,9 +18,12 @@ pub(crate) struct Facts<'a> {
     pub(crate) stored: Option<&'a Position>,
     /// Neither the history nor the event tables hold anything.
     pub(crate) is_unused: bool,
+    /// The history is being completed from the tables, by us.
+    pub(crate) is_completing: bool,
 }
 
-pub(super) const WAY_OUT: &str = "What can be done is in docs/operators.md, \"When the worker refuses\"";
+pub(super) const WAY_OUT: &str = "`waltalkie cdc resnapshot` completes the history from the tables, or says why it can't; read \
+                       docs/operators.md, \"When the worker refuses\", first";
 
 /// Why streaming must not start, and the way out.
 pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
@@ -35,7 +38,8 @@ pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
     })
 }
 
-fn handover_refusal(stored: &Position) -> Option<String> {
+/// Why nothing may be published while the database moves.
+pub(crate) fn handover_refusal(stored: &Position) -> Option<String> {
     stored.handed_over_at?;
     Some(
         "the database is being handed over to another server, and nothing may be written until it is there. Go on with \
@@ -44,15 +48,20 @@ fn handover_refusal(stored: &Position) -> Option<String> {
     )
 }
 
-fn slot_refusal(slot: &SlotFacts) -> Option<String> {
+/// Why a slot is none of ours, and isn't to be touched.
+pub(crate) fn foreign_slot(slot: &SlotFacts) -> Option<String> {
     if slot.plugin != "pgoutput" {
         return Some(format!(
             "it uses the plugin `{}` instead of pgoutput; drop it and run `waltalkie migrate`",
             slot.plugin
         ));
     }
-    if !slot.is_of_this_database {
-        return Some("it belongs to another database of the server than the configured one".into());
+    (!slot.is_of_this_database).then(|| "it belongs to another database of the server than the configured one".into())
+}
+
+fn slot_refusal(slot: &SlotFacts) -> Option<String> {
+    if let Some(reason) = foreign_slot(slot) {
+        return Some(reason);
     }
     if slot.is_temporary {
         return Some(
@@ -63,15 +72,19 @@ fn slot_refusal(slot: &SlotFacts) -> Option<String> {
     }
     let why = slot.invalidation_reason.as_deref().or((slot.wal_status == "lost").then_some("wal_removed"))?;
     Some(format!(
-        "the server has given it up ({why}): WAL that wasn't read yet is gone. Drop the slot, raise \
-         max_slot_wal_keep_size, run `waltalkie migrate`. {WAY_OUT}"
+        "the server has given it up ({why}): WAL that wasn't read yet is gone, but the tables hold all that it said. Raise \
+         max_slot_wal_keep_size. {WAY_OUT}"
     ))
 }
 
 fn postgres_refusal(facts: &Facts<'_>, stored: &Position) -> Option<String> {
     let (system, confirmable) = (facts.system, Lsn::from_bits(stored.confirmable_lsn));
-    if stored.resnapshot_until_lsn.is_some() {
-        return Some("the history is being completed from the tables by another version; go on with that one".into());
+    if stored.resnapshot_until_lsn.is_some() && !facts.is_completing {
+        return Some(
+            "the history is being completed from the tables and isn't whole yet: run `waltalkie cdc resnapshot` again, it goes \
+             on where it was stopped"
+                .into(),
+        );
     }
     if stored.system_identifier != system.identifier {
         return Some(format!(

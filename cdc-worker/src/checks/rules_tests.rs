@@ -58,7 +58,8 @@ fn stored() -> Position {
 
 /// The reason for which a start is refused, empty if it isn't.
 fn reason(slot: &SlotFacts, system: &System, kafka: &KafkaFacts, stored: Option<&Position>) -> String {
-    refusal(&Facts { slot, system, switches: &[], kafka, stored, is_unused: false }).unwrap_or_default()
+    refusal(&Facts { slot, system, switches: &[], kafka, stored, is_unused: false, is_completing: false })
+        .unwrap_or_default()
 }
 
 #[test]
@@ -151,8 +152,15 @@ fn every_mismatch_is_refused_with_a_way_out() {
 
 #[test]
 fn no_position_is_accepted_where_nothing_was_ever_written() {
-    let facts =
-        Facts { slot: &slot(), system: &system(), switches: &[], kafka: &kafka(), stored: None, is_unused: true };
+    let facts = Facts {
+        slot: &slot(),
+        system: &system(),
+        switches: &[],
+        kafka: &kafka(),
+        stored: None,
+        is_unused: true,
+        is_completing: false,
+    };
     assert_eq!(refusal(&facts), None);
 }
 

@@ -28,6 +28,7 @@ pub use producer::{Fenced, settings};
 
 use crate::error::Error;
 use crate::failpoint::Failpoints;
+use crate::lsn::Lsn;
 use crate::progress::Mark;
 use crate::record::{Batch, Topics};
 use thread::Loop;
@@ -70,6 +71,8 @@ pub struct Identity {
     pub cluster_id: String,
     /// Ids of the topics by name.
     pub topic_ids: BTreeMap<String, String>,
+    /// Set while the history is being completed from the tables.
+    pub resnapshot_until: Option<Lsn>,
 }
 
 /// The stream loop's ends.

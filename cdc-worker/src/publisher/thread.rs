@@ -14,6 +14,7 @@ use super::producer::{CALL, Ends, TopicEnds, is_retriable};
 use super::{Chunk, Committed, Task};
 use crate::error::Error;
 use crate::failpoint::Point;
+use crate::lsn::Lsn;
 use crate::metrics;
 use crate::progress::Mark;
 use crate::record::{Destination, Outgoing};
@@ -144,7 +145,7 @@ impl Loop {
             confirmable_lsn: mark.confirmable.to_bits(),
             cluster_id: identity.cluster_id.clone(),
             partitions: self.partition_ends(),
-            resnapshot_until_lsn: None,
+            resnapshot_until_lsn: identity.resnapshot_until.map(Lsn::to_bits),
             handed_over_at: None,
             written_at: runtime::clock::now_ms(),
         };

@@ -2,6 +2,7 @@
 //! prefix, taken away again at the end, also after a panic.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+pub mod history;
 mod log;
 pub mod moving;
 mod rows;
