@@ -39,7 +39,7 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: &Site) -> Resu
     for installation in &installations {
         if let Some(records) = &records {
             null_reader.push(reference::null_reader(&for_references, args.events).await?);
-            bare_producer.push(reference::bare_producer(&for_references, records, args.events).await?);
+            bare_producer.push(reference::bare_producer(&for_references, records, args.events)?);
         }
         let (speed, cost) = one(args, installation, site, end).await?;
         runs.push(speed);
@@ -54,7 +54,7 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: &Site) -> Resu
         site.remove(installation).await?;
     }
     site.remove(&for_references).await?;
-    Ok(Drain::new(workload.name(), args.events, runs, costs, counted, null_reader, bare_producer))
+    Ok(Drain::new(workload.name(), args.events, runs, &costs, counted, null_reader, bare_producer))
 }
 
 /// One run of the worker, from the moment at which it streams to the commit of the last position.
@@ -76,7 +76,7 @@ async fn one(args: &CdcArgs, installation: &Installation, site: &Site, end: Lsn)
     let mut last_news = Instant::now();
     let took = loop {
         watch.look();
-        let Some(value) = next(&positions).await? else {
+        let Some(value) = next(&positions)? else {
             ensure!(last_news.elapsed() < STALL, "the worker commits nothing for {} s", STALL.as_secs());
             continue;
         };
@@ -97,7 +97,7 @@ async fn one(args: &CdcArgs, installation: &Installation, site: &Site, end: Lsn)
 }
 
 /// The next position, if there is one within a moment.
-async fn next(positions: &BaseConsumer<Quiet>) -> Result<Option<Vec<u8>>> {
+fn next(positions: &BaseConsumer<Quiet>) -> Result<Option<Vec<u8>>> {
     tokio::task::block_in_place(|| match positions.poll(Duration::from_millis(100)) {
         Some(Ok(message)) => Ok(message.payload().map(<[u8]>::to_vec)),
         Some(Err(rdkafka::error::KafkaError::PartitionEOF(_))) | None => Ok(None),

@@ -128,7 +128,7 @@ impl Bare {
 }
 
 /// Publishes so many records from memory in transactions.
-pub(super) async fn bare_producer(installation: &Installation, records: &Batch, events: u64) -> Result<Speed> {
+pub(super) fn bare_producer(installation: &Installation, records: &Batch, events: u64) -> Result<Speed> {
     let mut bare = Bare::new(installation)?;
     tokio::task::block_in_place(|| {
         let began = Instant::now();

@@ -76,7 +76,7 @@ impl Drain {
         workload: &'static str,
         events: u64,
         runs: Vec<Speed>,
-        costs: Vec<Costs>,
+        costs: &[Costs],
         counted: Counted,
         null_reader: Vec<Speed>,
         bare_producer: Vec<Speed>,
