@@ -126,8 +126,9 @@ pub(crate) async fn without_slot(client: &Client) -> String {
         Ok(Some(_)) => "it isn't there yet: the database is being handed over to this server; `waltalkie cdc handover \
                         finish` makes it"
             .into(),
-        _ => "it isn't there; `waltalkie migrate` makes it. After a promotion: the standby didn't keep it, see \
-              docs/operators.md, \"Failover\""
+        _ => "it isn't there; `waltalkie migrate` makes it for a new database, `waltalkie cdc resnapshot` for one that has \
+              rows, and completes the history. After a promotion: the standby didn't keep it, see docs/operators.md, \
+              \"Failover\""
             .into(),
     }
 }
