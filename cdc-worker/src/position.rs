@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use runtime::Config;
-use runtime::kafka::client_config;
+use runtime::kafka::{Quiet, client_config};
 use runtime::retry::Backoff;
 use schemas::registry::Registry;
 use schemas::{Decoder, Encoder, Position, Record};
@@ -35,15 +35,6 @@ pub fn mark_of(position: &Position) -> Mark {
         confirmable: Lsn::from_bits(position.confirmable_lsn),
     }
 }
-
-/// Takes the client's reports without a word: the end of a partition is one of them.
-pub(crate) struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, _: KafkaError, _: &str) {}
-}
-
-impl ConsumerContext for Quiet {}
 
 /// A consumer that reads single partitions to their ends.
 pub(crate) type Looker = BaseConsumer<Quiet>;

@@ -274,7 +274,12 @@ impl State<'_> {
         Chunk {
             is_followed: self.is_promised,
             number: self.progress.hand(Instant::now()),
-            records: std::mem::take(&mut self.records),
+            // Room at once for what is known to follow, instead of growing again.
+            records: if self.is_promised {
+                std::mem::replace(&mut self.records, Batch::with_capacity(CHUNK_ROWS, CHUNK_BYTES))
+            } else {
+                std::mem::take(&mut self.records)
+            },
             mark: Mark { place: self.last_place, confirmable: self.tracker.complete_lsn() },
         }
     }

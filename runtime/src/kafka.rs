@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod flush;
+mod quiet;
 pub mod reader;
 mod topic_ids;
 
@@ -10,6 +11,7 @@ use rdkafka::ClientConfig;
 use crate::config::Kafka;
 
 pub use flush::flush;
+pub use quiet::Quiet;
 pub use reader::{Batch, OffsetStore, Reader, ReaderError, Received, Start};
 pub use topic_ids::topic_ids;
 

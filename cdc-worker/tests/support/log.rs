@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message};
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka::{Offset, TopicPartitionList};
 use runtime::Config;
+use runtime::kafka::Quiet;
 use schemas::registry::Registry;
 use schemas::topics::{Partitions, Topic};
 use schemas::{ChatEvent, Decoder, Position, User};
@@ -29,14 +30,6 @@ struct Raw {
     timestamp_ms: i64,
     headers: BTreeMap<String, String>,
 }
-
-struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, _: KafkaError, _: &str) {}
-}
-
-impl ConsumerContext for Quiet {}
 
 /// Every record of a topic, partition by partition, to the present end.
 async fn read(config: &Config, topic: Topic, isolation: &'static str) -> Result<Vec<Raw>> {

@@ -4,6 +4,7 @@
 //! of seven bits, lowest first; texts with their length before them; unions with the branch's number before them;
 //! fields one after another as `avro/ChatEvent.avsc` lists them. The tests hold it against the slow way.
 
+use std::io::Write;
 use std::ops::Range;
 
 use uuid::Uuid;
@@ -29,11 +30,11 @@ impl MessageRow<'_> {
     ///
     /// `None`, and nothing appended, if the row has attachments: those are texts to be parsed first.
     pub fn encode_event(&self, origin: Origin, out: &mut Vec<u8>) -> Option<Encoded> {
-        if self.attachments.is_some() && self.deleted_at_ms.is_none() {
+        let is_deleted = self.deleted_at_ms.is_some();
+        if self.attachments.is_some() && !is_deleted {
             return None;
         }
-        let body = |text: Option<&'_ str>| text.filter(|_| self.deleted_at_ms.is_none()).map(str::len);
-        out.reserve(400 + 3 * self.chat_id.len() + body(self.content).unwrap_or(0) + body(self.app_data).unwrap_or(0));
+        let (content, app_data) = (self.content.filter(|_| !is_deleted), self.app_data.filter(|_| !is_deleted));
         let event_id = event_id(self.chat_id, self.sequence_number, out);
         let event_type = text(event_type::MESSAGE_PERSISTED, out);
         text(self.chat_id, out);
@@ -49,17 +50,13 @@ impl MessageRow<'_> {
         uuid(self.message_id, out);
         long(self.sequence_number, out);
         text(self.sender_id, out);
-        optional(self.content.filter(|_| self.deleted_at_ms.is_none()), out, |content, out| {
-            text(content, out);
-        });
+        optional(content, out, text);
         optional(self.parent_message_id, out, uuid);
         optional(self.parent_seq, out, long);
         long(self.created_at_ms, out);
         long(NULL, out); // edited_at
         optional(self.deleted_at_ms, out, long);
-        optional(self.app_data.filter(|_| self.deleted_at_ms.is_none()), out, |data, out| {
-            text(data, out);
-        });
+        optional(app_data, out, text);
         long(0, out); // attachments: an array's last block has no items
 
         long(0, out); // memberships
@@ -90,22 +87,13 @@ fn uuid(value: Uuid, out: &mut Vec<u8>) {
 }
 
 fn event_id(chat_id: &str, seq: i64, out: &mut Vec<u8>) -> Range<usize> {
-    let mut digits = [0_u8; 20];
-    let mut at = digits.len();
-    let mut rest = seq.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if seq < 0 {
-        at -= 1;
-        digits[at] = b'-';
-    }
-    let digits = &digits[at..];
+    const MOST: usize = "-9223372036854775808".len();
+    let mut digits = [0_u8; MOST];
+    let mut rest = digits.as_mut_slice();
+    // There is room for every number.
+    let _ = write!(rest, "{seq}");
+    let length = MOST - rest.len();
+    let digits = &digits[..length];
     long((chat_id.len() + 1 + digits.len()) as i64, out);
     let start = out.len();
     out.extend_from_slice(chat_id.as_bytes());
@@ -114,7 +102,7 @@ fn event_id(chat_id: &str, seq: i64, out: &mut Vec<u8>) -> Range<usize> {
     start..out.len()
 }
 
-fn optional<T>(value: Option<T>, out: &mut Vec<u8>, write: impl FnOnce(T, &mut Vec<u8>)) {
+fn optional<T, R>(value: Option<T>, out: &mut Vec<u8>, write: impl FnOnce(T, &mut Vec<u8>) -> R) {
     match value {
         None => long(NULL, out),
         Some(value) => {

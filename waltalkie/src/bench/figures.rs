@@ -27,6 +27,15 @@ impl Percentiles {
         Self { p50_ms: at(0.50), p95_ms: at(0.95), p99_ms: at(0.99), max_ms: latencies.max() as f64 / 1_000.0 }
     }
 
+    /// The median of each figure.
+    pub(crate) fn medians(runs: &[Self]) -> Self {
+        let mut medians = Self::default();
+        for (place, part) in medians.parts().into_iter().enumerate() {
+            *part = median(runs.iter().map(|run| *run.clone().parts()[place]));
+        }
+        medians
+    }
+
     fn parts(&mut self) -> [&mut f64; 4] {
         [&mut self.p50_ms, &mut self.p95_ms, &mut self.p99_ms, &mut self.max_ms]
     }
@@ -120,10 +129,8 @@ impl Figures {
         let percentiles: [fn(&mut Self) -> &mut Percentiles; 4] =
             [|run| &mut run.screen, |run| &mut run.accepted, |run| &mut run.persisted, |run| &mut run.handed];
         for of in percentiles {
-            for place in 0..4 {
-                let values = runs.iter().map(|run| *of(&mut run.clone()).parts()[place]);
-                *of(&mut medians).parts()[place] = median(values);
-            }
+            let of_runs: Vec<Percentiles> = runs.iter().map(|run| *of(&mut run.clone())).collect();
+            *of(&mut medians) = Percentiles::medians(&of_runs);
         }
         let numbers: [fn(&mut Self) -> &mut f64; 6] = [
             |run| &mut run.persisted_per_s,
@@ -167,7 +174,8 @@ impl Figures {
     }
 }
 
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+/// The median; 0 of nothing.
+pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match values.len() {

@@ -7,11 +7,12 @@ use cdc_worker::Lsn;
 use rdkafka::Offset;
 use rdkafka::consumer::BaseConsumer;
 use rdkafka::message::Message;
+use runtime::kafka::Quiet;
 use schemas::registry::Registry;
 use schemas::topics::Topic;
 use schemas::{Decoder, Position};
 
-use super::ledger::{Counted, Quiet, consumer, read_back};
+use super::ledger::{Counted, consumer, read_back};
 use super::reference;
 use super::report::{Costs, Drain, Speed};
 use super::site::{Installation, Site};
@@ -23,8 +24,7 @@ use crate::bench::processes::Watch;
 const STALL: Duration = Duration::from_secs(60);
 
 /// All runs of one workload.
-pub(super) async fn run(args: &CdcArgs, workload: Workload, site: &Site) -> Result<Drain> {
-    site.make().await?;
+pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Result<Drain> {
     let mut installations = Vec::new();
     for number in 0..args.runs {
         installations.push(site.install(number).await?);
@@ -41,7 +41,7 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: &Site) -> Resu
             null_reader.push(reference::null_reader(&for_references, args.events).await?);
             bare_producer.push(reference::bare_producer(&for_references, records, args.events)?);
         }
-        let (speed, cost) = one(args, installation, site, end).await?;
+        let (speed, cost) = one(args, installation, &site, end).await?;
         runs.push(speed);
         costs.push(cost);
         let (config, events, chats) = (installation.config.clone(), args.events, args.chats);
@@ -54,6 +54,7 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: &Site) -> Resu
         site.remove(installation).await?;
     }
     site.remove(&for_references).await?;
+    site.unmake().await?;
     Ok(Drain::new(workload.name(), args.events, runs, &costs, counted, null_reader, bare_producer))
 }
 

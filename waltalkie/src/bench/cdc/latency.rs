@@ -14,10 +14,11 @@ use schemas::topics::Topic;
 
 use super::ledger::{consumer, place};
 use super::reference::{self, Bare};
-use super::report::{Latency, Percentiles};
+use super::report::Latency;
 use super::site::{Installation, Site};
 use super::worker::Worker;
-use super::{CdcArgs, Workload, backlog, median, progress};
+use super::{CdcArgs, Workload, backlog, progress};
+use crate::bench::figures::{Percentiles, median};
 use crate::bench::processes::Watch;
 
 /// Connections that commit.
@@ -65,21 +66,28 @@ impl Times {
     }
 }
 
-/// All runs of one of the two workloads.
-pub(super) async fn run(args: &CdcArgs, workload: Workload, site: &Site) -> Result<Latency> {
-    site.make().await?;
+/// All runs of one of the two workloads, each in a database of its own: a slot would show the rows of earlier ones.
+pub(super) async fn run(
+    args: &CdcArgs,
+    workload: Workload,
+    new_site: impl AsyncFn() -> Result<Site>,
+) -> Result<Latency> {
     let load = Load::of(args, workload);
     let (mut ours, mut bare, mut costs) = (Vec::new(), Vec::new(), Vec::new());
-    for number in 0..args.runs {
-        let installation = site.install(2 * number).await?;
-        let (percentiles, cpu_s) = through_the_worker(args, site, &installation, load).await?;
+    for _ in 0..args.runs {
+        let site = new_site().await?;
+        let installation = site.install(0).await?;
+        let (percentiles, cpu_s) = through_the_worker(args, &site, &installation, load).await?;
         ours.push(percentiles);
         costs.push(cpu_s);
         site.remove(&installation).await?;
+        site.unmake().await?;
         if !args.no_reference {
-            let installation = site.install(2 * number + 1).await?;
-            bare.push(from_memory(args, site, &installation, load).await?);
+            let site = new_site().await?;
+            let installation = site.install(0).await?;
+            bare.push(from_memory(args, &site, &installation, load).await?);
             site.remove(&installation).await?;
+            site.unmake().await?;
         }
     }
     Ok(Latency {
@@ -88,9 +96,9 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: &Site) -> Resu
         figures: Percentiles::medians(&ours),
         runs: ours,
         bare_producer: (!bare.is_empty()).then(|| Percentiles::medians(&bare)),
-        cpu_s: costs.first().map(|first| {
-            first.keys().map(|role| (role.clone(), median(costs.iter().map(|run| run[role]).collect()))).collect()
-        }),
+        cpu_s: costs
+            .first()
+            .map(|first| first.keys().map(|role| (role.clone(), median(costs.iter().map(|run| run[role])))).collect()),
     })
 }
 
@@ -140,14 +148,13 @@ async fn through_the_worker(
     reader.finish().await?;
     let cpu_s = watch.end().cpu_s;
     worker.stop().await?;
-    Ok((Percentiles::between(&committed.0, &seen.0, load.warmup), cpu_s))
+    Ok((percentiles(&committed.0, &seen.0, load.warmup), cpu_s))
 }
 
 /// The same load as records that are there already, each from its due time on.
 async fn from_memory(args: &CdcArgs, site: &Site, installation: &Installation, load: Load) -> Result<Percentiles> {
     let client = site.connect().await?;
     let sample = CdcArgs { events: SAMPLE, ..args.clone() };
-    client.batch_execute("DELETE FROM message").await?;
     backlog::write(&client, &sample, Workload::A).await?;
     let records = reference::capture(installation, SAMPLE).await?;
     let began = Instant::now();
@@ -175,7 +182,21 @@ async fn from_memory(args: &CdcArgs, site: &Site, installation: &Installation, l
     drop(sender);
     producing.await??;
     reader.finish().await?;
-    Ok(Percentiles::between(&due.0, &seen.0, load.warmup))
+    Ok(percentiles(&due.0, &seen.0, load.warmup))
+}
+
+/// Of the times between two moments of each commit, without the first of them. What was seen before its commit was told to
+/// the one who committed counts as 0.
+fn percentiles(from: &[AtomicU64], to: &[AtomicU64], warmup: u64) -> Percentiles {
+    let pairs = from.iter().zip(to).skip(warmup as usize);
+    let mut times: Vec<u64> =
+        pairs.map(|(from, to)| to.load(Ordering::Acquire).saturating_sub(from.load(Ordering::Acquire))).collect();
+    times.sort_unstable();
+    let at = |share: f64| {
+        let place = ((times.len() as f64 * share).ceil() as usize).clamp(1, times.len().max(1)) - 1;
+        times.get(place).copied().unwrap_or(0) as f64 / 1_000.0
+    };
+    Percentiles { p50_ms: at(0.5), p95_ms: at(0.95), p99_ms: at(0.99), max_ms: at(1.0) }
 }
 
 /// The consumer of committed records, on a thread of its own.

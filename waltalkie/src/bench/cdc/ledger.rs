@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::Config;
+use runtime::kafka::Quiet;
 use serde::Serialize;
 
 use super::progress;
@@ -33,15 +33,6 @@ impl Counted {
         self.lost == 0 && self.repeated == 0 && self.out_of_order == 0
     }
 }
-
-/// Takes the client's reports without a word: the end of a partition is one of them.
-pub(super) struct Quiet;
-
-impl ClientContext for Quiet {
-    fn error(&self, _: KafkaError, _: &str) {}
-}
-
-impl ConsumerContext for Quiet {}
 
 /// A consumer of committed records of a whole topic.
 pub(super) fn consumer(config: &Config, topic: &str, partitions: u16, from: Offset) -> Result<BaseConsumer<Quiet>> {

@@ -119,10 +119,10 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
     let mut drains = Vec::new();
     let mut latencies = Vec::new();
     for workload in wanted {
-        let site = Site::new(config, args, &servers);
+        let site = || Site::make(config, args, &servers);
         match workload {
-            Workload::A | Workload::B | Workload::C => drains.push(drain::run(args, workload, &site).await?),
-            Workload::Latency | Workload::Idle => latencies.push(latency::run(args, workload, &site).await?),
+            Workload::A | Workload::B | Workload::C => drains.push(drain::run(args, workload, site().await?).await?),
+            Workload::Latency | Workload::Idle => latencies.push(latency::run(args, workload, site).await?),
         }
     }
     let report = Report {
@@ -155,14 +155,4 @@ fn progress(length: u64, what: &'static str) -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-/// The median; 0 of nothing.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        count if count % 2 == 1 => values[count / 2],
-        count => f64::midpoint(values[count / 2 - 1], values[count / 2]),
-    }
 }

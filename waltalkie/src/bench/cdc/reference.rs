@@ -20,8 +20,8 @@ use super::site::Installation;
 
 /// Records that the bare producer goes round; enough to defeat every cache and compression window.
 const RECORDS: u64 = 200_000;
-/// Rows in one transaction of the bare producer: as many as the worker's.
-const TRANSACTION_ROWS: usize = 10_000;
+/// Rows in one transaction of the bare producer: at most as many as the worker's.
+const TRANSACTION_ROWS: usize = 20_000;
 /// Bytes of a position record.
 const POSITION_BYTES: usize = 400;
 const CALL: Duration = Duration::from_secs(30);

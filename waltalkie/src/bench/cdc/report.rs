@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
 use super::ledger::Counted;
-use super::median;
+use crate::bench::figures::{Percentiles, median};
 use crate::bench::machine::{Disk, Machine};
 
 /// The whole outcome.
@@ -81,15 +80,14 @@ impl Drain {
         null_reader: Vec<Speed>,
         bare_producer: Vec<Speed>,
     ) -> Self {
-        let speed = |runs: &[Speed]| median(runs.iter().map(|run| run.events_per_s).collect());
+        let speed = |runs: &[Speed]| median(runs.iter().map(|run| run.events_per_s));
         let events_per_s = speed(&runs);
         let [null_reader_per_s, bare_producer_per_s] =
             [null_reader, bare_producer].map(|runs| (!runs.is_empty()).then(|| speed(&runs)));
         let millions = events as f64 / 1_000_000.0;
         let roles = costs.first().map(|first| first.cpu_s.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-        let of_role = |role: &String| {
-            median(costs.iter().map(|cost| cost.cpu_s.get(role).copied().unwrap_or(0.0) / millions).collect())
-        };
+        let of_role =
+            |role: &String| median(costs.iter().map(|cost| cost.cpu_s.get(role).copied().unwrap_or(0.0) / millions));
         Self {
             workload,
             events,
@@ -97,7 +95,7 @@ impl Drain {
             runs,
             cpu_s_per_million: roles.iter().map(|role| (role.clone(), of_role(role))).collect(),
             peak_rss_bytes: costs.iter().map(|cost| cost.peak_rss_bytes).max().unwrap_or(0),
-            transactions: median(costs.iter().map(|cost| cost.transactions as f64).collect()),
+            transactions: median(costs.iter().map(|cost| cost.transactions as f64)),
             counted,
             null_reader_per_s,
             bare_producer_per_s,
@@ -118,42 +116,6 @@ pub(super) struct Latency {
     pub(super) runs: Vec<Percentiles>,
     pub(super) bare_producer: Option<Percentiles>,
     pub(super) cpu_s: Option<BTreeMap<String, f64>>,
-}
-
-/// Percentiles, in milliseconds.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[allow(clippy::struct_field_names, reason = "the contract's own field names")]
-pub(super) struct Percentiles {
-    pub(super) p50_ms: f64,
-    pub(super) p95_ms: f64,
-    pub(super) p99_ms: f64,
-    pub(super) max_ms: f64,
-}
-
-impl Percentiles {
-    /// Of the times between two moments of each number, without the first of them. What was seen before its commit was
-    /// told to the one who committed counts as 0.
-    pub(super) fn between(from: &[AtomicU64], to: &[AtomicU64], warmup: u64) -> Self {
-        let pairs = from.iter().zip(to).skip(warmup as usize);
-        let mut times: Vec<u64> =
-            pairs.map(|(from, to)| to.load(Ordering::Acquire).saturating_sub(from.load(Ordering::Acquire))).collect();
-        times.sort_unstable();
-        let at = |share: f64| {
-            let place = ((times.len() as f64 * share).ceil() as usize).clamp(1, times.len().max(1)) - 1;
-            times.get(place).copied().unwrap_or(0) as f64 / 1_000.0
-        };
-        Self { p50_ms: at(0.5), p95_ms: at(0.95), p99_ms: at(0.99), max_ms: at(1.0) }
-    }
-
-    pub(super) fn medians(runs: &[Self]) -> Self {
-        let of = |figure: fn(&Self) -> f64| median(runs.iter().map(figure).collect());
-        Self {
-            p50_ms: of(|run| run.p50_ms),
-            p95_ms: of(|run| run.p95_ms),
-            p99_ms: of(|run| run.p99_ms),
-            max_ms: of(|run| run.max_ms),
-        }
-    }
 }
 
 impl Report {

@@ -25,7 +25,8 @@ pub(super) struct Installation {
 }
 
 impl Site {
-    pub(super) fn new(config: &Config, args: &CdcArgs, servers: &[(String, u32)]) -> Self {
+    /// Makes the database and its tables.
+    pub(super) async fn make(config: &Config, args: &CdcArgs, servers: &[(String, u32)]) -> Result<Self> {
         let name = format!("b{}", &Uuid::new_v4().simple().to_string()[..8]);
         let mut config = config.clone();
         let (server, _) = config.postgres.truth_url.expose().rsplit_once('/').unwrap_or_default();
@@ -33,15 +34,21 @@ impl Site {
         config.kafka.partitions = args.partitions;
         config.ops.listen.clear();
         config.cdc.compression = args.compression.unwrap_or(config.cdc.compression);
-        Self { config, servers: servers.to_vec(), name }
+        let site = Self { config, servers: servers.to_vec(), name };
+        migrations::ensure_database(&site.maintenance_url(), &site.name).await?;
+        migrations::migrate_truth(&site.config.postgres.truth_url).await?;
+        Ok(site)
     }
 
-    /// Makes the database and its tables.
-    pub(super) async fn make(&self) -> Result<()> {
+    /// Removes the database. Its installations must have been removed.
+    pub(super) async fn unmake(self) -> Result<()> {
+        let client = postgres::connect(&postgres::parse(&self.maintenance_url(), "postgres.truth_url")?).await?;
+        Ok(client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await?)
+    }
+
+    fn maintenance_url(&self) -> Secret {
         let (server, _) = self.config.postgres.truth_url.expose().rsplit_once('/').unwrap_or_default();
-        migrations::ensure_database(&Secret::new(format!("{server}/postgres")), &self.name).await?;
-        migrations::migrate_truth(&self.config.postgres.truth_url).await?;
-        Ok(())
+        Secret::new(format!("{server}/postgres"))
     }
 
     pub(super) async fn connect(&self) -> Result<Client> {
