@@ -66,7 +66,6 @@ export class ChatState {
   visible: Visible = [[1, null]];
   readSeq = 0;
   unread = 0;
-  lastMessage: LastMessage | null = null;
   lastActivityAt = '';
   /** `GET /v1/chats` has told about this chat. */
   described = false;
@@ -75,12 +74,21 @@ export class ChatState {
   deliveries: readonly Delivery[] = [];
   /** Up to which `seq` the server has counted `unread`; events after it are counted here. */
   #countedTo: number;
+  #last: LastMessage | null = null;
 
   constructor(chatId: string, cursor: number) {
     this.chatId = chatId;
     this.cursor = new ChatCursor(cursor);
     this.log = new MessageLog(cursor + 1);
     this.#countedTo = cursor;
+  }
+
+  /**
+   * The latest message. What the log knows of it wins: a row of the chats list comes from a read model, which may not have
+   * seen an edit or a delete yet, and a late body must not come back.
+   */
+  get lastMessage(): LastMessage | null {
+    return (this.#last && this.log.latest(this.#last.message_id)) ?? this.#last;
   }
 
   /** This person is a member now. */
@@ -103,8 +111,7 @@ export class ChatState {
     } else {
       this.#recount(me);
     }
-    const known = seqOf(this.lastMessage);
-    if (row.last_message && seqOf(row.last_message) >= known) this.lastMessage = row.last_message;
+    if (row.last_message && seqOf(row.last_message) >= seqOf(this.#last)) this.#last = row.last_message;
     if (row.last_activity_at && row.last_activity_at > this.lastActivityAt) this.lastActivityAt = row.last_activity_at;
   }
 
@@ -119,7 +126,7 @@ export class ChatState {
       // Only a body that was counted can be taken off: an earlier tombstone was taken off already.
       if (!isSend && event.deleted_at !== null && !before?.deleted_at) this.unread = Math.max(0, this.unread - 1);
     }
-    if (event.message_seq >= seqOf(this.lastMessage)) this.lastMessage = event;
+    if (event.message_seq >= seqOf(this.#last)) this.#last = event;
     if (isSend && event.created_at > this.lastActivityAt) this.lastActivityAt = event.created_at;
     return message;
   }

@@ -65,6 +65,11 @@ export class MessageLog {
     return this.#byId.get(messageId);
   }
 
+  /** What is known of a message, loaded or not. */
+  latest(messageId: string): Message | undefined {
+    return this.#byId.get(messageId) ?? this.#unloaded.get(messageId);
+  }
+
   /** Applies an event that the cursor has let through. Gives the message if that changed what is loaded. */
   apply(event: MessageEvent, receivedMs: number): Message | null {
     const { seq, way, actor_id: _actor, ...state } = event;
