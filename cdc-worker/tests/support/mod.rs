@@ -4,6 +4,7 @@
 
 mod log;
 mod rows;
+pub mod victims;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

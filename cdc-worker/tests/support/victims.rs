@@ -1,0 +1,102 @@
+//! Workers as processes, and proxies before the servers.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use cdc_worker::{audit, victim};
+use faults::{Proxy, Victim};
+use runtime::{Config, Secret};
+use serde_json::Value;
+
+use super::{PATIENCE, Stack, eventually};
+
+/// The servers seen through proxies.
+pub struct Proxied {
+    pub postgres: Proxy,
+    pub kafka: Proxy,
+    pub registry: Proxy,
+    pub config: Arc<Config>,
+}
+
+impl Proxied {
+    pub async fn of(config: &Config) -> Result<Self> {
+        let mut config = config.clone();
+        let postgres = Proxy::before(&host_and_port(config.postgres.truth_url.expose())?).await?;
+        config.postgres.truth_url = Secret::new(through(config.postgres.truth_url.expose(), &postgres)?);
+        let kafka = Proxy::before_kafka(&config.kafka.brokers).await?;
+        config.kafka.brokers = kafka.address().to_string();
+        let registry = Proxy::before(&host_and_port(config.registry.url.expose())?).await?;
+        config.registry.url = Secret::new(through(config.registry.url.expose(), &registry)?);
+        Ok(Self { postgres, kafka, registry, config: Arc::new(config) })
+    }
+}
+
+fn host_and_port(url: &str) -> Result<String> {
+    let (_, rest) = url.split_once("://").with_context(|| format!("{url} is no URL"))?;
+    let place = rest.split('/').next().unwrap_or(rest);
+    Ok(place.rsplit('@').next().unwrap_or(place).to_owned())
+}
+
+fn through(url: &str, proxy: &Proxy) -> Result<String> {
+    Ok(url.replacen(&host_and_port(url)?, &proxy.address().to_string(), 1))
+}
+
+/// A worker as a process under orders.
+pub fn start(config: &Config, orders: &[&str]) -> Result<Victim> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cdc-victim"));
+    command.args(orders).envs(victim::variables(config));
+    let log = format!("victim-{:08x}.log", rand::random::<u32>());
+    Victim::start(command, &Path::new(env!("CARGO_TARGET_TMPDIR")).join(log))
+}
+
+/// Waits until a victim has reached a point that it was ordered to act at; says when, in milliseconds since 1970.
+pub async fn reached(victim: &Victim, point: &str) -> Result<i64> {
+    let is_it = |report: &Value| report["report"] == "reached" && report["point"] == point;
+    let report = victim.report(&format!("reaching of {point}"), PATIENCE, is_it).await?;
+    report["at_ms"].as_i64().context("a time")
+}
+
+/// Gives an order to a victim that runs, and waits until it has heard.
+pub async fn order(victim: &mut Victim, order: &str) -> Result<()> {
+    victim.tell(&format!("at {order}"))?;
+    let is_it = |report: &Value| report["report"] == "armed" && report["order"] == order;
+    victim.report(&format!("hearing of {order}"), PATIENCE, is_it).await?;
+    Ok(())
+}
+
+/// Ends a victim as a signal would, well.
+pub async fn end(mut victim: Victim) -> Result<()> {
+    victim.tell("end")?;
+    let status = victim.ended().await?;
+    ensure!(status.success(), "{status}: {:?}\n{}", victim.reports(), victim.log_end());
+    Ok(())
+}
+
+impl Stack {
+    /// Waits until as many events are committed as there are rows, then compares everything.
+    pub async fn equals(&self, rows: usize) -> Result<()> {
+        eventually(&format!("{rows} events"), async || Ok(audit::records_of_all(&self.config).await?.0 >= rows))
+            .await?;
+        let verdict = audit::audit(&self.config).await?;
+        ensure!(verdict.is_clean() && verdict.rows == rows, "{rows} rows expected: {verdict}");
+        Ok(())
+    }
+
+    /// Records of transactions that were aborted.
+    pub async fn aborted(&self) -> Result<usize> {
+        let (committed, all) = audit::records_of_all(&self.config).await?;
+        Ok(all - committed)
+    }
+
+    /// Process id of the walsender that streams the slot.
+    pub async fn streams(&self) -> Result<Option<i32>> {
+        let sql = "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NOT NULL";
+        Ok(self.sql.query_opt(sql, &[&self.slot()]).await?.map(|row| row.get(0)))
+    }
+
+    pub async fn is_streamed(&self) -> Result<()> {
+        eventually("the slot is streamed", async || Ok(self.streams().await?.is_some())).await
+    }
+}
