@@ -35,10 +35,7 @@ pub async fn audit(config: &Arc<Config>) -> Result<Verdict, AuditError> {
     let registry = Arc::new(Registry::new(config.registry.url.expose(), config.names().prefix()).map_err(Error::from)?);
     let own_id = registry.id_of::<ChatEvent>().await.map_err(Error::from)?;
     let decoder = Decoder::<ChatEvent>::new(registry, own_id);
-    let mut log = Vec::new();
-    for partition in 0..config.kafka.partitions {
-        log.push(committed(config, i32::from(partition), &decoder).await?);
-    }
+    let log = committed(config, &decoder).await?;
     let client = checks::connect(config).await?;
     let tables = tables(&client).await?;
     Ok(compare(log, tables))
@@ -51,12 +48,10 @@ pub async fn records_of_all(config: &Arc<Config>) -> Result<(usize, usize), Erro
         let topic = Topics::new(&config.names()).events;
         let of = |looker: Looker| {
             let mut records = 0;
-            for partition in 0..config.kafka.partitions {
-                visit(&looker, &[(&topic, i32::from(partition))], Offset::Beginning, |_| {
-                    records += 1;
-                    true
-                })?;
-            }
+            visit(&looker, &partitions(&config, &topic), Offset::Beginning, |_| {
+                records += 1;
+                true
+            })?;
             Ok::<_, Error>(records)
         };
         Ok((of(position::looker(&config)?)?, of(position::looker_at_all(&config)?)?))
@@ -64,27 +59,30 @@ pub async fn records_of_all(config: &Arc<Config>) -> Result<(usize, usize), Erro
     tokio::task::spawn_blocking(count).await.unwrap_or(Err(Error::PublisherGone))
 }
 
-/// One partition's committed events, decoded while they are read.
-async fn committed(
-    config: &Arc<Config>,
-    partition: i32,
-    decoder: &Decoder<ChatEvent>,
-) -> Result<Vec<Fingerprint>, Error> {
+fn partitions<'a>(config: &Config, topic: &'a str) -> Vec<(&'a str, i32)> {
+    (0..i32::from(config.kafka.partitions)).map(|partition| (topic, partition)).collect()
+}
+
+/// The committed events by partition, decoded while they are read.
+async fn committed(config: &Arc<Config>, decoder: &Decoder<ChatEvent>) -> Result<Vec<Vec<Fingerprint>>, Error> {
+    let mut log = vec![Vec::new(); usize::from(config.kafka.partitions)];
     let config = Arc::clone(config);
     let (sender, mut values) = mpsc::channel(1_024);
     let reading = tokio::task::spawn_blocking(move || {
         let topic = Topics::new(&config.names()).events;
         let looker = position::looker(&config)?;
-        visit(&looker, &[(&topic, partition)], Offset::Beginning, |message| {
-            sender.blocking_send(message.payload().unwrap_or_default().to_vec()).is_ok()
+        visit(&looker, &partitions(&config, &topic), Offset::Beginning, |message| {
+            let value = message.payload().unwrap_or_default().to_vec();
+            sender.blocking_send((message.partition(), value)).is_ok()
         })
     });
-    let mut events = Vec::new();
-    while let Some(value) = values.recv().await {
-        events.push(Fingerprint::of(decoder.decode(&value).await?));
+    while let Some((partition, value)) = values.recv().await {
+        if let Some(events) = log.get_mut(partition as usize) {
+            events.push(Fingerprint::of(decoder.decode(&value).await?));
+        }
     }
     reading.await.unwrap_or(Err(Error::PublisherGone))?;
-    Ok(events)
+    Ok(log)
 }
 
 async fn tables(client: &Client) -> Result<Vec<Fingerprint>, AuditError> {

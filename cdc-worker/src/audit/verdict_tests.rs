@@ -16,7 +16,9 @@ fn history() -> (Vec<Vec<Fingerprint>>, Vec<Fingerprint>) {
         log[1].push(event("ccc", seq, 4 * seq + 2));
     }
     let mut rows = log.concat();
-    rows.iter_mut().for_each(|row| row.origin = (0, 0));
+    for row in &mut rows {
+        row.origin = (0, 0);
+    }
     (log, rows)
 }
 

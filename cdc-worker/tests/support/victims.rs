@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cdc_worker::{audit, victim};
@@ -58,6 +59,34 @@ pub async fn reached(victim: &Victim, point: &str) -> Result<i64> {
     report["at_ms"].as_i64().context("a time")
 }
 
+/// Waits until a victim's health is as asked, with a problem that says so; earlier reports count from `since` on.
+pub async fn health(victim: &Victim, since: usize, is_ready: bool, problem: &str) -> Result<Value> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let reports = victim.reports();
+        let is_it = |report: &&Value| {
+            report["report"] == "health"
+                && report["is_ready"] == is_ready
+                && (problem.is_empty() || report["problem"].as_str().is_some_and(|text| text.contains(problem)))
+        };
+        if let Some(found) = reports.iter().skip(since).find(is_it) {
+            return Ok(found.clone());
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "never ready: {is_ready} with {problem:?}: {reports:?}\n{}",
+            victim.log_end()
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How long a fault lasts: short, or a minute when random faults are asked for too.
+pub fn lasting(usual_s: u64) -> Duration {
+    let is_full = std::env::var_os("WALTALKIE_TEST_CHAOS_S").is_some();
+    Duration::from_secs(if is_full { 60 } else { usual_s })
+}
+
 /// Gives an order to a victim that runs, and waits until it has heard.
 pub async fn order(victim: &mut Victim, order: &str) -> Result<()> {
     victim.tell(&format!("at {order}"))?;
@@ -75,13 +104,19 @@ pub async fn end(mut victim: Victim) -> Result<()> {
 }
 
 impl Stack {
-    /// Waits until as many events are committed as there are rows, then compares everything.
+    /// Waits until there are as many committed events as there are rows; then they are the same, and were never out of
+    /// order or repeated before.
     pub async fn equals(&self, rows: usize) -> Result<()> {
-        eventually(&format!("{rows} events"), async || Ok(audit::records_of_all(&self.config).await?.0 >= rows))
-            .await?;
-        let verdict = audit::audit(&self.config).await?;
-        ensure!(verdict.is_clean() && verdict.rows == rows, "{rows} rows expected: {verdict}");
-        Ok(())
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let verdict = audit::audit(&self.config).await?;
+            ensure!(verdict.repeated.count + verdict.out_of_order.count + verdict.unknown.count == 0, "{verdict}");
+            if verdict.is_clean() && verdict.rows == rows {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "{rows} rows expected: {verdict}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Records of transactions that were aborted.
