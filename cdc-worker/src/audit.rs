@@ -4,5 +4,5 @@
 mod read;
 mod verdict;
 
-pub use read::{AuditError, audit, records_of_all};
+pub use read::{AuditError, aborted_transactions, audit, records_of_all};
 pub use verdict::{Fingerprint, Verdict, compare};

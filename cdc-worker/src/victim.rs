@@ -2,8 +2,9 @@
 //! benches that check; no role of an installation runs it.
 //!
 //! An order is `point:passing:act`, such as `produced:3:kill`; orders come as arguments, and on standard input as `at ORDER`,
-//! whose passings count from then on. On standard input it also hears `go`, which ends a standstill, and `end`. The end of
-//! the input is an `end` too: a victim doesn't outlive its tormentor.
+//! whose passings count from then on. On standard input it also hears `go`, which ends a standstill, `disarm`, which takes
+//! back all orders that weren't carried out, and `end`. The end of the input is an `end` too: a victim doesn't outlive its
+//! tormentor.
 //!
 //! Reports are JSON objects, one a line of standard output, each with the time in `at_ms`:
 //!
@@ -11,6 +12,7 @@
 //! |---|---|
 //! | `started` | the process runs |
 //! | `armed` | an order was heard |
+//! | `disarmed` | no order is left |
 //! | `reached` | `point`, `passing` and `act` of an order that is carried out now, before anything else happens |
 //! | `went_on` | a standstill is over |
 //! | `health` | `is_ready` and `problem`, at each change |
@@ -106,6 +108,10 @@ impl Control {
         Ok(())
     }
 
+    fn disarm(&self) {
+        self.armed.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     fn pass(&self, point: Point) -> Act {
         if let Some(order) = self.due(point) {
             say("reached", json!({ "point": point.name(), "passing": order.passing, "act": order.deed.name() }));
@@ -160,8 +166,12 @@ fn listen(control: Arc<Control>, shutdown: Shutdown) {
                     Err(error) => eprintln!("error: {error}"),
                 },
                 _ if line == "go" => control.go(),
+                _ if line == "disarm" => {
+                    control.disarm();
+                    say("disarmed", json!({}));
+                }
                 _ if line == "end" => break,
-                _ => eprintln!("error: {line:?} is none of `at ORDER`, `go` and `end`"),
+                _ => eprintln!("error: {line:?} is none of `at ORDER`, `disarm`, `go` and `end`"),
             }
         }
         shutdown.begin();

@@ -65,6 +65,14 @@ impl Proxy {
         Self::listen(Target { address: broker.into(), tells_address: true }).await
     }
 
+    /// A proxy before the server of a URL, and the URL that leads through it.
+    pub async fn before_url(url: &str) -> Result<(Self, String)> {
+        let place = host_and_port(url).context("a proxy needs a URL that names host and port")?;
+        let proxy = Self::before(place).await?;
+        let through = url.replacen(place, &proxy.address().to_string(), 1);
+        Ok((proxy, through))
+    }
+
     async fn listen(target: Target) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("no port for a proxy")?;
         let address = listener.local_addr()?;
@@ -119,6 +127,13 @@ impl Proxy {
     pub fn held_back(&self) -> u64 {
         self.counts.held.load(Ordering::SeqCst)
     }
+}
+
+fn host_and_port(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let place = rest.split(['/', '?']).next()?;
+    let place = place.rsplit('@').next()?;
+    place.contains(':').then_some(place)
 }
 
 impl Drop for Proxy {
@@ -245,6 +260,13 @@ mod tests {
         stream.read_exact(&mut answer).await?;
         assert_eq!(answer, text);
         Ok(())
+    }
+
+    #[test]
+    fn the_server_of_a_url_is_found_past_its_password() {
+        assert_eq!(host_and_port("postgres://me:p@ss@db:5432/truth?x=1"), Some("db:5432"));
+        assert_eq!(host_and_port("http://127.0.0.1:80"), Some("127.0.0.1:80"));
+        assert_eq!(host_and_port("postgres://db/truth"), None);
     }
 
     #[tokio::test]

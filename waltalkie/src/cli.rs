@@ -86,6 +86,14 @@ enum BenchCommand {
   waltalkie bench chat --rate 500 --seconds 30
   waltalkie bench chat --own-stack --connections 1000 --chats 100 --json")]
     Chat(OwnStack<bench::chat::ChatArgs>),
+    /// CDC workers killed, stopped and cut off at random; the history must be the tables after each run
+    #[command(after_help = "Examples:
+  waltalkie bench cdc-chaos --own-stack
+  waltalkie bench cdc-chaos --runs 5 --seed 7 --json")]
+    CdcChaos(OwnStack<bench::cdc_chaos::CdcChaosArgs>),
+    /// A CDC worker that takes orders to die
+    #[command(hide = true)]
+    CdcVictim { orders: Vec<String> },
 }
 
 /// A bench's arguments, and where it runs.
@@ -127,6 +135,17 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
                 Some(folder) => up::own_stack::chat(config, args.bench, folder).await,
                 None => bench::chat::run(&args.bench, &up::or_local(config)?, None).await,
             }
+        }
+        Command::Bench(BenchCommand::CdcChaos(args)) => {
+            let config = quiet(config);
+            match args.own_stack {
+                Some(folder) => up::own_stack::cdc_chaos(config, args.bench, folder).await,
+                None => bench::cdc_chaos::run(&args.bench, &up::or_local(config)?).await,
+            }
+        }
+        Command::Bench(BenchCommand::CdcVictim { orders }) => {
+            telemetry::init_logs(config.log.format, "info,librdkafka=off");
+            Ok(bench::cdc_chaos::victim(config, &orders).await)
         }
     }
 }

@@ -43,12 +43,24 @@ pub async fn audit(config: &Arc<Config>) -> Result<Verdict, AuditError> {
 
 /// Records of the history, those of committed transactions, and those of all. The difference was aborted, or is undecided.
 pub async fn records_of_all(config: &Arc<Config>) -> Result<(usize, usize), Error> {
+    let topic = Topics::new(&config.names()).events;
+    count(config, topic, config.kafka.partitions).await
+}
+
+/// Aborted transactions, as far as they came to their position, and as far as compaction has left it.
+pub async fn aborted_transactions(config: &Arc<Config>) -> Result<usize, Error> {
+    let topic = Topics::new(&config.names()).positions;
+    let (committed, all) = count(config, topic, 1).await?;
+    Ok(all - committed)
+}
+
+async fn count(config: &Arc<Config>, topic: String, partitions: u16) -> Result<(usize, usize), Error> {
     let config = Arc::clone(config);
     let count = move || {
-        let topic = Topics::new(&config.names()).events;
+        let partitions: Vec<(&str, i32)> = (0..i32::from(partitions)).map(|number| (topic.as_str(), number)).collect();
         let of = |looker: Looker| {
             let mut records = 0;
-            visit(&looker, &partitions(&config, &topic), Offset::Beginning, |_| {
+            visit(&looker, &partitions, Offset::Beginning, |_| {
                 records += 1;
                 true
             })?;
@@ -59,10 +71,6 @@ pub async fn records_of_all(config: &Arc<Config>) -> Result<(usize, usize), Erro
     tokio::task::spawn_blocking(count).await.unwrap_or(Err(Error::PublisherGone))
 }
 
-fn partitions<'a>(config: &Config, topic: &'a str) -> Vec<(&'a str, i32)> {
-    (0..i32::from(config.kafka.partitions)).map(|partition| (topic, partition)).collect()
-}
-
 /// The committed events by partition, decoded while they are read.
 async fn committed(config: &Arc<Config>, decoder: &Decoder<ChatEvent>) -> Result<Vec<Vec<Fingerprint>>, Error> {
     let mut log = vec![Vec::new(); usize::from(config.kafka.partitions)];
@@ -71,7 +79,9 @@ async fn committed(config: &Arc<Config>, decoder: &Decoder<ChatEvent>) -> Result
     let reading = tokio::task::spawn_blocking(move || {
         let topic = Topics::new(&config.names()).events;
         let looker = position::looker(&config)?;
-        visit(&looker, &partitions(&config, &topic), Offset::Beginning, |message| {
+        let partitions: Vec<(&str, i32)> =
+            (0..i32::from(config.kafka.partitions)).map(|number| (topic.as_str(), number)).collect();
+        visit(&looker, &partitions, Offset::Beginning, |message| {
             let value = message.payload().unwrap_or_default().to_vec();
             sender.blocking_send((message.partition(), value)).is_ok()
         })

@@ -24,24 +24,14 @@ pub struct Proxied {
 impl Proxied {
     pub async fn of(config: &Config) -> Result<Self> {
         let mut config = config.clone();
-        let postgres = Proxy::before(&host_and_port(config.postgres.truth_url.expose())?).await?;
-        config.postgres.truth_url = Secret::new(through(config.postgres.truth_url.expose(), &postgres)?);
+        let (postgres, url) = Proxy::before_url(config.postgres.truth_url.expose()).await?;
+        config.postgres.truth_url = Secret::new(url);
         let kafka = Proxy::before_kafka(&config.kafka.brokers).await?;
         config.kafka.brokers = kafka.address().to_string();
-        let registry = Proxy::before(&host_and_port(config.registry.url.expose())?).await?;
-        config.registry.url = Secret::new(through(config.registry.url.expose(), &registry)?);
+        let (registry, url) = Proxy::before_url(config.registry.url.expose()).await?;
+        config.registry.url = Secret::new(url);
         Ok(Self { postgres, kafka, registry, config: Arc::new(config) })
     }
-}
-
-fn host_and_port(url: &str) -> Result<String> {
-    let (_, rest) = url.split_once("://").with_context(|| format!("{url} is no URL"))?;
-    let place = rest.split('/').next().unwrap_or(rest);
-    Ok(place.rsplit('@').next().unwrap_or(place).to_owned())
-}
-
-fn through(url: &str, proxy: &Proxy) -> Result<String> {
-    Ok(url.replacen(&host_and_port(url)?, &proxy.address().to_string(), 1))
 }
 
 /// A worker as a process under orders.

@@ -8,6 +8,7 @@
 //! Latency is measured from the moment at which a message was *due*, whatever the state of the system, so that a stall
 //! counts for every message that it held up (no coordinated omission).
 
+pub mod cdc_chaos;
 pub mod chat;
 mod crowd;
 mod figures;

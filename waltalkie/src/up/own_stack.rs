@@ -9,6 +9,7 @@ use local_stack::{LocalStack, Options, Service, Terminal};
 use runtime::Config;
 
 use super::{READY, local_config};
+use crate::bench::cdc_chaos::{self, CdcChaosArgs};
 use crate::bench::chat::{self, ChatArgs, Target};
 use crate::migrate;
 use crate::roles::{self, RoleName};
@@ -16,6 +17,16 @@ use crate::stop_signal::StopSignal;
 
 /// Runs `bench chat` against a stack of its own, by default in a fresh folder that is removed afterwards.
 pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on(folder, async |stack| with_stack(config, &args, stack).await).await
+}
+
+/// Runs `bench cdc-chaos` against servers of its own; it starts its workers itself.
+pub(crate) async fn cdc_chaos(config: Config, args: CdcChaosArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on(folder, async |stack| cdc_chaos::run(&args, &local_config::complete(config, stack).await?).await).await
+}
+
+/// Starts the servers, does the work unless somebody says to stop, and ends them.
+async fn on(folder: Option<PathBuf>, work: impl AsyncFnOnce(&mut LocalStack) -> Result<ExitCode>) -> Result<ExitCode> {
     let (data_dir, _fresh) = if let Some(folder) = folder {
         (folder, None)
     } else {
@@ -34,7 +45,7 @@ pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>
     let outcome = tokio::select! {
         biased;
         () = stop.told() => Err(anyhow!("stopped before it was done")),
-        outcome = with_stack(config, &args, &mut stack) => outcome,
+        outcome = work(&mut stack) => outcome,
     };
     let stopped = stack.stop().await;
     let code = outcome?;
