@@ -82,7 +82,7 @@ impl Writer {
             if self.transaction(&mut random).await.context("writing a transaction")? {
                 committed += 1;
             }
-            let pause = Duration::from_millis(random.random_range(0..20));
+            let pause = Duration::from_millis(random.random_range(0..60));
             if !stop.pause(pause).await {
                 return Ok((self, committed));
             }
@@ -97,9 +97,9 @@ impl Writer {
         let transaction = self.client.transaction().await?;
         let mut ends = Vec::new();
         for (chat, last) in &self.chats[..chats] {
-            let rows: i64 = match random.random_range(0..100) {
-                0..60 => 1,
-                60..98 => random.random_range(2..40),
+            let rows: i64 = match random.random_range(0..1_000) {
+                0..600 => 1,
+                600..998 => random.random_range(2..40),
                 _ => random.random_range(500..3_000),
             };
             let mut end = last + rows;
