@@ -77,6 +77,15 @@ impl Verdict {
         self.kinds().iter().all(|(_, faults)| faults.count == 0) && self.events == self.rows
     }
 
+    /// Whether events are missing and nothing else is wrong: what time may mend.
+    pub fn is_late(&self) -> bool {
+        !self.is_clean()
+            && self.events + self.missing.count == self.rows
+            && [&self.repeated, &self.unknown, &self.different, &self.out_of_order]
+                .iter()
+                .all(|faults| faults.count == 0)
+    }
+
     fn kinds(&self) -> [(&'static str, &Faults); 5] {
         [
             ("missing", &self.missing),

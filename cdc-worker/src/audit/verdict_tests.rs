@@ -26,7 +26,7 @@ fn history() -> (Vec<Vec<Fingerprint>>, Vec<Fingerprint>) {
 fn the_same_is_clean() {
     let (log, rows) = history();
     let verdict = compare(log, rows);
-    assert!(verdict.is_clean(), "{verdict}");
+    assert!(verdict.is_clean() && !verdict.is_late(), "{verdict}");
     assert_eq!((verdict.events, verdict.rows), (30, 30));
 }
 
@@ -39,6 +39,16 @@ fn an_event_that_was_dropped_is_missing() {
         assert!(!verdict.is_clean());
         assert_eq!(verdict.missing.first, [format!("{}/{}", dropped.chat_id, dropped.seq)]);
     }
+}
+
+#[test]
+fn events_that_are_missing_at_the_end_are_late_and_a_hole_is_not() {
+    let (mut log, rows) = history();
+    log[0].truncate(10);
+    assert!(compare(log, rows).is_late());
+    let (mut log, rows) = history();
+    log[0].remove(3);
+    assert!(!compare(log, rows).is_late(), "what follows a hole is out of order");
 }
 
 #[test]

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The installation is one of its own, under a random prefix, on whatever servers are configured. A run in which no fault
-//! hit proves nothing, so each goes on until one has. The seed decides the faults and what is written, not when threads run.
+//! hit proves nothing, so each goes on until one has. The seed decides what is drawn, not which worker streams just then nor
+//! when threads run.
 
 mod cast;
 mod fault;
@@ -16,6 +17,7 @@ mod report;
 mod stage;
 mod writers;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,13 +68,14 @@ pub struct CdcChaosArgs {
 pub(crate) async fn run(args: &CdcChaosArgs, config: &Config) -> Result<ExitCode> {
     let seed = args.seed.unwrap_or_else(rand::random);
     eprintln!("seed {seed}");
-    let stage = Stage::build(config).await.context("making an installation for the workers")?;
-    let outcome = on_stage(args, seed, &stage).await;
-    let cleared = stage.clear().await;
-    let report = outcome?;
-    if let Err(error) = cleared {
-        eprintln!("leaving {} behind: {error:#}", stage.config.names().slot());
+    let logs =
+        tempfile::Builder::new().prefix("waltalkie-chaos-").tempdir().context("a folder for the workers' logs")?;
+    let mut report = Report::new(args, seed, Machine::here(), versions(config).await);
+    let outcome = all_runs(args, config, seed, logs.path(), &mut report).await;
+    if outcome.is_err() || !report.is_clean() {
+        eprintln!("the workers' logs are in {}", logs.keep().display());
     }
+    outcome?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
@@ -81,25 +84,53 @@ pub(crate) async fn run(args: &CdcChaosArgs, config: &Config) -> Result<ExitCode
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn on_stage(args: &CdcChaosArgs, seed: u64, stage: &Stage) -> Result<Report> {
-    let mut report = Report::new(args, seed, Machine::here(), versions(&stage.config).await);
-    let logs =
-        tempfile::Builder::new().prefix("waltalkie-chaos-").tempdir().context("a folder for the workers' logs")?;
-    let mut cast = Cast::start(&stage.config, logs.path()).await?;
+/// Runs on one installation after another: what is wrong in a history stays wrong, so a new one follows.
+async fn all_runs(args: &CdcChaosArgs, config: &Config, seed: u64, logs: &Path, report: &mut Report) -> Result<()> {
+    let mut done = 0;
+    while done < args.runs {
+        let stage = Stage::build(config).await.context("making an installation for the workers")?;
+        let outcome = runs_on(args, &stage, seed, logs, done, report).await;
+        if let Err(error) = stage.clear().await {
+            eprintln!("leaving {} behind: {error:#}", stage.config.names().slot());
+        }
+        done = outcome?;
+    }
+    Ok(())
+}
+
+/// Runs until all are done or one isn't clean; says how many are done then.
+async fn runs_on(
+    args: &CdcChaosArgs,
+    stage: &Stage,
+    seed: u64,
+    logs: &Path,
+    mut done: u32,
+    report: &mut Report,
+) -> Result<u32> {
+    let mut cast = Cast::start(&stage.config, &logs.join(stage.config.names().slot())).await?;
     let mut writers = Writers::new(&stage.config, args.writers, args.chats).await?;
-    let mut aborted = (0, 0);
-    for number in 1..=args.runs {
-        let mut random = StdRng::seed_from_u64(seed.wrapping_add(u64::from(number)));
-        let run = one_run(args, stage, &mut cast, &mut writers, &mut random, &mut aborted).await;
-        let run = run.with_context(|| format!("run {number} of seed {seed}; logs in {}", logs.path().display()))?;
-        eprintln!("{number:>4}/{}: {run}", args.runs);
+    let mut before = Before::default();
+    while done < args.runs {
+        done += 1;
+        let mut random = StdRng::seed_from_u64(seed.wrapping_add(u64::from(done)));
+        let run = one_run(args, stage, &mut cast, &mut writers, &mut random, &mut before).await;
+        let run = run.with_context(|| format!("run {done} of seed {seed}"))?;
+        eprintln!("{done:>4}/{}: {run}", args.runs);
         report.add(&run);
+        if !run.is_clean() {
+            return Ok(done);
+        }
     }
     cast.end().await?;
-    if !report.is_clean() {
-        eprintln!("the workers' logs are in {}", logs.keep().display());
-    }
-    Ok(report)
+    Ok(done)
+}
+
+/// What an installation's log held before a run.
+#[derive(Default)]
+struct Before {
+    events: usize,
+    aborted_records: usize,
+    aborted_transactions: usize,
 }
 
 /// Faults while it is written, then quiet, then the comparison.
@@ -109,7 +140,7 @@ async fn one_run(
     cast: &mut Cast,
     writers: &mut Writers,
     random: &mut StdRng,
-    aborted: &mut (usize, usize),
+    before: &mut Before,
 ) -> Result<Run> {
     let began = Instant::now();
     let mut run = Run::default();
@@ -126,19 +157,20 @@ async fn one_run(
     run.ended = cast.heal().await?;
 
     let healed = Instant::now();
-    let verdict = loop {
-        let verdict = audit::audit(&stage.config).await?;
-        if verdict.is_clean() || healed.elapsed() > Duration::from_secs(args.drain_s) {
-            break verdict;
-        }
+    let deadline = healed + Duration::from_secs(args.drain_s);
+    run.verdict = audit::audit(&stage.config).await?;
+    while run.verdict.is_late() && Instant::now() < deadline {
         tokio::time::sleep(LOOK_EVERY).await;
-    };
+        run.verdict = audit::audit(&stage.config).await?;
+    }
     let (committed, all) = audit::records_of_all(&stage.config).await?;
     let transactions = audit::aborted_transactions(&stage.config).await?;
-    run.aborted_records = (all - committed).saturating_sub(aborted.0);
-    run.aborted_transactions = transactions.saturating_sub(aborted.1);
-    *aborted = (all - committed, transactions);
-    run.verdict = verdict;
+    let now =
+        Before { events: run.verdict.events, aborted_records: all - committed, aborted_transactions: transactions };
+    run.events = now.events.saturating_sub(before.events);
+    run.aborted_records = now.aborted_records.saturating_sub(before.aborted_records);
+    run.aborted_transactions = now.aborted_transactions.saturating_sub(before.aborted_transactions);
+    *before = now;
     run.drain_s = healed.elapsed().as_secs_f64();
     run.seconds = began.elapsed().as_secs_f64();
     Ok(run)

@@ -46,6 +46,7 @@ struct Actor {
 
 impl Cast {
     pub(super) async fn start(config: &Shared, logs: &Path) -> Result<Self> {
+        std::fs::create_dir_all(logs).with_context(|| format!("making {}", logs.display()))?;
         let actors = [Actor::new(config, logs, "one").await?, Actor::new(config, logs, "two").await?];
         Ok(Self { actors, logs: logs.to_owned(), ended: Vec::new() })
     }

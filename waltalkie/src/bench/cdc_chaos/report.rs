@@ -21,6 +21,8 @@ pub(super) struct Run {
     /// Workers that ended by themselves.
     pub(super) ended: Vec<String>,
     pub(super) verdict: Verdict,
+    /// Events of this run alone.
+    pub(super) events: usize,
     pub(super) aborted_records: usize,
     pub(super) aborted_transactions: usize,
     pub(super) drain_s: f64,
@@ -115,7 +117,7 @@ impl Report {
         }
         self.missed_faults += run.missed;
         self.transactions += run.transactions;
-        self.events = run.verdict.events;
+        self.events += run.events;
         self.aborted_records += run.aborted_records;
         self.aborted_transactions += run.aborted_transactions;
         self.longest_drain_s = self.longest_drain_s.max(run.drain_s);
