@@ -49,7 +49,7 @@ pub enum Error {
         bytes: usize,
     },
     /// A schema isn't to be had.
-    #[error("the schema of {record} is not registered; `waltalkie schemas register` does it")]
+    #[error("the schema of {record} isn't to be had; if it isn't registered, `waltalkie schemas register` does that")]
     Schema {
         /// Record.
         record: &'static str,

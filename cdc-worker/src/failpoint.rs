@@ -9,10 +9,31 @@ pub enum Point {
     Begun,
     /// A row within a transaction has been read.
     Row,
+    /// A logical message that belongs to no transaction has been read; the worker's own heartbeats don't count.
+    Message,
     /// Every record of a Kafka transaction is at the brokers, and the transaction is open.
     Produced,
     /// The Kafka transaction is committed, and nobody has been told.
     Committed,
+    /// The server has been told how far we are.
+    Reported,
+}
+
+impl Point {
+    /// Every point, in the order in which a row passes them.
+    pub const ALL: [Self; 6] = [Self::Begun, Self::Row, Self::Message, Self::Produced, Self::Committed, Self::Reported];
+
+    /// The name by which fault tests order it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Begun => "begun",
+            Self::Row => "row",
+            Self::Message => "message",
+            Self::Produced => "produced",
+            Self::Committed => "committed",
+            Self::Reported => "reported",
+        }
+    }
 }
 
 /// What to do at a place.

@@ -21,6 +21,7 @@
 //! anything: the next holder's producer has fenced it. What doesn't pass, such as a row that can't be mapped or a slot
 //! that was made anew, ends the worker with the reason and the way out.
 
+pub mod audit;
 mod checks;
 pub mod error;
 pub mod failpoint;
@@ -40,6 +41,7 @@ mod status;
 mod stream;
 mod takeover;
 pub mod transaction;
+pub mod victim;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -135,6 +135,7 @@ impl State<'_> {
             self.read_what_is_here(stream)?;
             if let Some(feedback) = self.progress.report(self.tracker.received_lsn(), Instant::now()) {
                 stream.report(feedback.written, feedback.flushed).await?;
+                self.fail_at(Point::Reported)?;
             }
             let mut has_chunk =
                 self.has_chunk() || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
@@ -215,6 +216,7 @@ impl State<'_> {
                     self.arrival.record(lag_ms.max(0) as f64 / 1_000.0);
                 }
             }
+            Message::Logical { is_transactional: false, .. } => self.fail_at(Point::Message)?,
             Message::Update { relation_id } => return Err(self.not_an_insert("UPDATE", relation_id)),
             Message::Delete { relation_id } => return Err(self.not_an_insert("DELETE", relation_id)),
             Message::Truncate { relation_ids } => {

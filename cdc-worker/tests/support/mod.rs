@@ -7,6 +7,7 @@ mod log;
 pub mod moving;
 mod rows;
 pub mod standby;
+pub mod victims;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,6 +3,7 @@
 mod bad_frames;
 mod bad_requests;
 mod browser;
+mod cdc_chaos;
 mod conversation;
 mod interop;
 mod membership;
