@@ -8,24 +8,28 @@ use std::env::consts;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
-use tokio::process::Command;
 
 use crate::error::{Error, IoContext};
-use crate::maven::Transfers;
+use crate::lone_postgres::PostgresVersion;
+use crate::maven;
 use crate::options::Options;
 use crate::progress::{FetchStep, Progress};
 use crate::unpack;
 
-/// The one list of what is fetched.
+/// The stack's servers.
 const POM: &str = include_str!("../pom.xml");
 
-/// What it comes to, with Maven's own plugins.
+/// What they come to, with Maven's own plugins.
 const MEGABYTES: u64 = 205;
+
+/// One version of `PostgreSQL`, for servers beside the stack.
+const LONE_POSTGRES_POM: &str = include_str!("../lone-postgres.xml");
+
+/// What it comes to, with Maven's own plugins.
+const LONE_POSTGRES_MEGABYTES: u64 = 25;
 
 /// Written last into a folder that is whole.
 const MARKER: &str = "complete";
@@ -38,7 +42,7 @@ pub struct Parts {
 
 impl Parts {
     fn of(cache_dir: &Path) -> crate::Result<Self> {
-        Ok(Self { root: cache_dir.join(Platform::here()?.version()) })
+        Ok(Order::stack()?.parts(cache_dir))
     }
 
     fn is_complete(&self) -> bool {
@@ -85,15 +89,49 @@ impl Platform {
         };
         Ok(Self { postgres, redis })
     }
+}
 
-    /// A folder's name: other servers, or the same for another machine, never share a folder.
-    fn version(self) -> String {
-        let hash = Sha256::new().chain_update(POM).chain_update(self.postgres).finalize();
-        hash.iter().take(8).fold(String::new(), |mut name, byte| {
+/// What one run of Maven brings.
+struct Order {
+    pom: &'static str,
+    megabytes: u64,
+    platform: Platform,
+    /// `None` is the stack with all its servers.
+    postgres: Option<PostgresVersion>,
+}
+
+impl Order {
+    fn stack() -> crate::Result<Self> {
+        Ok(Self { pom: POM, megabytes: MEGABYTES, platform: Platform::here()?, postgres: None })
+    }
+
+    fn lone_postgres(version: PostgresVersion) -> crate::Result<Self> {
+        let (pom, megabytes) = (LONE_POSTGRES_POM, LONE_POSTGRES_MEGABYTES);
+        Ok(Self { pom, megabytes, platform: Platform::here()?, postgres: Some(version) })
+    }
+
+    /// In a folder of its own: other servers, or the same for another machine, never share one.
+    fn parts(&self, cache_dir: &Path) -> Parts {
+        let version = self.postgres.map_or("", PostgresVersion::artifact);
+        let hash = Sha256::new().chain_update(self.pom).chain_update(version).chain_update(self.platform.postgres);
+        let name = hash.finalize().iter().take(8).fold(String::new(), |mut name, byte| {
             // Writing to a String cannot fail.
             let _ = write!(name, "{byte:02x}");
             name
-        })
+        });
+        Parts { root: cache_dir.join(name) }
+    }
+
+    fn properties(&self, output: &str) -> Vec<(&'static str, String)> {
+        let mut properties = vec![
+            ("stack.output", output.to_owned()),
+            ("postgres.platform", self.platform.postgres.to_owned()),
+            ("redis.platform", self.platform.redis.to_owned()),
+        ];
+        if let Some(version) = self.postgres {
+            properties.push(("postgres.version", version.artifact().to_owned()));
+        }
+        properties
     }
 }
 
@@ -102,9 +140,22 @@ pub(crate) fn is_cached(options: &Options) -> bool {
     Parts::of(&options.cache_dir).is_ok_and(|parts| parts.is_complete())
 }
 
-/// The servers of this version, fetched if they are not in the cache.
+/// The stack's servers, fetched if they are not in the cache.
 pub async fn fetch(cache_dir: &Path, progress: &dyn Progress) -> crate::Result<Parts> {
-    let parts = Parts::of(cache_dir)?;
+    fetch_order(&Order::stack()?, cache_dir, progress).await
+}
+
+/// One version of `PostgreSQL`, fetched if it is not in the cache.
+pub(crate) async fn fetch_postgres(
+    version: PostgresVersion,
+    cache_dir: &Path,
+    progress: &dyn Progress,
+) -> crate::Result<Parts> {
+    fetch_order(&Order::lone_postgres(version)?, cache_dir, progress).await
+}
+
+async fn fetch_order(order: &Order, cache_dir: &Path, progress: &dyn Progress) -> crate::Result<Parts> {
+    let parts = order.parts(cache_dir);
     if parts.is_complete() {
         return Ok(parts);
     }
@@ -114,8 +165,8 @@ pub async fn fetch(cache_dir: &Path, progress: &dyn Progress) -> crate::Result<P
     if parts.is_complete() {
         return Ok(parts);
     }
-    progress.fetching(&FetchStep::Begin { megabytes: MEGABYTES });
-    if let Err(error) = fill(&parts, progress).await {
+    progress.fetching(&FetchStep::Begin { megabytes: order.megabytes });
+    if let Err(error) = fill(order, &parts, progress).await {
         progress.fetching(&FetchStep::Failed);
         return Err(error);
     }
@@ -139,18 +190,19 @@ async fn lock(cache_dir: &Path, progress: &dyn Progress) -> crate::Result<File> 
     Ok(file)
 }
 
-async fn fill(parts: &Parts, progress: &dyn Progress) -> crate::Result<()> {
+async fn fill(order: &Order, parts: &Parts, progress: &dyn Progress) -> crate::Result<()> {
     remove_old(&parts.root)?;
     // Not the name another fetch used: if that was killed, its Maven may still be writing.
     let work = parts.root.with_extension(format!("partial-{}", std::process::id()));
     fs::create_dir_all(&work).context("create", &work)?;
     let pom = work.join("pom.xml");
-    fs::write(&pom, POM).context("write", &pom)?;
+    fs::write(&pom, order.pom).context("write", &pom)?;
 
-    run_maven(&pom, &work, progress).await?;
+    let properties = order.properties(&work.display().to_string());
+    maven::run(&pom, &properties, progress).await?;
     progress.fetching(&FetchStep::Unpacking);
-    let (root, folder) = (parts.root.clone(), work.clone());
-    tokio::task::spawn_blocking(move || settle(&folder, &root)).await.map_err(|error| Error::Io {
+    let (root, folder, is_stack) = (parts.root.clone(), work.clone(), order.postgres.is_none());
+    tokio::task::spawn_blocking(move || settle(&folder, &root, is_stack)).await.map_err(|error| Error::Io {
         action: "unpack into",
         path: work,
         source: error.into(),
@@ -174,94 +226,33 @@ fn remove_old(root: &Path) -> crate::Result<()> {
     Ok(())
 }
 
-async fn run_maven(pom: &Path, output: &Path, progress: &dyn Progress) -> crate::Result<()> {
-    let platform = Platform::here()?;
-    // Not --batch-mode: that leaves out how far a transfer has come.
-    let mut maven = Command::new("mvn")
-        .arg("-Dstyle.color=never")
-        .arg("--file")
-        .arg(pom)
-        .arg(format!("-Dstack.output={}", output.display()))
-        .arg(format!("-Dpostgres.platform={}", platform.postgres))
-        .arg(format!("-Dredis.platform={}", platform.redis))
-        .arg("generate-resources")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| Error::Spawn { program: "mvn".to_owned(), source })?;
-
-    let mut transfers = Transfers::default();
-    let mut errors = Vec::new();
-    let mut said_on_stderr = String::new();
-    let stderr = maven.stderr.take();
-    let read_stderr = async {
-        if let Some(mut stderr) = stderr {
-            // What cannot be read is only missing from a message.
-            let _ = stderr.read_to_string(&mut said_on_stderr).await;
-        }
-    };
-    let stdout = maven.stdout.take();
-    let read_stdout = async {
-        if let Some(stdout) = stdout {
-            each_line(stdout, |line| {
-                if transfers.take(line) {
-                    let (artifact, bytes) = (transfers.artifact().to_owned(), transfers.bytes());
-                    progress.fetching(&FetchStep::Transfer { artifact, bytes });
-                } else if line.contains("[ERROR]") && errors.len() < 12 {
-                    errors.push(line.trim().to_owned());
-                }
-            })
-            .await;
-        }
-    };
-    let ((), (), status) = tokio::join!(read_stdout, read_stderr, maven.wait());
-    let status = status.map_err(|source| Error::Spawn { program: "mvn".to_owned(), source })?;
-    if status.success() {
-        return Ok(());
-    }
-    if errors.is_empty() {
-        errors.push(said_on_stderr);
-    }
-    Err(Error::Maven { status: status.to_string(), output: errors.join("\n") })
-}
-
-/// Calls `take` with each line; a carriage return ends one too.
-async fn each_line(stream: impl AsyncRead + Unpin, mut take: impl FnMut(&str)) {
-    let mut stream = BufReader::new(stream);
-    let mut line = Vec::new();
-    while let Ok(byte) = stream.read_u8().await {
-        if byte == b'\n' || byte == b'\r' {
-            take(&String::from_utf8_lossy(&line));
-            line.clear();
-        } else {
-            line.push(byte);
-        }
-    }
-    take(&String::from_utf8_lossy(&line));
-}
-
 /// Unpacks, checks, opens to all, marks and gives the final name.
-fn settle(work: &Path, root: &Path) -> crate::Result<()> {
+fn settle(work: &Path, root: &Path, is_stack: bool) -> crate::Result<()> {
     let parts = Parts { root: work.to_owned() };
     let archive = only_file(&parts.postgres(), |name| Path::new(name).extension().is_some_and(|kind| kind == "txz"))?;
     unpack::txz(&archive, &parts.postgres())?;
     fs::remove_file(&archive).context("remove", &archive)?;
+    only_file(&parts.postgres().join("bin"), |name| name == "initdb")?;
+    if is_stack {
+        settle_others(&parts)?;
+    }
+    unpack::open_to_all(work)?;
 
-    let redis = only_file(&work.join("redis"), |name| name.starts_with("redis-server-"))?;
+    let marker = work.join(MARKER);
+    File::create(&marker).and_then(|file| file.sync_all()).context("write", &marker)?;
+    fs::rename(work, root).context("rename", work)
+}
+
+/// What the stack has beside `PostgreSQL`.
+fn settle_others(parts: &Parts) -> crate::Result<()> {
+    let redis = only_file(&parts.root.join("redis"), |name| name.starts_with("redis-server-"))?;
     fs::rename(&redis, parts.redis_server()).context("rename", &redis)?;
     let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     fs::set_permissions(parts.redis_server(), executable).context("change the mode of", &parts.redis_server())?;
 
     only_file(&parts.registry(), |name| name.ends_with("-runner.jar"))?;
     only_file(&parts.kafka_lib(), |name| name.starts_with("kafka-tools-4"))?;
-    only_file(&parts.postgres().join("bin"), |name| name == "initdb")?;
-    unpack::open_to_all(work)?;
-
-    let marker = work.join(MARKER);
-    File::create(&marker).and_then(|file| file.sync_all()).context("write", &marker)?;
-    fs::rename(work, root).context("rename", work)
+    Ok(())
 }
 
 /// The one file of a folder with such a name.
@@ -284,13 +275,6 @@ pub(crate) fn only_file(folder: &Path, wanted: impl Fn(&str) -> bool) -> crate::
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn lines_end_at_either_return() {
-        let mut lines = Vec::new();
-        each_line(&b"a\rb\nc"[..], |line| lines.push(line.to_owned())).await;
-        assert_eq!(lines, ["a", "b", "c"]);
-    }
 
     #[test]
     fn a_folder_without_its_marker_is_not_cached() {

@@ -1,4 +1,79 @@
-//! Reads how far Maven has come from what it says while it transfers.
+//! Runs Maven, and reads how far it has come from what it says while it transfers.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::error::Error;
+use crate::progress::{FetchStep, Progress};
+
+/// Runs the generate-resources phase of a POM with some properties.
+pub(crate) async fn run(pom: &Path, properties: &[(&str, String)], progress: &dyn Progress) -> crate::Result<()> {
+    // Not --batch-mode: that leaves out how far a transfer has come.
+    let mut maven = Command::new("mvn")
+        .arg("-Dstyle.color=never")
+        .arg("--file")
+        .arg(pom)
+        .args(properties.iter().map(|(name, value)| format!("-D{name}={value}")))
+        .arg("generate-resources")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| Error::Spawn { program: "mvn".to_owned(), source })?;
+
+    let mut transfers = Transfers::default();
+    let mut errors = Vec::new();
+    let mut said_on_stderr = String::new();
+    let stderr = maven.stderr.take();
+    let read_stderr = async {
+        if let Some(mut stderr) = stderr {
+            // What cannot be read is only missing from a message.
+            let _ = stderr.read_to_string(&mut said_on_stderr).await;
+        }
+    };
+    let stdout = maven.stdout.take();
+    let read_stdout = async {
+        if let Some(stdout) = stdout {
+            each_line(stdout, |line| {
+                if transfers.take(line) {
+                    let (artifact, bytes) = (transfers.artifact().to_owned(), transfers.bytes());
+                    progress.fetching(&FetchStep::Transfer { artifact, bytes });
+                } else if line.contains("[ERROR]") && errors.len() < 12 {
+                    errors.push(line.trim().to_owned());
+                }
+            })
+            .await;
+        }
+    };
+    let ((), (), status) = tokio::join!(read_stdout, read_stderr, maven.wait());
+    let status = status.map_err(|source| Error::Spawn { program: "mvn".to_owned(), source })?;
+    if status.success() {
+        return Ok(());
+    }
+    if errors.is_empty() {
+        errors.push(said_on_stderr);
+    }
+    Err(Error::Maven { status: status.to_string(), output: errors.join("\n") })
+}
+
+/// Calls `take` with each line; a carriage return ends one too.
+async fn each_line(stream: impl AsyncRead + Unpin, mut take: impl FnMut(&str)) {
+    let mut stream = BufReader::new(stream);
+    let mut line = Vec::new();
+    while let Ok(byte) = stream.read_u8().await {
+        if byte == b'\n' || byte == b'\r' {
+            take(&String::from_utf8_lossy(&line));
+            line.clear();
+        } else {
+            line.push(byte);
+        }
+    }
+    take(&String::from_utf8_lossy(&line));
+}
 
 /// Bytes so far, added up from Maven's lines. Its figures are rounded, and so is this.
 #[derive(Debug, Default)]
@@ -63,6 +138,13 @@ fn amount(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn lines_end_at_either_return() {
+        let mut lines = Vec::new();
+        each_line(&b"a\rb\nc"[..], |line| lines.push(line.to_owned())).await;
+        assert_eq!(lines, ["a", "b", "c"]);
+    }
 
     #[test]
     fn lines_add_up() {

@@ -60,7 +60,7 @@ impl Plan {
         if options.is_local(Service::Postgres) {
             os_user = OsUser::needed(&options.postgres_os_user)?;
             if let Some(user) = &os_user {
-                open_cache(user, options, parts)?;
+                open_cache(user, parts, &options.cache_dir)?;
                 postgres_home = reachable_home(user, data_dir, &mut memory, progress)?;
             }
         }
@@ -160,8 +160,8 @@ fn registry_storage(options: &Options, memory: &Memory) -> crate::Result<Registr
     }
 }
 
-fn open_cache(user: &OsUser, options: &Options, parts: &Parts) -> crate::Result<()> {
-    match open_way(user, &parts.postgres(), &options.cache_dir)? {
+pub(crate) fn open_cache(user: &OsUser, parts: &Parts, cache_dir: &Path) -> crate::Result<()> {
+    match open_way(user, &parts.postgres(), cache_dir)? {
         None => Ok(()),
         Some(folder) => Err(Error::Unreachable {
             user: user.name.clone(),
@@ -206,7 +206,7 @@ fn reachable_home(
 }
 
 /// Lets `user` pass the folders of ours on the way to `path`; the folder that is not ours and bars it, if one does.
-fn open_way(user: &OsUser, path: &Path, ours: &Path) -> crate::Result<Option<PathBuf>> {
+pub(crate) fn open_way(user: &OsUser, path: &Path, ours: &Path) -> crate::Result<Option<PathBuf>> {
     while let Some(folder) = user.barred_at(path) {
         if !folder.starts_with(ours) {
             return Ok(Some(folder));

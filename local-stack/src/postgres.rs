@@ -52,10 +52,12 @@ pub(crate) struct Postgres {
     pub(crate) os_user: Option<OsUser>,
     /// A database to make at the first start.
     pub(crate) database: Option<&'static str>,
+    /// Settings beyond the usual ones, or instead of them.
+    pub(crate) settings: Vec<(String, String)>,
 }
 
 impl Postgres {
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.home.join("data")
     }
 
@@ -134,7 +136,9 @@ impl Part for Postgres {
     fn command(&self) -> crate::Result<Command> {
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.data()).args(["-c", &format!("port={}", self.port)]);
-        for (name, value) in SETTINGS {
+        let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        // The last one counts.
+        for (name, value) in SETTINGS.into_iter().chain(own) {
             command.args(["-c", &format!("{name}={value}")]);
         }
         Ok(command)
@@ -212,6 +216,7 @@ mod tests {
             password: String::new(),
             os_user: None,
             database: None,
+            settings: vec![("max_connections".to_owned(), "7".to_owned())],
         };
         let command = format!("{:?}", postgres.command().unwrap());
         for setting in
@@ -219,5 +224,6 @@ mod tests {
         {
             assert!(command.contains(setting), "{setting} not in {command}");
         }
+        assert!(command.find("max_connections=300") < command.find("max_connections=7"), "{command}");
     }
 }

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -89,6 +90,10 @@ pub(crate) struct Server<P> {
 impl<P: Part> Server<P> {
     pub(crate) fn new(part: P, data_dir: &Path, port: u16) -> Self {
         Self { part, data_dir: data_dir.to_owned(), port, process: None }
+    }
+
+    pub(crate) fn part(&self) -> &P {
+        &self.part
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -215,6 +220,22 @@ impl<P: Part> Server<P> {
         self.process = None;
         Record::forget(&self.data_dir, P::SERVICE)?;
         Ok(true)
+    }
+
+    /// SIGKILL to the process, for when nothing can be awaited any more; gives up waiting for its end after a while.
+    #[expect(clippy::disallowed_methods, reason = "nothing can be awaited here, and the wait is short and bounded")]
+    pub(crate) fn kill_and_forget(&mut self, patience: Duration) {
+        let Some(mut process) = self.process.take() else { return };
+        process.kill_now();
+        let deadline = Instant::now() + patience;
+        while process.ended().is_none() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        if process.ended().is_some()
+            && let Err(error) = Record::forget(&self.data_dir, P::SERVICE)
+        {
+            tracing::debug!(error = %error, "a record stays; the next start finds that its process is gone");
+        }
     }
 
     pub(crate) fn log(&self) -> PathBuf {

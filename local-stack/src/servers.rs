@@ -37,6 +37,7 @@ impl Servers {
                 password: password.to_owned(),
                 os_user: plan.os_user.clone(),
                 database: in_postgres.then_some(registry::DATABASE),
+                settings: Vec::new(),
             };
             Server::new(part, data_dir, port)
         });
