@@ -2,6 +2,7 @@
 //! prefix, taken away again at the end, also after a panic.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+mod compare;
 mod log;
 mod rows;
 
@@ -18,6 +19,7 @@ use schemas::registry::Registry;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
+pub use compare::history_is_the_tables;
 pub use log::{Logged, count_all, read_events, read_positions, read_users};
 pub use rows::insert;
 
@@ -43,11 +45,15 @@ pub struct Running {
 
 impl Stack {
     pub async fn new() -> Result<Self> {
+        Self::on(env("WALTALKIE_TEST_POSTGRES_URL")).await
+    }
+
+    /// The same on another Postgres.
+    pub async fn on(server_url: String) -> Result<Self> {
         let _ = tracing_subscriber::fmt()
             .with_env_filter(std::env::var("RUST_LOG").unwrap_or_default())
             .with_test_writer()
             .try_init();
-        let server_url = env("WALTALKIE_TEST_POSTGRES_URL");
         let mut config = Config::default();
         config.names.prefix = format!("t{:08x}-", rand::random::<u32>());
         let database = config.names().database(Database::Truth);
