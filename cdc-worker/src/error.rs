@@ -8,6 +8,8 @@ use crate::pgoutput::DecodeError;
 use crate::replication::ReplicationError;
 use crate::transaction::OrderError;
 
+const FORBIDDEN: &str = ": this login may not do that; docs/operators.md, \"Kafka\", has the ACLs that it needs";
+
 /// What the worker can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -30,7 +32,7 @@ pub enum Error {
     #[error(transparent)]
     Server(#[from] migrations::MigrateError),
     /// Kafka.
-    #[error("Kafka: {what}")]
+    #[error("Kafka: {what}{}", if is_forbidden(source) { FORBIDDEN } else { "" })]
     Kafka {
         /// What was tried.
         what: String,
@@ -124,14 +126,7 @@ impl Error {
             Self::Connect(PostgresError::Connect { source, .. })
             | Self::Query { source, .. }
             | Self::Server(migrations::MigrateError::Statement { source, .. }) => postgres::is_transient(source),
-            Self::Kafka { source, .. } => !matches!(
-                source.rdkafka_error_code(),
-                Some(
-                    RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-                        | RDKafkaErrorCode::TopicAuthorizationFailed
-                        | RDKafkaErrorCode::ClusterAuthorizationFailed
-                )
-            ),
+            Self::Kafka { source, .. } => !is_forbidden(source),
             Self::Registry(source) | Self::Schema { source, .. } => source.is_transient(),
             Self::Frame(error) => error.is_transient(),
             Self::PublisherGone | Self::LeaseSilent | Self::SlowStart => true,
@@ -172,4 +167,17 @@ impl Error {
         }
         text
     }
+}
+
+/// Whether Kafka says that this login may not do what was asked.
+fn is_forbidden(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+        )
+    )
 }
