@@ -164,6 +164,27 @@ pub async fn write_first_position(config: &Config, slot_made: migrations::SlotMa
     }
 }
 
+/// Writes the first position of a slot that somebody else made, if it has none and nothing was ever written; says whether
+/// it did. Disturbs no worker otherwise.
+pub async fn ensure_first_position(config: &Config) -> Result<bool, Error> {
+    let names = config.names();
+    let (slot, topics) = (names.slot(), Topics::new(&names));
+    let client = checks::connect(config).await?;
+    let Some(facts) = checks::slot_facts(&client, &slot).await? else { return Ok(false) };
+    let shared = Arc::new(config.clone());
+    let look = move || {
+        let consumer = looker(&shared)?;
+        Ok::<_, Error>(read_bytes(&consumer, &topics, &slot)?.is_none() && checks::is_log_empty(&consumer, &topics)?)
+    };
+    let is_without = tokio::task::spawn_blocking(look).await.unwrap_or(Err(Error::PublisherGone))?;
+    // With rows or events, the worker decides, and says what can be done.
+    if !is_without || checks::has_rows(&client).await? {
+        return Ok(false);
+    }
+    let start = migrations::SlotMade { consistent_lsn: facts.confirmed_flush_lsn.0 };
+    write_first_position(config, start).await.map(|()| true)
+}
+
 async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) -> Result<(), Error> {
     let names = config.names();
     let slot = names.slot();

@@ -121,7 +121,10 @@ async fn a_worker_that_owns_nothing_and_may_make_no_topics_streams() -> Result<(
 
 /// Runs the page's `kafka-acls.sh` lines.
 async fn allow(kafka: &LoneKafka, config: &Config) -> Result<()> {
-    let lines: Vec<&str> = OPERATORS.lines().filter(|line| line.starts_with("kafka-acls.sh ")).collect();
+    let lines: Vec<&str> = OPERATORS
+        .lines()
+        .filter(|line| line.starts_with("kafka-acls.sh ") && line.contains(" User:waltalkie_cdc "))
+        .collect();
     ensure!(!lines.is_empty(), "the page has no ACLs");
     for line in lines {
         let line = line.replace("${P}", config.names().prefix()).replace("$SLOT", &config.names().slot());

@@ -69,14 +69,15 @@ pub async fn ensure_publication(client: &Client, names: &Names) -> Result<(), Mi
             "publication {name} isn't as it was made: it must publish inserts of {PUBLISHED} through the partition root, and \
              nothing else. Somebody changed it; put it back with ALTER PUBLICATION before events are lost"
         ))),
-        None => client
-            .batch_execute(&format!(
-                "CREATE PUBLICATION {} FOR TABLE {PUBLISHED} WITH (publish = 'insert', publish_via_partition_root = true)",
-                quoted(&name)
-            ))
-            .await
-            .map_err(statement),
+        None => client.batch_execute(&publication_sql(names)).await.map_err(statement),
     }
+}
+
+pub(crate) fn publication_sql(names: &Names) -> String {
+    format!(
+        "CREATE PUBLICATION {} FOR TABLE {PUBLISHED} WITH (publish = 'insert', publish_via_partition_root = true)",
+        quoted(&names.publication())
+    )
 }
 
 /// Makes the logical slot if it isn't there. Waits for transactions that are open anywhere on the server to end.
