@@ -36,7 +36,7 @@ pub struct SlotFacts {
 }
 
 /// Connection settings of the server that holds the slot.
-pub(crate) fn server(config: &Config) -> Result<tokio_postgres::Config, Error> {
+pub(crate) fn server(config: &Config) -> Result<postgres::Server, Error> {
     let postgres = &config.postgres;
     let (url, setting) = if postgres.replication_url.is_empty() {
         (&postgres.truth_url, "postgres.truth_url")

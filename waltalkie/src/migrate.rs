@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use runtime::kafka::admin::Admin;
 use runtime::names::Database;
-use runtime::{Config, Secret, postgres};
+use runtime::{Config, postgres};
 use schemas::registry::Registry;
 
 /// Arguments of `migrate`.
@@ -76,8 +76,9 @@ pub(crate) async fn create_databases(config: &Config) -> Result<()> {
     ] {
         let parsed = postgres::parse(url, setting)?;
         let name = parsed.get_dbname().map_or_else(|| config.names().database(kind), str::to_owned);
-        let (server, _) = url.expose().rsplit_once('/').with_context(|| format!("{setting} names no database"))?;
-        migrations::ensure_database(&Secret::new(format!("{server}/postgres")), &name).await?;
+        let server =
+            postgres::with_database(url, "postgres").with_context(|| format!("{setting} names no database"))?;
+        migrations::ensure_database(&server, &name).await?;
     }
     Ok(())
 }

@@ -50,6 +50,15 @@ pub enum ReplicationError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The server's certificate isn't trusted.
+    #[error("no replication connection to Postgres at {place}{}", runtime::tls::UNTRUSTED)]
+    Untrusted {
+        /// Host, port and database.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The settings can't be used for replication.
     #[error("postgres.replication_url: {0}")]
     Settings(&'static str),
@@ -81,7 +90,7 @@ impl ReplicationError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Io(_) | Self::Ended => true,
-            Self::Settings(_) | Self::Authentication(_) | Self::Protocol(_) => false,
+            Self::Untrusted { .. } | Self::Settings(_) | Self::Authentication(_) | Self::Protocol(_) => false,
             // Connection exceptions, resources, operator intervention, system errors, internal errors, object in use.
             Self::Server { source, .. } => {
                 matches!(source.code.get(..2), Some("08" | "53" | "57" | "58" | "XX")) || source.code == "55006"

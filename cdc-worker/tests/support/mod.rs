@@ -16,8 +16,8 @@ use runtime::kafka::admin::Admin;
 use runtime::names::Database;
 use runtime::{Config, Secret, Shutdown};
 use schemas::registry::Registry;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
 
 pub use compare::history_is_the_tables;
 pub use log::{Logged, count_all, read_events, read_positions, read_users};
@@ -215,9 +215,8 @@ pub fn with_database(server_url: &str, database: &str) -> String {
 }
 
 pub async fn connect(url: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
+    let server = runtime::postgres::parse(&Secret::new(url), "the test's database")?;
+    Ok(runtime::postgres::connect(&server).await?)
 }
 
 /// Asks until the answer is yes.
