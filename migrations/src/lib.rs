@@ -8,7 +8,9 @@ mod replication;
 mod script;
 
 pub use installation::Installation;
-pub use replication::{SlotMade, ensure_publication, ensure_slot, server_problems};
+pub use replication::{
+    PublicationProblem, SlotMade, ensure_publication, ensure_slot, publication_problem, server_problems,
+};
 pub use script::{read_script, slot_script, truth_script};
 
 use runtime::Secret;

@@ -16,6 +16,19 @@ pub struct ServerError {
 }
 
 impl ServerError {
+    /// What can be done, where the server's own words don't say it.
+    fn remedy(&self) -> &'static str {
+        match self.code.as_str() {
+            // Too many connections: of this kind, of this role, or at all.
+            "53300" => {
+                ": raise max_wal_senders or max_connections with ALTER SYSTEM and restart it, or end other connections"
+            }
+            // Insufficient privilege.
+            "42501" => ": give its role the attribute REPLICATION with ALTER ROLE",
+            _ => "",
+        }
+    }
+
     pub(super) fn read(body: &ErrorResponseBody) -> Self {
         let mut error = Self { code: String::new(), message: String::new(), hint: None };
         let mut fields = body.fields();
@@ -66,7 +79,7 @@ pub enum ReplicationError {
     #[error("the server asks for {0} authentication, which isn't supported here: use scram-sha-256 in pg_hba.conf")]
     Authentication(&'static str),
     /// The server says no.
-    #[error("the server refuses {what}")]
+    #[error("the server refuses {what}{}", source.remedy())]
     Server {
         /// What was asked.
         what: &'static str,
