@@ -88,7 +88,7 @@ pub enum Error {
     },
     /// Something arrived that the publication must not publish.
     #[error(
-        "an {what} of table {table} arrived: publication {publication} was changed by somebody and must publish inserts \
+        "{what} of table {table} arrived: publication {publication} was changed by somebody and must publish inserts \
          only. Put it back with ALTER PUBLICATION; rows of the event tables must never be changed in what they published"
     )]
     NotAnInsert {
