@@ -53,7 +53,9 @@ async fn made_by_its_owner(server: &LonePostgres, config: Config) -> Result<Stac
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_owner_of_the_database_migrates_and_streams_and_takes_over() -> Result<()> {
     let dir = tempfile::tempdir()?;
-    let server = LonePostgres::start(PostgresVersion::V15, dir.path(), &[]).await?;
+    // The server itself would end a holder that is silent, after a minute.
+    let settings = [("wal_sender_timeout", "0")];
+    let server = LonePostgres::start(PostgresVersion::V15, dir.path(), &settings).await?;
     let stack = made_by_its_owner(&server, Stack::draft(&server.url("postgres"))).await?;
     let names = stack.config.names();
     // As a worker that was stopped holds the slot: its connection doesn't go away by itself.
