@@ -176,7 +176,6 @@ fn is_forbidden(error: &KafkaError) -> bool {
         Some(
             RDKafkaErrorCode::TransactionalIdAuthorizationFailed
                 | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed
                 | RDKafkaErrorCode::ClusterAuthorizationFailed
         )
     )

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use runtime::Config;
@@ -119,7 +119,9 @@ pub(crate) fn visit(
                 }
             }
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
-            Some(Err(source)) if last_sign.elapsed() > SILENCE => return Err(Error::Kafka { what: what(), source }),
+            Some(Err(source)) if is_topic_forbidden(&source) || last_sign.elapsed() > SILENCE => {
+                return Err(Error::Kafka { what: what(), source });
+            }
             None if last_sign.elapsed() > SILENCE => {
                 return Err(Error::Kafka {
                     what: format!("{}: nothing arrives", what()),
@@ -130,6 +132,11 @@ pub(crate) fn visit(
         }
     }
     consumer.unassign().map_err(Error::kafka(what()))
+}
+
+/// Whether waiting is in vain. The client also reports that the group is forbidden, of which nothing is needed here.
+fn is_topic_forbidden(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
 }
 
 /// Decodes a stored position, whichever version of its schema wrote it.

@@ -64,13 +64,16 @@ fn topics(config: &Config) -> String {
     let brokers = quoted(&config.kafka.brokers);
     let mut text = String::new();
     for plan in topic_plans(&config.kafka, &config.names()) {
-        let settings: String = plan.config.iter().map(|(key, value)| format!(" --config {key}={value}")).collect();
-        let _ = writeln!(
+        let _ = write!(
             text,
             "kafka-topics.sh --bootstrap-server {brokers} --create --if-not-exists --topic {} --partitions {} \
-             --replication-factor {}{settings}",
+             --replication-factor {}",
             plan.name, plan.partitions, plan.replicas
         );
+        for (key, value) in plan.config {
+            let _ = write!(text, " --config {key}={value}");
+        }
+        text.push('\n');
     }
     text
 }
