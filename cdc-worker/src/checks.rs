@@ -7,6 +7,7 @@ mod kafka;
 mod rules;
 mod timeline;
 
+use migrations::PublicationProblem;
 use runtime::Config;
 use runtime::postgres;
 use tokio_postgres::Client;
@@ -43,7 +44,7 @@ pub struct SlotFacts {
 }
 
 /// Connection settings of the server that holds the slot.
-pub(crate) fn server(config: &Config) -> Result<tokio_postgres::Config, Error> {
+pub(crate) fn server(config: &Config) -> Result<postgres::Server, Error> {
     let postgres = &config.postgres;
     let (url, setting) = if postgres.replication_url.is_empty() {
         (&postgres.truth_url, "postgres.truth_url")
@@ -74,25 +75,15 @@ pub(crate) async fn server_is_fit(client: &Client, config: &Config) -> Result<()
     if !problems.is_empty() {
         return Err(refused(problems.join("; ")));
     }
-    let publication = config.names().publication();
-    let row = client
-        .query_opt(
-            "SELECT p.pubinsert AND NOT (p.pubupdate OR p.pubdelete OR p.pubtruncate) AND p.pubviaroot
-                    AND (SELECT array_agg(t.tablename::text ORDER BY t.tablename)
-                           FROM pg_publication_tables t WHERE t.pubname = p.pubname)
-                        = ARRAY['chat_change', 'message', 'user_change']
-               FROM pg_publication p WHERE p.pubname = $1",
-            &[&publication],
-        )
-        .await
-        .map_err(Error::query("reading the publication"))?;
-    match row.map(|row| row.get::<_, Option<bool>>(0).unwrap_or(false)) {
-        Some(true) => Ok(()),
-        Some(false) => Err(refused(format!(
-            "publication {publication} was changed by somebody: it must publish inserts of message, chat_change and \
-             user_change through the partition root and nothing else. Put it back with ALTER PUBLICATION"
-        ))),
-        None => Err(refused(format!("publication {publication} isn't there; `waltalkie migrate` makes it"))),
+    let names = config.names();
+    let problem =
+        migrations::publication_problem(client, &names).await.map_err(Error::query("reading the publication"))?;
+    match problem {
+        None => Ok(()),
+        Some(PublicationProblem::Changed(problem)) => Err(refused(problem)),
+        Some(PublicationProblem::Missing) => {
+            Err(refused(format!("publication {} isn't there; `waltalkie migrate` makes it", names.publication())))
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use crate::pgoutput::DecodeError;
 use crate::replication::ReplicationError;
 use crate::transaction::OrderError;
 
+const FORBIDDEN: &str = ": this login may not do that; docs/operators.md, \"Kafka\", has the ACLs that it needs";
+
 /// What the worker can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -30,7 +32,7 @@ pub enum Error {
     #[error(transparent)]
     Server(#[from] migrations::MigrateError),
     /// Kafka.
-    #[error("Kafka: {what}")]
+    #[error("Kafka: {what}{}", if is_forbidden(source) { FORBIDDEN } else { "" })]
     Kafka {
         /// What was tried.
         what: String,
@@ -86,7 +88,7 @@ pub enum Error {
     },
     /// Something arrived that the publication must not publish.
     #[error(
-        "an {what} of table {table} arrived: publication {publication} was changed by somebody and must publish inserts \
+        "{what} of table {table} arrived: publication {publication} was changed by somebody and must publish inserts \
          only. Put it back with ALTER PUBLICATION; rows of the event tables must never be changed in what they published"
     )]
     NotAnInsert {
@@ -135,14 +137,7 @@ impl Error {
             Self::Connect(PostgresError::Connect { source, .. })
             | Self::Query { source, .. }
             | Self::Server(migrations::MigrateError::Statement { source, .. }) => postgres::is_transient(source),
-            Self::Kafka { source, .. } => !matches!(
-                source.rdkafka_error_code(),
-                Some(
-                    RDKafkaErrorCode::TransactionalIdAuthorizationFailed
-                        | RDKafkaErrorCode::TopicAuthorizationFailed
-                        | RDKafkaErrorCode::ClusterAuthorizationFailed
-                )
-            ),
+            Self::Kafka { source, .. } => !is_forbidden(source),
             Self::Registry(source) | Self::Schema { source, .. } => source.is_transient(),
             Self::Frame(error) => error.is_transient(),
             Self::Resnapshot(fault) => fault.is_transient(),
@@ -185,4 +180,16 @@ impl Error {
         }
         text
     }
+}
+
+/// Whether Kafka says that this login may not do what was asked.
+fn is_forbidden(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+        )
+    )
 }

@@ -51,7 +51,7 @@ use runtime::{Config, RoleHealth, Shutdown};
 
 pub use error::Error;
 pub use lsn::Lsn;
-pub use position::write_first_position;
+pub use position::{ensure_first_position, write_first_position};
 pub use status::{Status, StoredPosition, status};
 
 use failpoint::Failpoints;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::Config;
@@ -110,7 +110,9 @@ pub(crate) fn visit(
                 }
             }
             Some(Err(KafkaError::PartitionEOF(_))) => open -= 1,
-            Some(Err(source)) if last_sign.elapsed() > SILENCE => return Err(Error::Kafka { what: what(), source }),
+            Some(Err(source)) if is_topic_forbidden(&source) || last_sign.elapsed() > SILENCE => {
+                return Err(Error::Kafka { what: what(), source });
+            }
             None if last_sign.elapsed() > SILENCE => {
                 return Err(Error::Kafka {
                     what: format!("{}: nothing arrives", what()),
@@ -121,6 +123,11 @@ pub(crate) fn visit(
         }
     }
     consumer.unassign().map_err(Error::kafka(what()))
+}
+
+/// Whether waiting is in vain. The client also reports that the group is forbidden, of which nothing is needed here.
+fn is_topic_forbidden(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
 }
 
 /// Decodes a stored position, whichever version of its schema wrote it.
@@ -153,6 +160,27 @@ pub async fn write_first_position(config: &Config, slot_made: migrations::SlotMa
             outcome => return outcome,
         }
     }
+}
+
+/// Writes the first position of a slot that somebody else made, if it has none and nothing was ever written; says whether
+/// it did. Disturbs no worker otherwise.
+pub async fn ensure_first_position(config: &Config) -> Result<bool, Error> {
+    let names = config.names();
+    let (slot, topics) = (names.slot(), Topics::new(&names));
+    let client = checks::connect(config).await?;
+    let Some(facts) = checks::slot_facts(&client, &slot).await? else { return Ok(false) };
+    let shared = Arc::new(config.clone());
+    let look = move || {
+        let consumer = looker(&shared)?;
+        Ok::<_, Error>(read_bytes(&consumer, &topics, &slot)?.is_none() && checks::is_log_empty(&consumer, &topics)?)
+    };
+    let is_without = tokio::task::spawn_blocking(look).await.unwrap_or(Err(Error::PublisherGone))?;
+    // With rows or events, the worker decides, and says what can be done.
+    if !is_without || checks::has_rows(&client).await? {
+        return Ok(false);
+    }
+    let start = migrations::SlotMade { consistent_lsn: facts.confirmed_flush_lsn.0 };
+    write_first_position(config, start).await.map(|()| true)
 }
 
 async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) -> Result<(), Error> {

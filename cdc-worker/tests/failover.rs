@@ -35,7 +35,7 @@ async fn send_on(url: String, sent: Arc<AtomicI64>, until: Shutdown) -> Result<(
     while !until.has_begun() {
         let Some(connected) = &client else {
             // Servers may be away: asked again until one is there.
-            let Ok(fresh) = runtime::postgres::connect(&url.parse()?).await else {
+            let Ok(fresh) = connect(&url).await else {
                 tokio::task::yield_now().await;
                 continue;
             };

@@ -185,40 +185,6 @@ async fn a_body_that_kafka_refuses_stops_the_worker_after_what_came_before() -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn columns_may_come_and_other_ones_must_stay() -> Result<()> {
-    let mut stack = Stack::new().await?;
-    let running = stack.start();
-    stack.send("c", 1, "one").await?;
-    let transaction = stack.sql.transaction().await?;
-    support::insert(&transaction, "c", 2, "two").await?;
-    transaction.batch_execute("ALTER TABLE message ADD COLUMN colour text").await?;
-    support::insert(&transaction, "c", 3, "three").await?;
-    transaction.commit().await?;
-    let events = arrived(&stack, 3).await?;
-    assert_eq!(seqs(&events, "c"), [1, 2, 3]);
-    stack.sql.batch_execute("ALTER TABLE message RENAME COLUMN sender_id TO sent_by").await?;
-    stack
-        .sql
-        .batch_execute(
-            "INSERT INTO message (message_id, chat_id, sent_by, content, sequence_number, created_at)
-             VALUES (gen_random_uuid(), 'c', 'alice', 'four', 4, now())",
-        )
-        .await?;
-    let error = tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the worker stops");
-    assert!(!error.is_transient());
-    assert!(error.chain().contains("table message has no column sender_id"), "{}", error.chain());
-    // Renaming it back is no way out: the stream describes a row as its table was when it was written.
-    stack.sql.batch_execute("ALTER TABLE message RENAME COLUMN sent_by TO sender_id").await?;
-    stack.send("c", 5, "five").await?;
-    let running = stack.start();
-    let error =
-        tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the row is as it was written");
-    assert!(error.chain().contains("sender_id"), "{}", error.chain());
-    assert_eq!(seqs(&read_events(&stack.config).await?, "c"), [1, 2, 3]);
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_row_that_cannot_be_mapped_stops_after_what_came_before() -> Result<()> {
     let stack = Stack::new().await?;
     let running = stack.start();

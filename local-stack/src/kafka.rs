@@ -27,6 +27,18 @@ pub(crate) struct Kafka {
     pub(crate) cluster_id: String,
     pub(crate) port: u16,
     pub(crate) controller_port: u16,
+    /// A second way in, for those who log in and may only what they were given.
+    pub(crate) logins: Option<Logins>,
+}
+
+/// A listener with SASL (SCRAM-SHA-512), behind which nobody may anything without an ACL.
+///
+/// Whoever comes in by the usual listener is the administrator: it is this machine's alone.
+#[derive(Debug)]
+pub(crate) struct Logins {
+    pub(crate) port: u16,
+    /// Names and passwords.
+    pub(crate) users: Vec<(String, String)>,
 }
 
 /// To standard output, which is the log file.
@@ -55,6 +67,13 @@ impl Kafka {
         storage.join("__cluster_metadata-0").exists() && !storage.join(".kafka_cleanshutdown").exists()
     }
 
+    /// One of Kafka's own tools, before its arguments.
+    pub(crate) fn tool(&self, class: &str) -> Command {
+        let mut command = self.java(&["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
+        command.arg(class);
+        command
+    }
+
     /// A JVM with all jars, before its main class.
     fn java(&self, options: &[&str]) -> Command {
         // Java's own way to say: every jar of this folder.
@@ -81,10 +100,11 @@ impl Part for Kafka {
         if self.storage().join("meta.properties").exists() {
             return Ok(());
         }
-        let mut format = self.java(&["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]);
-        format
-            .args(["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", &self.cluster_id, "-c"])
-            .arg(&properties);
+        let mut format = self.tool("kafka.tools.StorageTool");
+        format.args(["format", "--ignore-formatted", "-t", &self.cluster_id, "-c"]).arg(&properties);
+        for (name, password) in self.logins.iter().flat_map(|logins| &logins.users) {
+            format.args(["--add-scram", &format!("SCRAM-SHA-512=[name={name},password={password}]")]);
+        }
         run_tool("Kafka's format", format).await
     }
 
@@ -130,15 +150,16 @@ broker.session.timeout.ms=200
     fn configuration(&self) -> String {
         let Self { port, controller_port, .. } = self;
         let storage = escaped(&self.storage().to_string_lossy());
+        let (listener, protocol, logins) = self.logins.as_ref().map(Logins::configuration).unwrap_or_default();
         format!(
             "\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 controller.listener.names=CONTROLLER
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{listener}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{listener}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{protocol}
 inter.broker.listener.name=PLAINTEXT
 log.dirs={storage}
 auto.create.topics.enable=false
@@ -157,12 +178,26 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 num.recovery.threads.per.data.dir=2
 # A broker that takes a busy machine's pause for its end leaves partitions without a leader, and nobody to take over.
 broker.session.timeout.ms=30000
-"
+{logins}"
         )
     }
 
     async fn probe(&self) -> Result<(), NotYet> {
         readiness::kafka(self.port).await
+    }
+}
+
+impl Logins {
+    /// What goes behind the list of listeners and of protocols, and lines of its own.
+    fn configuration(&self) -> (String, &'static str, &'static str) {
+        let listener = format!(",LOGIN://127.0.0.1:{}", self.port);
+        let lines = "\
+listener.name.login.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.login.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS
+";
+        (listener, ",LOGIN:SASL_PLAINTEXT", lines)
     }
 }
 
@@ -219,6 +254,7 @@ mod tests {
             cluster_id: new_cluster_id(),
             port: 9092,
             controller_port: 20_001,
+            logins: None,
         };
         let text = kafka.configuration();
         for line in [

@@ -13,7 +13,8 @@
 //!     (left-overs: taken over or ended)     └─ postgres ─► registry (its schemas live in postgres)
 //! ```
 //!
-//! Beside a stack, tests and benches start single servers of other versions: [`LonePostgres`].
+//! Beside a stack, tests and benches start single servers of other versions and
+//! settings: [`LonePostgres`], [`LoneKafka`].
 //!
 //! *Guarantees*
 //! - All listen on 127.0.0.1 only.
@@ -30,6 +31,7 @@ mod fetch;
 mod holder;
 mod kafka;
 mod lock;
+mod lone_kafka;
 mod lone_postgres;
 mod maven;
 mod memory;
@@ -56,6 +58,7 @@ pub use endpoints::Endpoints;
 pub use error::Error;
 pub use fetch::{Parts, fetch};
 pub use holder::{Holder, of_port as holder_of_port};
+pub use lone_kafka::LoneKafka;
 pub use lone_postgres::{LonePostgres, PostgresVersion};
 pub use options::{Options, Wanted, default_cache_dir, default_data_dir};
 pub use progress::{Arrival, FetchStep, Progress, Silent, Terminal};

@@ -15,7 +15,6 @@ use crate::memory::Memory;
 use crate::options::{Options, default_cache_dir};
 use crate::os_user::OsUser;
 use crate::plan::{make_folders, open_cache, open_way};
-use crate::ports;
 use crate::postgres::{self, Postgres};
 use crate::process::Process;
 use crate::progress::Silent;
@@ -108,7 +107,9 @@ impl LonePostgres {
         if let Some(record) = Record::left_over(&data_dir, Service::Postgres)? {
             Process::found(record.identity).end(Postgres::STOP, Postgres::STOP_DEADLINE).await;
         }
-        let port = choose_port(&data_dir)?;
+        let mut memory = Memory::load(&data_dir)?;
+        let port = memory.choose_port(Service::Postgres.key(), Service::Postgres)?;
+        memory.save(&data_dir)?;
         let part = Postgres {
             binaries: parts.postgres(),
             home: data_dir.join(Service::Postgres.key()),
@@ -177,15 +178,4 @@ impl Drop for LonePostgres {
     fn drop(&mut self) {
         self.server.kill_and_forget(DROP_PATIENCE);
     }
-}
-
-/// The port of the last start if it is free, else any; remembered.
-fn choose_port(data_dir: &Path) -> Result<u16> {
-    let mut memory = Memory::load(data_dir)?;
-    let remembered = memory.ports.get(Service::Postgres.key()).copied();
-    let reserved = ports::choose(remembered, None, ports::free(), ports::reserve)
-        .ok_or(Error::NoPort { service: Service::Postgres })?;
-    memory.ports.insert(Service::Postgres.key().to_owned(), reserved.port);
-    memory.save(data_dir)?;
-    Ok(reserved.port)
 }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::{Error, IoContext};
+use crate::ports;
+use crate::service::Service;
 
 /// Where the registry keeps its schemas; decided at the first start, since ids in Kafka's records point there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,16 @@ impl Memory {
 
     pub(crate) fn load(data_dir: &Path) -> crate::Result<Self> {
         Ok(read_json(&Self::path(data_dir))?.unwrap_or_default())
+    }
+
+    /// The port of a lone server's last start if it is free, else any.
+    pub(crate) fn choose_port(&mut self, key: &str, service: Service) -> crate::Result<u16> {
+        let remembered = self.ports.get(key).copied();
+        // None of them listens yet, and no reservation is kept.
+        let free = ports::free().filter(|port| self.ports.values().all(|taken| taken != port));
+        let reserved = ports::choose(remembered, None, free, ports::reserve).ok_or(Error::NoPort { service })?;
+        self.ports.insert(key.to_owned(), reserved.port);
+        Ok(reserved.port)
     }
 
     pub(crate) fn save(&self, data_dir: &Path) -> crate::Result<()> {

@@ -48,6 +48,7 @@ impl Servers {
                 cluster_id: plan.cluster_id.clone(),
                 port,
                 controller_port: plan.controller_port,
+                logins: None,
             };
             Server::new(part, data_dir, port)
         });

@@ -7,15 +7,23 @@ mod failover;
 mod handover;
 mod installation;
 mod replication;
+mod script;
 
 pub use failover::{FailoverFacts, Standby, Verdict};
 pub use handover::{Pause, find_pause, let_copy, pause, resume};
 pub use installation::Installation;
-pub use replication::{SlotMade, ensure_publication, ensure_slot, server_problems};
+pub use replication::{
+    PublicationProblem, SlotMade, ensure_publication, ensure_slot, publication_problem, server_problems,
+};
+pub use script::{read_script, slot_script, truth_script};
 
 use runtime::Secret;
 use runtime::postgres::{self, PostgresError};
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+const APPLIED_BY_OTHERS: &str =
+    ": this role may not make tables there; `waltalkie migrate --print` prints what somebody else has to apply";
 
 /// What migrating can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +32,7 @@ pub enum MigrateError {
     #[error(transparent)]
     Connect(#[from] PostgresError),
     /// A migration failed, or the database has one that this program doesn't know.
-    #[error("migrating {database} failed")]
+    #[error("migrating {database} failed{}", if is_forbidden(source.as_ref()) { APPLIED_BY_OTHERS } else { "" })]
     Migration {
         /// Database.
         database: &'static str,
@@ -80,17 +88,55 @@ async fn run(
         .execute("SELECT pg_advisory_lock(7767)", &[])
         .await
         .map_err(|source| MigrateError::Statement { what: "waiting for other migrators".into(), source })?;
-    let report = runner
-        .set_abort_missing(true)
-        .set_abort_divergent(true)
-        .run_async(client)
-        .await
-        .map_err(|source| MigrateError::Migration { database, source: Box::new(source) })?;
+    let applied = if is_up_to_date(database, &runner, client).await? {
+        Vec::new()
+    } else {
+        let report = runner
+            .set_abort_missing(true)
+            .set_abort_divergent(true)
+            .run_async(client)
+            .await
+            .map_err(|source| MigrateError::Migration { database, source: Box::new(source) })?;
+        report.applied_migrations().iter().map(ToString::to_string).collect()
+    };
     client
         .execute("SELECT pg_advisory_unlock(7767)", &[])
         .await
         .map_err(|source| MigrateError::Statement { what: "letting other migrators go on".into(), source })?;
-    Ok(report.applied_migrations().iter().map(ToString::to_string).collect())
+    Ok(applied)
+}
+
+/// Whether nothing is left to do. The migrator itself would ask for its table to be made, there or not, which needs
+/// CREATE on the schema.
+async fn is_up_to_date(
+    database: &'static str,
+    runner: &refinery::Runner,
+    client: &mut Client,
+) -> Result<bool, MigrateError> {
+    let row = client
+        .query_one("SELECT to_regclass('refinery_schema_history') IS NOT NULL", &[])
+        .await
+        .map_err(|source| MigrateError::Statement { what: "looking for the migrations' table".into(), source })?;
+    if !row.get::<_, bool>(0) {
+        return Ok(false);
+    }
+    let applied = runner
+        .get_applied_migrations_async(client)
+        .await
+        .map_err(|source| MigrateError::Migration { database, source: Box::new(source) })?;
+    Ok(applied == *runner.get_migrations())
+}
+
+/// Whether the server says that this role may not.
+fn is_forbidden(error: &refinery::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(cause) = cause.downcast_ref::<tokio_postgres::Error>() {
+            return cause.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// Makes a database on the server of `server_url` if it isn't there; for the local stack and tests.

@@ -27,8 +27,10 @@ pub async fn server_problems(client: &Client) -> Result<Vec<String>, MigrateErro
         )
         .await
         .map_err(statement)?;
-    let (version, wal_level): (i32, String) = (row.get(0), row.get(1));
-    let (slots, senders): (i32, i32) = (row.get(2), row.get(3));
+    Ok(problems_of(row.get(0), row.get(1), row.get(2), row.get(3)))
+}
+
+fn problems_of(version: i32, wal_level: &str, slots: i32, senders: i32) -> Vec<String> {
     let mut problems = Vec::new();
     if version < 150_000 {
         problems.push(format!("PostgreSQL {} is too old: 15 or later is needed", version / 10_000));
@@ -40,9 +42,52 @@ pub async fn server_problems(client: &Client) -> Result<Vec<String>, MigrateErro
         ));
     }
     if slots < 1 || senders < 1 {
-        problems.push("max_replication_slots and max_wal_senders must each be at least 1; set them and restart".into());
+        problems.push(format!(
+            "max_replication_slots is {slots} and max_wal_senders {senders}; each must be at least 1: set them with ALTER \
+             SYSTEM and restart the server"
+        ));
     }
-    Ok(problems)
+    problems
+}
+
+/// What is wrong with the publication.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublicationProblem {
+    /// It isn't there.
+    Missing,
+    /// It publishes something else than it should; the text says how to mend it.
+    Changed(String),
+}
+
+/// Looks whether the publication is as it was made: more would stop the worker, less would lose events without a sound.
+pub async fn publication_problem(
+    client: &Client,
+    names: &Names,
+) -> Result<Option<PublicationProblem>, tokio_postgres::Error> {
+    let name = names.publication();
+    let found = client
+        .query_opt(
+            "SELECT p.pubinsert AND NOT (p.pubupdate OR p.pubdelete OR p.pubtruncate) AND p.pubviaroot
+                    AND NOT p.puballtables
+                    AND NOT EXISTS (SELECT FROM pg_publication_rel r
+                                     WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL))
+                    AND (SELECT array_agg(t.tablename::text ORDER BY t.tablename)
+                           FROM pg_publication_tables t WHERE t.pubname = p.pubname)
+                        = ARRAY['chat_change', 'message', 'user_change']
+               FROM pg_publication p WHERE p.pubname = $1",
+            &[&name],
+        )
+        .await?;
+    Ok(match found.map(|row| row.get::<_, Option<bool>>(0).unwrap_or(false)) {
+        Some(true) => None,
+        Some(false) => Some(PublicationProblem::Changed(format!(
+            "publication {name} was changed by somebody: it must publish inserts of {PUBLISHED} through the partition root, \
+             all rows and columns, and nothing else. Put it back: ALTER PUBLICATION {quoted} SET TABLE {PUBLISHED}; ALTER \
+             PUBLICATION {quoted} SET (publish = 'insert', publish_via_partition_root = true)",
+            quoted = quoted(&name)
+        ))),
+        None => Some(PublicationProblem::Missing),
+    })
 }
 
 /// Makes the publication of inserts if it isn't there; refuses one that publishes something else.
@@ -52,31 +97,18 @@ pub async fn ensure_publication(client: &Client, names: &Names) -> Result<(), Mi
         what: format!("making publication {name} (the role must own the tables and may CREATE in the database)"),
         source,
     };
-    let found = client
-        .query_opt(
-            "SELECT p.pubinsert AND NOT (p.pubupdate OR p.pubdelete OR p.pubtruncate) AND p.pubviaroot
-                    AND NOT p.puballtables
-                    AND (SELECT array_agg(t.tablename::text ORDER BY t.tablename) FROM pg_publication_tables t WHERE t.pubname = p.pubname)
-                        = ARRAY['chat_change', 'message', 'user_change']
-               FROM pg_publication p WHERE p.pubname = $1",
-            &[&name],
-        )
-        .await
-        .map_err(statement)?;
-    match found.map(|row| row.get::<_, Option<bool>>(0).unwrap_or(false)) {
-        Some(true) => Ok(()),
-        Some(false) => Err(MigrateError::Server(format!(
-            "publication {name} isn't as it was made: it must publish inserts of {PUBLISHED} through the partition root, and \
-             nothing else. Somebody changed it; put it back with ALTER PUBLICATION before events are lost"
-        ))),
-        None => client
-            .batch_execute(&format!(
-                "CREATE PUBLICATION {} FOR TABLE {PUBLISHED} WITH (publish = 'insert', publish_via_partition_root = true)",
-                quoted(&name)
-            ))
-            .await
-            .map_err(statement),
+    match publication_problem(client, names).await.map_err(statement)? {
+        None => Ok(()),
+        Some(PublicationProblem::Changed(problem)) => Err(MigrateError::Server(problem)),
+        Some(PublicationProblem::Missing) => client.batch_execute(&publication_sql(names)).await.map_err(statement),
     }
+}
+
+pub(crate) fn publication_sql(names: &Names) -> String {
+    format!(
+        "CREATE PUBLICATION {} FOR TABLE {PUBLISHED} WITH (publish = 'insert', publish_via_partition_root = true)",
+        quoted(&names.publication())
+    )
 }
 
 /// Makes the logical slot if it isn't there. Waits for transactions that are open anywhere on the server to end.
@@ -102,6 +134,29 @@ pub async fn ensure_slot(client: &Client, names: &Names) -> Result<Option<SlotMa
         Ok(row) => Ok(Some(SlotMade { consistent_lsn: row.get::<_, i64>(0) as u64 })),
         // Another migrator was quicker.
         Err(error) if error.code() == Some(&SqlState::DUPLICATE_OBJECT) => Ok(None),
+        Err(error) if error.code() == Some(&SqlState::CONFIGURATION_LIMIT_EXCEEDED) => {
+            Err(MigrateError::Server(format!(
+                "slot {name} can't be made: all of the server's slots are taken. Drop one that nobody needs any more \
+             (pg_replication_slots), or raise max_replication_slots with ALTER SYSTEM and restart the server"
+            )))
+        }
         Err(source) => Err(statement(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_that_is_wrong_is_named() {
+        assert_eq!(problems_of(150_000, "logical", 1, 1), Vec::<String>::new());
+        let problems = problems_of(140_011, "replica", 0, 0);
+        for (problem, expected) in
+            problems.iter().zip(["PostgreSQL 14", "ALTER SYSTEM SET wal_level", "max_wal_senders"])
+        {
+            assert!(problem.contains(expected), "{problem}");
+        }
+        assert_eq!(problems.len(), 3);
     }
 }

@@ -9,6 +9,7 @@ pub use load::{ConfigError, load};
 pub use secret::Secret;
 
 use crate::names::Names;
+use crate::postgres::with_ca;
 
 /// The effective configuration. The operators' page says the same of each key.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -151,6 +152,9 @@ pub struct Postgres {
     pub read_url: Secret,
     /// The server that holds the slot; empty for `postgres.truth_url`. Name it if that is a pooler.
     pub replication_url: Secret,
+    /// File of certificates (PEM) that servers are checked against, instead of the web's public roots. Reading the
+    /// configuration puts it into the URLs, as `sslrootcert`, unless they have their own.
+    pub ca_file: String,
     /// Most connections of one pool.
     pub pool_size: usize,
     /// Accept a server without a synchronous standby, knowing that its disk is then the only copy until the slot is read.
@@ -163,8 +167,19 @@ impl Default for Postgres {
             truth_url: Secret::default(),
             read_url: Secret::default(),
             replication_url: Secret::default(),
+            ca_file: String::new(),
             pool_size: 16,
             accept_single_copy: false,
+        }
+    }
+}
+
+impl Postgres {
+    fn carry_ca(&mut self) {
+        if !self.ca_file.is_empty() {
+            for url in [&mut self.truth_url, &mut self.read_url, &mut self.replication_url] {
+                *url = with_ca(url, &self.ca_file);
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Connections to Postgres: pools for queries, single ones for those who need their own.
 
+mod server;
+
 use std::error::Error as _;
-use std::str::FromStr;
 use std::time::Duration;
 
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, PoolError, RecyclingMethod, Runtime};
@@ -11,6 +12,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::Secret;
 use crate::tls;
+
+pub(crate) use server::with_ca;
+pub use server::{Server, with_database};
 
 /// What connecting can fail with. Never holds the URL, which has the password in it.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +37,21 @@ pub enum PostgresError {
         #[source]
         source: deadpool_postgres::BuildError,
     },
+    /// The certificates to trust can't be read.
+    #[error(
+        "{path}, the certificates to trust for {setting} (postgres.ca_file, or sslrootcert in the URL), can't be used"
+    )]
+    CaFile {
+        /// Key in the configuration.
+        setting: &'static str,
+        /// File.
+        path: String,
+        /// Why.
+        #[source]
+        source: tls::CaError,
+    },
     /// No connection.
-    #[error("no connection to Postgres at {place}")]
+    #[error("no connection to Postgres at {place}{}", hint(source))]
     Connect {
         /// Host, port and database.
         place: String,
@@ -44,14 +61,20 @@ pub enum PostgresError {
     },
 }
 
-/// The parsed URL, with keepalives and a timeout so that a dead peer is noticed.
-pub fn parse(url: &Secret, setting: &'static str) -> Result<Config, PostgresError> {
-    let mut config = Config::from_str(url.expose()).map_err(|source| PostgresError::BadUrl { setting, source })?;
-    config.connect_timeout(Duration::from_secs(5)).keepalives_idle(Duration::from_secs(10));
-    if config.get_application_name().is_none() {
-        config.application_name("waltalkie");
+/// What is said beside the driver's words.
+fn hint(error: &tokio_postgres::Error) -> &'static str {
+    if tls::is_certificate_error(error) {
+        tls::UNTRUSTED
+    } else if error.source().is_some_and(|source| source.to_string().contains("server does not support TLS")) {
+        ": sslmode=require in its URL asks for TLS; set ssl = on there"
+    } else {
+        ""
     }
-    Ok(config)
+}
+
+/// The parsed URL, with keepalives and a timeout so that a dead peer is noticed.
+pub fn parse(url: &Secret, setting: &'static str) -> Result<Server, PostgresError> {
+    Server::parse(url, setting)
 }
 
 /// `host:port/database`, for people; several hosts with commas.
@@ -80,9 +103,9 @@ pub fn pool(url: &Secret, setting: &'static str, size: usize) -> Result<Pool, Po
     let config = parse(url, setting)?;
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = if config.get_ssl_mode() == SslMode::Disable || is_local(&config) {
-        Manager::from_config(config, NoTls, recycling)
+        Manager::from_config((*config).clone(), NoTls, recycling)
     } else {
-        Manager::from_config(config, connector(), recycling)
+        Manager::from_config((*config).clone(), connector(&config), recycling)
     };
     Pool::builder(manager)
         .max_size(size)
@@ -98,22 +121,22 @@ pub fn pool(url: &Secret, setting: &'static str, size: usize) -> Result<Pool, Po
 }
 
 /// One connection of its own; its driver runs until the client is dropped.
-pub async fn connect(config: &Config) -> Result<Client, PostgresError> {
+pub async fn connect(config: &Server) -> Result<Client, PostgresError> {
     let failed = |source| PostgresError::Connect { place: place(config), source };
     let client = if config.get_ssl_mode() == SslMode::Disable || is_local(config) {
         let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
         tokio::spawn(connection);
         client
     } else {
-        let (client, connection) = config.connect(connector()).await.map_err(failed)?;
+        let (client, connection) = config.connect(connector(config)).await.map_err(failed)?;
         tokio::spawn(connection);
         client
     };
     Ok(client)
 }
 
-fn connector() -> MakeRustlsConnect {
-    MakeRustlsConnect::new((*tls::client_config()).clone())
+fn connector(server: &Server) -> MakeRustlsConnect {
+    MakeRustlsConnect::new(server.tls())
 }
 
 /// A server on this machine, for which `sslmode=prefer` (the default) is satisfied without TLS.
@@ -132,6 +155,7 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
     use tokio_postgres::error::SqlState;
     match error.code() {
         // Closed, timed out, or broken on the way; what can't be encoded or decoded never will be.
+        None if tls::is_certificate_error(error) => false,
         None => error.is_closed() || error.source().is_none_or(<dyn std::error::Error>::is::<std::io::Error>),
         Some(code) => {
             let class = &code.code()[..2];

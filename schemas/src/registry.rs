@@ -57,6 +57,9 @@ impl RegistryError {
     }
 }
 
+/// The level of every subject.
+pub const COMPATIBILITY: &str = "FULL_TRANSITIVE";
+
 /// A registry at one address, under one subject prefix.
 pub struct Registry {
     base: reqwest::Url,
@@ -83,6 +86,12 @@ pub enum Compatibility {
 #[derive(Deserialize)]
 struct Id {
     id: u32,
+}
+
+#[derive(Deserialize)]
+struct Level {
+    #[serde(rename = "compatibilityLevel")]
+    level: String,
 }
 
 #[derive(Deserialize)]
@@ -127,15 +136,48 @@ impl Registry {
         format!("{}{topic}-value", self.prefix)
     }
 
-    /// Registers every record of the contract, in order, and returns subject and id of each.
+    /// Address without credentials.
+    pub fn address(&self) -> &str {
+        self.shown.trim_end_matches('/')
+    }
+
+    /// Subject and schema of every record of the contract.
+    pub fn wanted(&self) -> Vec<(String, &'static str)> {
+        record::all().into_iter().map(|(_, schema, topic)| (self.subject_of(topic.base_name()), schema)).collect()
+    }
+
+    /// Registers every record of the contract that isn't, in order, and returns subject and id of each.
     pub async fn register_all(&self) -> Result<Vec<(String, u32)>, RegistryError> {
         let mut registered = Vec::new();
-        for (_, schema, topic) in record::all() {
-            let subject = self.subject_of(topic.base_name());
-            let id = self.register(&subject, schema).await?;
+        for (subject, schema) in self.wanted() {
+            let id = match self.registered_id(&subject, schema).await? {
+                Some(id) => id,
+                None => self.register(&subject, schema).await?,
+            };
             registered.push((subject, id));
         }
         Ok(registered)
+    }
+
+    /// The id of a schema that is registered as it should be; changes nothing, which this login may be forbidden.
+    async fn registered_id(&self, subject: &str, schema: &str) -> Result<Option<u32>, RegistryError> {
+        let level = match self.ask::<Level>(self.http.get(self.url(&["config", subject]))).await {
+            Ok(Level { level }) => level,
+            Err(error) if error.is_transient() => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        if level != COMPATIBILITY {
+            return Ok(None);
+        }
+        let request = self.http.post(self.url(&["subjects", subject])).json(&json!({ "schema": schema }));
+        match self.ask::<Id>(request).await {
+            Ok(Id { id }) => {
+                self.keep(id, schema);
+                Ok(Some(id))
+            }
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks the registry about every record of the contract, without changing anything.
@@ -170,7 +212,7 @@ impl Registry {
 
     /// Registers one schema under FULL_TRANSITIVE and returns its id; the same schema again gives the same id.
     pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, RegistryError> {
-        let level = self.http.put(self.url(&["config", subject])).json(&json!({ "compatibility": "FULL_TRANSITIVE" }));
+        let level = self.http.put(self.url(&["config", subject])).json(&json!({ "compatibility": COMPATIBILITY }));
         self.ask::<serde_json::Value>(level).await?;
         let request = self.http.post(self.url(&["subjects", subject, "versions"])).json(&json!({ "schema": schema }));
         let id = self.ask::<Id>(request).await?.id;

@@ -87,6 +87,14 @@ need_python() {
         "brew install python"
 }
 
+need_curl() {
+    has curl && return
+    lacks "curl, with which the printed schemas are applied" \
+        "sudo apt-get install curl" \
+        "sudo dnf install curl" \
+        "brew install curl"
+}
+
 # The browser of the end-to-end test goes into CHROMIUM.
 need_browser() {
     local candidate

@@ -52,7 +52,9 @@ enum Command {
     /// Brings databases, topics, schemas, publication and slot to what this version needs
     #[command(after_help = "Examples:
   waltalkie migrate
-  waltalkie migrate --create-databases")]
+  waltalkie migrate --create-databases
+  waltalkie migrate --print                              all that somebody else has to apply, as SQL and shell
+  waltalkie migrate --print truth | psql \"$TRUTH\"      one part of it")]
     Migrate(migrate::MigrateArgs),
     /// Checks or registers the Avro schemas
     #[command(subcommand)]

@@ -1,12 +1,14 @@
 //! `waltalkie migrate`: everything that must be there before roles run. May be run again at any time.
 
+mod print;
+
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use runtime::kafka::admin::Admin;
 use runtime::names::Database;
-use runtime::{Config, Secret, postgres};
+use runtime::{Config, postgres};
 use schemas::registry::Registry;
 
 /// Arguments of `migrate`.
@@ -15,10 +17,17 @@ pub struct MigrateArgs {
     /// Make the two databases too, where the role may
     #[arg(long)]
     create_databases: bool,
+    /// Change nothing: print what has to be there as SQL and shell, all of it or one part, for somebody else to apply
+    #[arg(long, value_name = "PART", num_args = 0..=1, default_missing_value = "all", conflicts_with = "create_databases")]
+    print: Option<print::Part>,
 }
 
 /// Migrates, saying what was done.
 pub(crate) async fn run(config: &Config, args: &MigrateArgs) -> Result<ExitCode> {
+    if let Some(part) = args.print {
+        print!("{}", print::script(config, part)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     if args.create_databases {
         create_databases(config).await?;
     }
@@ -53,6 +62,8 @@ pub(crate) async fn all(config: &Config) -> Result<Vec<String>> {
     if let Some(slot) = migrations::ensure_slot(&client, &names).await? {
         cdc_worker::write_first_position(config, slot).await?;
         done.push(format!("slot {}", names.slot()));
+    } else if cdc_worker::ensure_first_position(config).await? {
+        done.push(format!("first position of slot {}", names.slot()));
     }
     Ok(done)
 }
@@ -65,8 +76,9 @@ pub(crate) async fn create_databases(config: &Config) -> Result<()> {
     ] {
         let parsed = postgres::parse(url, setting)?;
         let name = parsed.get_dbname().map_or_else(|| config.names().database(kind), str::to_owned);
-        let (server, _) = url.expose().rsplit_once('/').with_context(|| format!("{setting} names no database"))?;
-        migrations::ensure_database(&Secret::new(format!("{server}/postgres")), &name).await?;
+        let server =
+            postgres::with_database(url, "postgres").with_context(|| format!("{setting} names no database"))?;
+        migrations::ensure_database(&server, &name).await?;
     }
     Ok(())
 }

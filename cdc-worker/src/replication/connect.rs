@@ -6,11 +6,12 @@ use bytes::BytesMut;
 use postgres_protocol::message::{backend, frontend};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::fallible_iterator::FallibleIterator;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
+
+use runtime::postgres::Server;
 
 use super::auth;
 use super::error::{ReplicationError, ServerError};
@@ -76,7 +77,7 @@ pub struct Connection {
 impl Connection {
     /// Connects and logs in, trying the hosts of the URL in turn. A host that is a standby is passed over, whether the
     /// URL's `target_session_attrs` asks for that or not: what it decodes isn't promised to stay.
-    pub async fn open(config: &Config) -> Result<Self, ReplicationError> {
+    pub async fn open(config: &Server) -> Result<Self, ReplicationError> {
         match Self::try_hosts(config).await {
             Err(ReplicationError::Io(error)) => {
                 Err(ReplicationError::Connect { place: runtime::postgres::place(config), source: error.into() })
@@ -85,7 +86,7 @@ impl Connection {
         }
     }
 
-    async fn try_hosts(config: &Config) -> Result<Self, ReplicationError> {
+    async fn try_hosts(config: &Server) -> Result<Self, ReplicationError> {
         let mut last = ReplicationError::Settings("it names no host");
         for (number, host) in config.get_hosts().iter().enumerate() {
             let ports = config.get_ports();
@@ -101,7 +102,7 @@ impl Connection {
         Err(last)
     }
 
-    async fn connect_to_primary(host: &Host, port: u16, config: &Config) -> Result<Self, ReplicationError> {
+    async fn connect_to_primary(host: &Host, port: u16, config: &Server) -> Result<Self, ReplicationError> {
         let mut connection = Self::connect_to(host, port, config).await?;
         let rows = connection.query("SELECT pg_is_in_recovery()", "to say whether it is a standby").await?;
         match rows.first().and_then(|row| row.first()?.as_deref()) {
@@ -110,12 +111,12 @@ impl Connection {
         }
     }
 
-    async fn connect_to(host: &Host, port: u16, config: &Config) -> Result<Self, ReplicationError> {
+    async fn connect_to(host: &Host, port: u16, config: &Server) -> Result<Self, ReplicationError> {
         let transport: Box<dyn Transport> = match host {
             Host::Tcp(name) => {
                 let stream = TcpStream::connect((name.as_str(), port)).await?;
                 stream.set_nodelay(true)?;
-                encrypt(stream, name, config.get_ssl_mode()).await?
+                encrypt(stream, name, config).await?
             }
             #[cfg(unix)]
             Host::Unix(folder) => Box::new(UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await?),
@@ -237,7 +238,8 @@ impl Connection {
 }
 
 /// TLS as the URL's `sslmode` wants it; `prefer` asks nothing of a server on this machine.
-async fn encrypt(mut stream: TcpStream, host: &str, mode: SslMode) -> Result<Box<dyn Transport>, ReplicationError> {
+async fn encrypt(mut stream: TcpStream, host: &str, server: &Server) -> Result<Box<dyn Transport>, ReplicationError> {
+    let mode = server.get_ssl_mode();
     let is_local = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
     if mode == SslMode::Disable || (mode == SslMode::Prefer && is_local) {
         return Ok(Box::new(stream));
@@ -248,12 +250,22 @@ async fn encrypt(mut stream: TcpStream, host: &str, mode: SslMode) -> Result<Box
     match stream.read_u8().await? {
         b'S' => {}
         _ if mode == SslMode::Prefer => return Ok(Box::new(stream)),
-        _ => return Err(ReplicationError::Settings("the server has no TLS, which sslmode asks for")),
+        _ => {
+            return Err(ReplicationError::Settings(
+                "sslmode=require asks for TLS and the server has none: set ssl = on there",
+            ));
+        }
     }
-    let mut maker = MakeRustlsConnect::new((*runtime::tls::client_config()).clone());
+    let mut maker = MakeRustlsConnect::new(server.tls());
     let connector = MakeTlsConnect::<TcpStream>::make_tls_connect(&mut maker, host)
         .map_err(|_| ReplicationError::Settings("its host is no name that a certificate could have"))?;
-    Ok(Box::new(connector.connect(stream).await.map_err(std::io::Error::other)?))
+    match connector.connect(stream).await {
+        Ok(encrypted) => Ok(Box::new(encrypted)),
+        Err(source) if runtime::tls::is_certificate_error(&source) => {
+            Err(ReplicationError::Untrusted { place: runtime::postgres::place(server), source: Box::new(source) })
+        }
+        Err(source) => Err(std::io::Error::other(source).into()),
+    }
 }
 
 fn quoted_name(name: &str) -> String {

@@ -16,6 +16,19 @@ pub struct ServerError {
 }
 
 impl ServerError {
+    /// What can be done, where the server's own words don't say it.
+    fn remedy(&self) -> &'static str {
+        match self.code.as_str() {
+            // Too many connections: of this kind, of this role, or at all.
+            "53300" => {
+                ": raise max_wal_senders or max_connections with ALTER SYSTEM and restart it, or end other connections"
+            }
+            // Insufficient privilege.
+            "42501" => ": give its role the attribute REPLICATION with ALTER ROLE",
+            _ => "",
+        }
+    }
+
     pub(super) fn read(body: &ErrorResponseBody) -> Self {
         let mut error = Self { code: String::new(), message: String::new(), hint: None };
         let mut fields = body.fields();
@@ -59,6 +72,15 @@ pub enum ReplicationError {
         /// Hosts and database.
         place: String,
     },
+    /// The server's certificate isn't trusted.
+    #[error("no replication connection to Postgres at {place}{}", runtime::tls::UNTRUSTED)]
+    Untrusted {
+        /// Host, port and database.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The settings can't be used for replication.
     #[error("postgres.replication_url: {0}")]
     Settings(&'static str),
@@ -66,7 +88,7 @@ pub enum ReplicationError {
     #[error("the server asks for {0} authentication, which isn't supported here: use scram-sha-256 in pg_hba.conf")]
     Authentication(&'static str),
     /// The server says no.
-    #[error("the server refuses {what}")]
+    #[error("the server refuses {what}{}", source.remedy())]
     Server {
         /// What was asked.
         what: &'static str,
@@ -90,7 +112,7 @@ impl ReplicationError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Connect { .. } | Self::Standby { .. } | Self::Io(_) | Self::Ended => true,
-            Self::Settings(_) | Self::Authentication(_) | Self::Protocol(_) => false,
+            Self::Untrusted { .. } | Self::Settings(_) | Self::Authentication(_) | Self::Protocol(_) => false,
             // Connection exceptions, resources, operator intervention, system errors, internal errors, object in use.
             Self::Server { source, .. } => {
                 matches!(source.code.get(..2), Some("08" | "53" | "57" | "58" | "XX")) || source.code == "55006"

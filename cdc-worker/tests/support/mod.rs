@@ -2,6 +2,7 @@
 //! prefix, taken away again at the end, also after a panic.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+mod compare;
 pub mod history;
 mod log;
 pub mod moving;
@@ -19,9 +20,10 @@ use runtime::kafka::admin::Admin;
 use runtime::names::Database;
 use runtime::{Config, Secret, Shutdown};
 use schemas::registry::Registry;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls};
 
+pub use compare::history_is_the_tables;
 pub use log::{Logged, count_all, read_events, read_positions, read_users};
 pub use rows::insert;
 
@@ -56,25 +58,35 @@ impl Stack {
 
     /// With its database on a server of one's own, which takes it along when it goes.
     pub async fn on(server_url: String) -> Result<Self> {
-        let _ = tracing_subscriber::fmt()
-            .with_env_filter(std::env::var("RUST_LOG").unwrap_or_default())
-            .with_test_writer()
-            .try_init();
+        Self::of(Self::draft(&server_url), server_url).await
+    }
+
+    /// The configuration of an installation under a new prefix that isn't made yet.
+    pub fn draft(server_url: &str) -> Config {
         let mut config = Config::default();
         config.names.prefix = format!("t{:08x}-", rand::random::<u32>());
         let database = config.names().database(Database::Truth);
-        let url = with_database(&server_url, &database);
-        config.postgres.truth_url = Secret::new(url.clone());
+        config.postgres.truth_url = Secret::new(with_database(server_url, &database));
         config.kafka.brokers = env("WALTALKIE_TEST_KAFKA");
         config.kafka.replication_factor = 1;
         config.kafka.min_insync_replicas = 1;
         config.kafka.partitions = 3;
         config.registry.url = Secret::new(env("WALTALKIE_TEST_REGISTRY"));
+        config
+    }
+
+    /// Makes what a configuration speaks of, with its own rights; the database with those of `server_url`.
+    pub async fn of(config: Config, server_url: String) -> Result<Self> {
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(std::env::var("RUST_LOG").unwrap_or_default())
+            .with_test_writer()
+            .try_init();
+        let database = config.names().database(Database::Truth);
         migrations::ensure_database(&Secret::new(server_url.clone()), &database).await?;
         migrations::migrate_truth(&config.postgres.truth_url).await?;
         Admin::new(&config.kafka)?.make_topics(&config.kafka, &config.names()).await?;
         Registry::new(config.registry.url.expose(), config.names().prefix())?.register_all().await?;
-        let sql = connect(&url).await?;
+        let sql = connect(config.postgres.truth_url.expose()).await?;
         let stack = Self { config: Arc::new(config), sql, shared_server: None };
         migrations::ensure_publication(&stack.sql, &stack.config.names()).await?;
         stack.make_slot().await?;
@@ -212,15 +224,14 @@ impl Running {
     }
 }
 
-fn with_database(server_url: &str, database: &str) -> String {
+pub fn with_database(server_url: &str, database: &str) -> String {
     let (front, _) = server_url.rsplit_once('/').expect("a URL with a database");
     format!("{front}/{database}")
 }
 
 pub async fn connect(url: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
-    tokio::spawn(connection);
-    Ok(client)
+    let server = runtime::postgres::parse(&Secret::new(url), "the test's database")?;
+    Ok(runtime::postgres::connect(&server).await?)
 }
 
 /// Asks until the answer is yes.

@@ -54,11 +54,12 @@ pub fn load(path: Option<&Path>, env: impl IntoIterator<Item = (String, String)>
     for (name, value) in variables {
         lay_over(&mut table, &known, &name, &value)?;
     }
-    let config: Config = Value::Table(table).try_into().map_err(|error: toml::de::Error| ConfigError::Wrong {
+    let mut config: Config = Value::Table(table).try_into().map_err(|error: toml::de::Error| ConfigError::Wrong {
         place: "configuration".into(),
         problem: error.message().to_owned(),
     })?;
     check(&config)?;
+    config.postgres.carry_ca();
     Ok(config)
 }
 

@@ -1,5 +1,6 @@
 //! Topics: making them, and what the cluster says of itself.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ use schemas::topics::{Partitions, Topic};
 
 use crate::config::Kafka;
 use crate::names::Names;
+
+const APPLIED_BY_OTHERS: &str = ". This login may not make topics, or may not see that it is there: `waltalkie migrate \
+                                 --print topics` prints what somebody else has to make, and it needs Describe on all of them";
 
 /// What making topics can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +34,7 @@ pub enum AdminError {
         topic: String,
     },
     /// A topic can't be made.
-    #[error("topic {topic} can't be made: {code}")]
+    #[error("topic {topic} can't be made: {code}{}", if *code == RDKafkaErrorCode::TopicAuthorizationFailed { APPLIED_BY_OTHERS } else { "" })]
     Refused {
         /// Topic.
         topic: String,
@@ -54,6 +58,36 @@ pub struct TopicFacts {
     pub replicas: usize,
 }
 
+/// A topic as it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicPlan {
+    /// Name, with the prefix.
+    pub name: String,
+    /// Partitions.
+    pub partitions: u16,
+    /// Copies.
+    pub replicas: u16,
+    /// Settings.
+    pub config: Vec<(&'static str, String)>,
+}
+
+/// Every topic of an installation.
+pub fn topic_plans(kafka: &Kafka, names: &Names) -> Vec<TopicPlan> {
+    let plan = |&topic: &Topic| {
+        let partitions = match topic.partitions() {
+            Partitions::Configured => kafka.partitions,
+            Partitions::Fixed(count) => count,
+        };
+        let mut config = vec![
+            ("min.insync.replicas", kafka.min_insync_replicas.to_string()),
+            ("unclean.leader.election.enable", "false".to_owned()),
+        ];
+        config.extend(topic.config().iter().map(|&(key, value)| (key, value.to_owned())));
+        TopicPlan { name: names.topic(topic), partitions, replicas: kafka.replication_factor, config }
+    };
+    Topic::ALL.iter().map(plan).collect()
+}
+
 impl Admin {
     /// Connects lazily.
     pub fn new(kafka: &Kafka) -> Result<Self, AdminError> {
@@ -66,20 +100,19 @@ impl Admin {
 
     /// Makes the topics that aren't there; returns the names of those that it made.
     pub async fn make_topics(&self, kafka: &Kafka, names: &Names) -> Result<Vec<String>, AdminError> {
-        let named: Vec<(String, Topic)> = Topic::ALL.iter().map(|&topic| (names.topic(topic), topic)).collect();
-        let min_insync = kafka.min_insync_replicas.to_string();
-        let wanted: Vec<NewTopic<'_>> = named
+        let there = self.visible_topics().await?;
+        let plans: Vec<TopicPlan> =
+            topic_plans(kafka, names).into_iter().filter(|plan| !there.contains(&plan.name)).collect();
+        if plans.is_empty() {
+            // Not even asked for, since asking needs the right to make topics.
+            return Ok(Vec::new());
+        }
+        let wanted: Vec<NewTopic<'_>> = plans
             .iter()
-            .map(|(name, topic)| {
-                let partitions = match topic.partitions() {
-                    Partitions::Configured => kafka.partitions,
-                    Partitions::Fixed(count) => count,
-                };
-                let copies = TopicReplication::Fixed(i32::from(kafka.replication_factor));
-                let base = NewTopic::new(name, i32::from(partitions), copies)
-                    .set("min.insync.replicas", &min_insync)
-                    .set("unclean.leader.election.enable", "false");
-                topic.config().iter().fold(base, |topic, (key, value)| topic.set(key, value))
+            .map(|plan| {
+                let copies = TopicReplication::Fixed(i32::from(plan.replicas));
+                let base = NewTopic::new(&plan.name, i32::from(plan.partitions), copies);
+                plan.config.iter().fold(base, |topic, (key, value)| topic.set(key, value))
             })
             .collect();
         let options = AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)));
@@ -93,6 +126,15 @@ impl Admin {
             }
         }
         Ok(made)
+    }
+
+    /// Names of the topics that this login may see.
+    async fn visible_topics(&self) -> Result<BTreeSet<String>, AdminError> {
+        self.blocking(|client| {
+            let metadata = client.fetch_metadata(None, Duration::from_secs(10))?;
+            Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+        })
+        .await
     }
 
     /// Deletes every topic of an installation; for tests.

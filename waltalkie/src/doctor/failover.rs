@@ -19,7 +19,11 @@ pub(super) async fn look(config: &Config) -> Looked {
         (&config.postgres.read_url, "postgres.read_url"),
         (&config.postgres.replication_url, "postgres.replication_url"),
     ] {
-        if !url.is_empty() && may_reach_a_standby(&postgres::parse(url, setting)?) {
+        if url.is_empty() {
+            continue;
+        }
+        let server = postgres::parse(url, setting)?;
+        if may_reach_a_standby(&server) {
             wrong.push(format!(
                 "{setting} names several hosts: add target_session_attrs=read-write, so that connections find the primary"
             ));
