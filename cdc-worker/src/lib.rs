@@ -39,6 +39,8 @@ mod status;
 mod stream;
 mod takeover;
 pub mod transaction;
+mod withheld;
+pub mod withhold;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,10 +3,11 @@
 mod resnapshot;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Subcommand;
-use runtime::Config;
+use runtime::{Config, Shutdown};
 
 /// What can be asked of the worker.
 #[derive(Debug, Subcommand)]
@@ -28,6 +29,23 @@ it changes nothing and says which chat.",
   waltalkie cdc resnapshot --json           the outcome as one JSON object"
     )]
     Resnapshot(resnapshot::ResnapshotArgs),
+    /// Gives up a message that stops the worker because it can't be published: `withheld` stands in its place, for good
+    #[command(
+        after_help = "Only for a message that the worker's error names, and that can't be mended. Changes of chats and \
+members can't be given up. Reads the history once; start the worker again afterwards.
+
+Examples:
+  waltalkie cdc withhold 0197f9d2-8a5b-7c3e-9f10-2b6d4e8a1c55 41"
+    )]
+    Withhold {
+        /// The message's chat
+        chat_id: String,
+        /// Its seq
+        seq: i64,
+        /// One JSON object for programs
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(crate) async fn run(config: Config, command: CdcCommand) -> Result<ExitCode> {
@@ -38,5 +56,17 @@ pub(crate) async fn run(config: Config, command: CdcCommand) -> Result<ExitCode>
             Ok(ExitCode::SUCCESS)
         }
         CdcCommand::Resnapshot(args) => resnapshot::run(config, args).await,
+        CdcCommand::Withhold { chat_id, seq, json } => {
+            let decided =
+                Box::pin(cdc_worker::withhold::withhold(Arc::new(config), &chat_id, seq, &Shutdown::new())).await;
+            let decided = decided.map_err(|error| anyhow::Error::msg(error.chain()))?;
+            if json {
+                println!("{}", serde_json::to_string_pretty(&decided)?);
+            } else {
+                let already = if decided.was_decided { "already " } else { "" };
+                println!("{chat_id}/{seq} is {already}withheld; start the worker again: `waltalkie run cdc`");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
