@@ -78,8 +78,10 @@ pub enum Error {
         source: OrderError,
     },
     /// A row that can't be mapped.
-    #[error("a row of the transaction that commits at {commit_lsn} can't be published")]
+    #[error("{row}, of the transaction that commits at {commit_lsn}, can't be published")]
     Row {
+        /// Which, and the way past it, as far as its key can be read.
+        row: String,
         /// LSN of the commit record.
         commit_lsn: crate::Lsn,
         /// Why.
@@ -118,6 +120,16 @@ pub enum Error {
     /// The history can't be completed from the tables, or not now.
     #[error(transparent)]
     Resnapshot(#[from] crate::resnapshot::Fault),
+    /// A row isn't given up.
+    #[error("{chat_id}/{seq} isn't withheld: {reason}")]
+    NotWithheld {
+        /// Chat.
+        chat_id: String,
+        /// Its seq.
+        seq: i64,
+        /// Why.
+        reason: String,
+    },
     /// The server doesn't answer for the lease.
     #[error("Postgres doesn't answer for the lease in table cdc_lease")]
     LeaseSilent,
@@ -148,6 +160,7 @@ impl Error {
             | Self::Decode(_)
             | Self::Order { .. }
             | Self::Row { .. }
+            | Self::NotWithheld { .. }
             | Self::NotAnInsert { .. }
             | Self::Refused { .. }
             | Self::Handover { .. } => false,

@@ -42,6 +42,8 @@ mod stream;
 mod takeover;
 pub mod transaction;
 pub mod victim;
+mod withheld;
+pub mod withhold;
 
 use std::sync::Arc;
 use std::time::Duration;

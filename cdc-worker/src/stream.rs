@@ -37,6 +37,7 @@ use crate::replication::{Incoming, ReplicationStream};
 use crate::resnapshot::Completing;
 use crate::takeover::{Session, Worker};
 use crate::transaction::{Place, Tracker};
+use crate::withheld::{self, Withheld};
 
 /// Most rows in a chunk.
 const CHUNK_ROWS: usize = 1_024;
@@ -70,7 +71,7 @@ pub(crate) async fn stream(
     health: &RoleHealth,
     shutdown: &Shutdown,
 ) -> Result<Ending, Error> {
-    let Session { mut stream, mut publisher, writer, stored, completing } = session;
+    let Session { mut stream, mut publisher, writer, stored, completing, withheld } = session;
     let mut state = State {
         worker,
         writer,
@@ -83,6 +84,7 @@ pub(crate) async fn stream(
         arrival: ::metrics::histogram!(metrics::ARRIVAL),
         foreign: HashSet::new(),
         completing,
+        withheld,
     };
     let outcome = state.turn(&mut stream, &mut publisher, held, health, shutdown).await;
     // What was read before the end, or before the row that can't be published, still goes out; not so if the lease is
@@ -117,6 +119,8 @@ struct State<'a> {
     foreign: HashSet<u32>,
     /// Set while the history is being completed from the tables.
     completing: Option<Completing>,
+    /// Messages that were given up.
+    withheld: Withheld,
 }
 
 impl State<'_> {
@@ -252,10 +256,14 @@ impl State<'_> {
             }
         }
         let origin = Origin { shard: 0, commit_lsn: place.commit_lsn.to_bits(), ordinal: place.ordinal };
-        let change = self.mapping.change(relation_id, tuple, origin).map_err(|source| self.unmappable(source))?;
+        let change = match self.withheld.instead_of(&self.mapping, relation_id, tuple, origin) {
+            Some(change) => Ok(change),
+            None => self.mapping.change(relation_id, tuple, origin),
+        };
+        let change = change.map_err(|source| self.unmappable_row(relation_id, tuple, source))?;
         match self.writer.write(change, &mut self.records) {
             Ok(()) => {}
-            Err(WriteError::Row(source)) => return Err(self.unmappable(source.into())),
+            Err(WriteError::Row(source)) => return Err(self.unmappable_row(relation_id, tuple, source.into())),
             Err(WriteError::Frame(source)) => return Err(source.into()),
         }
         self.last_place = place;
@@ -325,7 +333,17 @@ impl State<'_> {
     }
 
     fn unmappable(&self, source: crate::mapping::MapError) -> Error {
-        Error::Row { commit_lsn: self.tracker.open_lsn().unwrap_or(Lsn::ZERO), source }
+        Error::Row { row: "a row".into(), commit_lsn: self.tracker.open_lsn().unwrap_or(Lsn::ZERO), source }
+    }
+
+    fn unmappable_row(&self, relation_id: u32, tuple: Tuple<'_>, source: crate::mapping::MapError) -> Error {
+        match self.mapping.key(relation_id, tuple) {
+            Ok(key) => {
+                let commit_lsn = self.tracker.open_lsn().unwrap_or(Lsn::ZERO);
+                Error::Row { row: withheld::with_way_out(&key), commit_lsn, source }
+            }
+            Err(_) => self.unmappable(source),
+        }
     }
 
     fn not_an_insert(&self, what: &'static str, relation_id: u32) -> Error {

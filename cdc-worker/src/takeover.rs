@@ -27,6 +27,7 @@ use crate::record::{Topics, Writer};
 use crate::replication::{Connection, ReplicationStream, Switch, System};
 use crate::resnapshot::Completing;
 use crate::transaction::Place;
+use crate::withheld::Withheld;
 
 /// How often the slot is asked for while its old holder is ending.
 const SLOT_RETRY: Duration = Duration::from_millis(20);
@@ -60,6 +61,8 @@ pub(crate) struct Session {
     pub(crate) stored: Mark,
     /// Set while the history is being completed from the tables.
     pub(crate) completing: Option<Completing>,
+    /// Messages that were given up.
+    pub(crate) withheld: Withheld,
 }
 
 impl SchemaIds {
@@ -135,11 +138,12 @@ impl Worker {
             return Err(self.refused(reason));
         }
         let mark = stored.as_ref().map_or(Mark { place: Place::START, confirmable: slot.confirmed_flush_lsn }, mark_of);
+        let withheld = Withheld::read(&client).await?;
         let stream = self.start_stream(&client, connection, mark).await?;
         let ends = stored.map(|stored| stored.partitions).unwrap_or_default();
         let until = completing.as_ref().map(Completing::until);
         let publisher = self.publisher(fenced, &system, kafka, ends, mark, until)?;
-        Ok(Some(Session { stream, publisher, writer: self.writer(), stored: mark, completing }))
+        Ok(Some(Session { stream, publisher, writer: self.writer(), stored: mark, completing, withheld }))
     }
 
     /// The thread that publishes after a mark.

@@ -50,6 +50,22 @@ impl ChatEvent {
     pub fn id_of(chat_id: &str, seq: i64) -> String {
         format!("{chat_id}/{seq}")
     }
+
+    /// What stands at the place of a message that is not to be had.
+    pub fn withheld(chat_id: &str, seq: i64, actor_id: String, occurred_at: i64, origin: Origin) -> Self {
+        Self {
+            event_id: Self::id_of(chat_id, seq),
+            event_type: event_type::WITHHELD.to_owned(),
+            chat_id: chat_id.to_owned(),
+            seq,
+            actor_id,
+            occurred_at,
+            origin,
+            message: None,
+            memberships: Vec::new(),
+            chat: None,
+        }
+    }
 }
 
 /// Position in the source of truth's write-ahead log.

@@ -145,12 +145,14 @@ pub enum HistoryError {
 const RANGE_SQL: &str = "
     (SELECT sequence_number, message_id, sender_id, content, parent_message_id, parent_seq, app_data,
             attachments::text AS attachments, created_at, deleted_at,
-            NULL::text AS event_type, NULL::text AS message, NULL::text AS memberships, NULL::text AS chat
+            NULL::text AS event_type, NULL::text AS message, NULL::text AS memberships, NULL::text AS chat,
+            (SELECT occurred_at FROM cdc_withheld AS given_up WHERE given_up.chat_id = message.chat_id
+                AND given_up.sequence_number = message.sequence_number) AS withheld_at
        FROM message WHERE chat_id = $1 AND sequence_number BETWEEN $2 AND $3
       ORDER BY sequence_number LIMIT $4)
     UNION ALL
     (SELECT sequence_number, NULL, actor_id, content, NULL, NULL, NULL, NULL, occurred_at, NULL,
-            event_type, message::text, memberships::text, chat::text
+            event_type, message::text, memberships::text, chat::text, NULL
        FROM chat_change WHERE chat_id = $1 AND sequence_number BETWEEN $2 AND $3
       ORDER BY sequence_number LIMIT $4)
     ORDER BY 1 LIMIT $4";
@@ -171,6 +173,10 @@ pub async fn read_range(
 
 fn event_of(chat_id: &str, row: &Row) -> Result<ChatEvent, HistoryError> {
     let time = |column| row.try_get::<_, Option<time::OffsetDateTime>>(column).map(|at| at.map(timestamp::from_offset));
+    if let Some(withheld_at_ms) = time("withheld_at")? {
+        let (seq, actor_id) = (row.try_get("sequence_number")?, row.try_get("sender_id")?);
+        return Ok(ChatEvent::withheld(chat_id, seq, actor_id, withheld_at_ms, Origin::default()));
+    }
     let occurred_at_ms = time("created_at")?.unwrap_or_default();
     let event_type: Option<&str> = row.try_get("event_type")?;
     let event = match event_type {

@@ -147,7 +147,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(BenchCommand::Cdc(args)) => {
             let config = quiet(config);
             match args.own_stack {
-                Some(folder) => up::own_stack::cdc(config, args.bench, folder).await,
+                Some(folder) => Box::pin(up::own_stack::cdc(config, args.bench, folder)).await,
                 None => bench::cdc::run(&args.bench, &up::or_local(config)?, Vec::new()).await,
             }
         }

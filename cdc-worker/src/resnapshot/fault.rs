@@ -41,8 +41,14 @@ pub enum Fault {
         after: i64,
     },
     /// A row that is no event.
-    #[error("a row can't be published")]
-    Row(#[source] schemas::history::HistoryError),
+    #[error("{row} can't be published")]
+    Row {
+        /// Which, and the way past it.
+        row: String,
+        /// Why.
+        #[source]
+        source: schemas::history::HistoryError,
+    },
     /// Somebody made the slot at the same moment.
     #[error("somebody else made slot {0} at the same moment: run this again once they are done")]
     OtherSlot(String),

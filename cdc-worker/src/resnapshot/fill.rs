@@ -6,18 +6,19 @@ use std::pin::pin;
 use futures_util::TryStreamExt;
 use schemas::Origin;
 use schemas::history::{self, HistoryError, Range};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use super::Fault;
 use super::report::{Report, Step};
 use super::tables;
 use crate::error::Error;
 use crate::lsn::Lsn;
-use crate::mapping::Change;
+use crate::mapping::{Change, Key};
 use crate::progress::Mark;
 use crate::publisher::{Chunk, Publisher};
 use crate::record::{Batch, WriteError, Writer};
 use crate::transaction::Place;
+use crate::withheld;
 
 /// Rows that one statement reads: its snapshot lasts no longer than they take to be handed over.
 const PAGE_ROWS: i64 = 1_000;
@@ -61,7 +62,7 @@ impl Filling {
             let mut expected =
                 page.iter().flat_map(|range| (range.from_seq..=range.to_seq).map(|seq| (range.chat_id.as_str(), seq)));
             while let Some(row) = rows.try_next().await.map_err(|error| unreadable(error.into()))? {
-                let mut event = history::event_in(&row).map_err(unreadable)?;
+                let mut event = history::event_in(&row).map_err(|source| unreadable_row(&row, source))?;
                 match expected.next() {
                     Some((chat_id, seq)) if chat_id == event.chat_id && seq == event.seq => {}
                     other => return Err(hole(other, event.seq).into()),
@@ -114,7 +115,9 @@ impl Filling {
     async fn add(&mut self, change: Change<'_>) -> Result<(), Error> {
         match self.writer.write(change, &mut self.records) {
             Ok(()) => {}
-            Err(WriteError::Row(source)) => return Err(Fault::Row(source.into()).into()),
+            Err(WriteError::Row(source)) => {
+                return Err(Fault::Row { row: "a row".into(), source: source.into() }.into());
+            }
             Err(WriteError::Frame(source)) => return Err(source.into()),
         }
         if self.records.len() >= CHUNK_ROWS || self.records.bytes() >= CHUNK_BYTES {
@@ -145,8 +148,20 @@ impl Filling {
 fn unreadable(error: HistoryError) -> Error {
     match error {
         HistoryError::Database(source) => Error::Query { what: "reading message and chat_change", source },
-        row @ HistoryError::Row(_) => Fault::Row(row).into(),
+        source @ HistoryError::Row(_) => Fault::Row { row: "a row".into(), source }.into(),
     }
+}
+
+/// A row that arrived, and isn't what it should be.
+fn unreadable_row(row: &Row, source: HistoryError) -> Error {
+    let named = (row.try_get("chat_id"), row.try_get("sequence_number"), row.try_get::<_, Option<&str>>("event_type"));
+    let row = match named {
+        (Ok(chat_id), Ok(seq), Ok(changed)) => {
+            withheld::with_way_out(&Key::Chat { is_message: changed.is_none(), chat_id, seq })
+        }
+        _ => "a row".into(),
+    };
+    Fault::Row { row, source }.into()
 }
 
 fn hole(expected: Option<(&str, i64)>, found: i64) -> Fault {

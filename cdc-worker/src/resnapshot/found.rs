@@ -72,7 +72,7 @@ impl Found {
                     is_completing,
                 })
             }
-            None => Some("it isn't there".to_owned()),
+            None => Some("the slot isn't there".to_owned()),
         };
         let is_marked = stored.as_ref().is_some_and(|stored| stored.resnapshot_until_lsn.is_some());
         let (refusal, is_resumed) = (refusal(false), is_marked && refusal(true).is_none());

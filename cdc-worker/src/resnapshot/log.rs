@@ -27,8 +27,8 @@ const TELL_EVERY: u64 = 1_000;
 
 /// The last event of a chat, as far as it has to equal a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Head {
-    pub(super) seq: i64,
+pub(crate) struct Head {
+    pub(crate) seq: i64,
     pub(super) event_type: String,
     pub(super) message_id: Option<Uuid>,
     pub(super) occurred_at_ms: i64,
@@ -36,8 +36,8 @@ pub(super) struct Head {
 
 /// What the topics hold.
 #[derive(Debug, Default)]
-pub(super) struct Log {
-    pub(super) chats: HashMap<String, Head>,
+pub(crate) struct Log {
+    pub(crate) chats: HashMap<String, Head>,
     /// Last version by person.
     pub(super) users: HashMap<String, i64>,
     pub(super) events: u64,
@@ -48,7 +48,7 @@ pub(super) struct Log {
 }
 
 /// Reads both topics' committed records. A chat whose events aren't dense from 1 is an error.
-pub(super) async fn read(worker: &Worker, report: &Report) -> Result<Log, Error> {
+pub(crate) async fn read(worker: &Worker, report: &Report) -> Result<Log, Error> {
     let (config, topics, decoder) = (Arc::clone(&worker.config), worker.topics.clone(), worker.events());
     let (report, handle) = (report.clone(), tokio::runtime::Handle::current());
     let blocking = move || {

@@ -25,7 +25,7 @@ mod completing;
 mod fault;
 mod fill;
 mod found;
-mod log;
+pub(crate) mod log;
 mod report;
 mod slot;
 mod tables;
@@ -111,7 +111,7 @@ async fn prepare(config: &Arc<Config>, failpoints: &Failpoints, shutdown: &Shutd
     }
 }
 
-async fn take_lease(worker: &Worker, report: &Report, shutdown: &Shutdown) -> Result<Held, Error> {
+pub(crate) async fn take_lease(worker: &Worker, report: &Report, shutdown: &Shutdown) -> Result<Held, Error> {
     let asked = Instant::now();
     let turn = || {
         if asked.elapsed() > LEASE_IS_HELD {

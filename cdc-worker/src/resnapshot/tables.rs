@@ -108,9 +108,13 @@ fn difference(head: &Head, row: &Row) -> Option<String> {
     if last < seq {
         return Some(format!("the history goes to seq {seq}, the tables to {last}"));
     }
-    let (kind, message_id, at): (_, _, Option<OffsetDateTime>) = match (message_id, changed) {
-        (Some(message_id), _) => (event_type::MESSAGE_PERSISTED, Some(message_id), row.get(2)),
-        (None, Some(kind)) => (kind, row.get::<_, Option<&str>>(4).and_then(|id| Uuid::try_parse(id).ok()), row.get(5)),
+    // A time that was never one was never published either.
+    let time = |column: usize| row.try_get::<_, Option<OffsetDateTime>>(column).ok().flatten();
+    let (kind, message_id, at) = match (message_id, changed) {
+        // What it was isn't said.
+        (Some(_), _) if head.event_type == event_type::WITHHELD => return None,
+        (Some(message_id), _) => (event_type::MESSAGE_PERSISTED, Some(message_id), time(2)),
+        (None, Some(kind)) => (kind, row.get::<_, Option<&str>>(4).and_then(|id| Uuid::try_parse(id).ok()), time(5)),
         (None, None) => return Some(format!("the tables have no row of seq {seq}")),
     };
     let differs = |what: &str| Some(format!("the event of seq {seq} has another {what} than its row"));
@@ -167,15 +171,17 @@ pub(super) async fn missing_users(
         client.query(NEXT_USERS, &[after, &USERS]).await.map_err(Error::query("looking for people in user_change"))?;
     let Some(last) = rows.last() else { return Ok(None) };
     *after = last.get(0);
-    Ok(Some(rows.iter().filter_map(|row| missing_user(row, known)).collect()))
+    let unreadable = Error::query("reading a row of user_change");
+    let missing = rows.iter().filter_map(|row| missing_user(row, known).transpose());
+    Ok(Some(missing.collect::<Result<_, _>>().map_err(unreadable)?))
 }
 
-fn missing_user(row: &Row, known: &HashMap<String, i64>) -> Option<MissingUser> {
+fn missing_user(row: &Row, known: &HashMap<String, i64>) -> Result<Option<MissingUser>, tokio_postgres::Error> {
     let (user_id, version, is_removed): (String, i64, bool) = (row.get(0), row.get(1), row.get(4));
-    let changed_at_ms = timestamp::from_offset(row.get(5));
+    let changed_at_ms = timestamp::from_offset(row.try_get(5)?);
     match known.get(&user_id) {
-        Some(head) if *head >= version => return None,
-        None if is_removed => return None,
+        Some(head) if *head >= version => return Ok(None),
+        None if is_removed => return Ok(None),
         _ => {}
     }
     let profile = (!is_removed).then(|| User {
@@ -185,5 +191,5 @@ fn missing_user(row: &Row, known: &HashMap<String, i64>) -> Option<MissingUser> 
         email: None,
         updated_at: changed_at_ms,
     });
-    Some(MissingUser { version, change: Change::User { user_id, version, changed_at_ms, profile } })
+    Ok(Some(MissingUser { version, change: Change::User { user_id, version, changed_at_ms, profile } }))
 }

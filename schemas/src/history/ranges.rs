@@ -32,12 +32,14 @@ const RANGES_SQL: &str = "
      CROSS JOIN LATERAL (
         SELECT sequence_number, message_id, sender_id, content, parent_message_id, parent_seq, app_data,
                attachments::text AS attachments, created_at, deleted_at,
-               NULL::text AS event_type, NULL::text AS message, NULL::text AS memberships, NULL::text AS chat
+               NULL::text AS event_type, NULL::text AS message, NULL::text AS memberships, NULL::text AS chat,
+               (SELECT occurred_at FROM cdc_withheld AS given_up WHERE given_up.chat_id = message.chat_id
+                   AND given_up.sequence_number = message.sequence_number) AS withheld_at
           FROM message
          WHERE chat_id = ranges.chat_id AND sequence_number BETWEEN ranges.from_seq AND ranges.to_seq
         UNION ALL
         SELECT sequence_number, NULL, actor_id, content, NULL, NULL, NULL, NULL, occurred_at, NULL,
-               event_type, message::text, memberships::text, chat::text
+               event_type, message::text, memberships::text, chat::text, NULL
           FROM chat_change
          WHERE chat_id = ranges.chat_id AND sequence_number BETWEEN ranges.from_seq AND ranges.to_seq) AS events
      ORDER BY ranges.number, events.sequence_number";

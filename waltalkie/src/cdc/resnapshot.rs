@@ -121,7 +121,8 @@ fn text(summary: &Summary) -> String {
     let Summary { slot, events_before, events_added, chats, users, rows_followed, seconds, .. } = summary;
     let mut lines = Vec::new();
     if let Some(reason) = &summary.refused_because {
-        lines.push(format!("A worker would not start on slot {slot}: {reason}"));
+        let tense = if summary.is_dry_run { "would not start" } else { "would not have started" };
+        lines.push(format!("A worker {tense} on slot {slot}: {reason}"));
     }
     if summary.was_whole {
         lines.push(format!(
