@@ -88,17 +88,14 @@ enum BenchCommand {
   waltalkie bench chat --rate 500 --seconds 30
   waltalkie bench chat --own-stack --connections 1000 --chats 100 --json")]
     Chat(OwnStack<bench::chat::ChatArgs>),
-    /// The CDC worker: drain of a backlog, latency, CPU and memory, beside a null reader and a bare producer
+    /// The CDC worker: drain of a backlog, latency, CPU and memory, beside a null reader and a bare producer; or faults at
+    /// random
     #[command(after_help = "Examples:
   waltalkie bench cdc --own-stack
   waltalkie bench cdc --own-stack --workload a --events 1000000 --runs 5 --json
-  waltalkie bench cdc --own-stack --workload latency --rate 2000")]
+  waltalkie bench cdc --own-stack --workload latency --rate 2000
+  waltalkie bench cdc --own-stack --chaos --runs 20")]
     Cdc(OwnStack<bench::cdc::CdcArgs>),
-    /// CDC workers killed, stopped and cut off at random; the history must be the tables after each run
-    #[command(after_help = "Examples:
-  waltalkie bench cdc-chaos --own-stack
-  waltalkie bench cdc-chaos --runs 5 --seed 7 --json")]
-    CdcChaos(OwnStack<bench::cdc_chaos::CdcChaosArgs>),
     /// A CDC worker that takes orders to die
     #[command(hide = true)]
     CdcVictim { orders: Vec<String> },
@@ -151,16 +148,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
                 None => bench::cdc::run(&args.bench, &up::or_local(config)?, Vec::new()).await,
             }
         }
-        Command::Bench(BenchCommand::CdcChaos(args)) => {
-            let config = quiet(config);
-            match args.own_stack {
-                Some(folder) => up::own_stack::cdc_chaos(config, args.bench, folder).await,
-                None => bench::cdc_chaos::run(&args.bench, &up::or_local(config)?).await,
-            }
-        }
         Command::Bench(BenchCommand::CdcVictim { orders }) => {
             telemetry::init_logs(config.log.format, "info,librdkafka=off");
-            Ok(bench::cdc_chaos::victim(config, &orders).await)
+            Ok(bench::cdc::chaos::victim(config, &orders).await)
         }
     }
 }

@@ -92,11 +92,11 @@ fn an_event_of_nothing_is_unknown_and_one_with_another_content_different() {
 fn a_fingerprint_holds_everything_but_the_origin() {
     let event = |content: &str, commit_lsn| {
         let row = schemas::history::MessageRow {
-            chat_id: "a".into(),
+            chat_id: "a",
             sequence_number: 1,
             message_id: uuid::Uuid::nil(),
-            sender_id: "alice".into(),
-            content: Some(content.into()),
+            sender_id: "alice",
+            content: Some(content),
             parent_message_id: None,
             parent_seq: None,
             app_data: None,

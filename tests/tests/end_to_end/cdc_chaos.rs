@@ -1,4 +1,4 @@
-//! `bench cdc-chaos`, short: it runs on given servers, its faults hit, its runs are clean, and it leaves nothing behind.
+//! `bench cdc --chaos`, short: it runs on given servers, its faults hit, its runs are clean, and it leaves nothing behind.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ async fn workers_survive_random_faults() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut command = Command::new(program()?);
     command
-        .args(["bench", "cdc-chaos", "--runs", "5", "--json"])
+        .args(["bench", "cdc", "--chaos", "--runs", "5", "--json"])
         .current_dir(folder.path())
         .env("WALTALKIE_DEVELOPMENT", "true")
         .env("WALTALKIE_POSTGRES__TRUTH_URL", servers.database("postgres"))

@@ -9,7 +9,6 @@
 //! counts for every message that it held up (no coordinated omission).
 
 pub mod cdc;
-pub mod cdc_chaos;
 pub mod chat;
 mod crowd;
 mod figures;

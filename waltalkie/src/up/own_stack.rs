@@ -10,7 +10,6 @@ use runtime::Config;
 
 use super::{READY, local_config};
 use crate::bench::cdc::{self, CdcArgs};
-use crate::bench::cdc_chaos::{self, CdcChaosArgs};
 use crate::bench::chat::{self, ChatArgs, Target};
 use crate::migrate;
 use crate::roles::{self, RoleName};
@@ -29,11 +28,6 @@ pub(crate) async fn cdc(config: Config, args: CdcArgs, folder: Option<PathBuf>) 
         cdc::run(&args, &config, servers).await
     })
     .await
-}
-
-/// Runs `bench cdc-chaos` against servers of its own; it starts its workers itself.
-pub(crate) async fn cdc_chaos(config: Config, args: CdcChaosArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_stack(folder, async |stack| cdc_chaos::run(&args, &local_config::complete(config, stack).await?).await).await
 }
 
 /// Starts servers, by default with data in a fresh folder that is removed afterwards, and stops them in the end.

@@ -26,10 +26,10 @@ const STALL: Duration = Duration::from_secs(60);
 /// All runs of one workload.
 pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Result<Drain> {
     let mut installations = Vec::new();
-    for number in 0..args.runs {
+    for number in 0..args.runs() {
         installations.push(site.install(number).await?);
     }
-    let for_references = site.install(args.runs).await?;
+    let for_references = site.install(args.runs()).await?;
     let client = site.connect().await?;
     let end = backlog::write(&client, args, workload).await?;
     drop(client);

@@ -74,7 +74,7 @@ pub(super) async fn run(
 ) -> Result<Latency> {
     let load = Load::of(args, workload);
     let (mut ours, mut bare, mut costs) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..args.runs {
+    for _ in 0..args.runs() {
         let site = new_site().await?;
         let installation = site.install(0).await?;
         let (percentiles, cpu_s) = through_the_worker(args, &site, &installation, load).await?;

@@ -1,4 +1,5 @@
-//! `bench cdc`: how fast the worker drains a backlog, what it costs, and how long a commit takes to its consumer.
+//! `bench cdc`: how fast the worker drains a backlog, what it costs, and how long a commit takes to its consumer; with
+//! `--chaos`, whether it stays right when it is killed, stopped and cut off ([`chaos`]).
 //!
 //! ```text
 //!   backlog ──▶ slot of run 1, 2, … ──▶ `waltalkie run cdc` ──▶ topics of that run ──▶ read back: dense, all, once
@@ -11,6 +12,7 @@
 //! installation of its own in one database: a prefix, and with it slot, publication and topics, made before the backlog.
 
 mod backlog;
+pub(crate) mod chaos;
 mod drain;
 mod latency;
 mod ledger;
@@ -75,9 +77,9 @@ pub struct CdcArgs {
     /// Rows of a backlog
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub events: u64,
-    /// Runs of each workload; figures are medians
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub runs: usize,
+    /// Runs of each workload; figures are medians [default: 3, with --chaos 100]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: Option<u32>,
     /// Size of each message's text
     #[arg(long, value_name = "BYTES", default_value_t = 192)]
     pub content_bytes: usize,
@@ -99,9 +101,24 @@ pub struct CdcArgs {
     /// Leaves the null reader and the bare producer out
     #[arg(long)]
     pub no_reference: bool,
+    /// Kills, stops and cuts off workers at random instead of measuring; the history must be the tables after each run
+    #[arg(long, conflicts_with_all = [
+        "workload", "events", "content_bytes", "chats", "partitions", "rate", "seconds", "compression", "no_reference",
+    ])]
+    pub chaos: bool,
+    /// What is drawn then.
+    #[command(flatten)]
+    pub chaos_args: chaos::ChaosArgs,
     /// Prints one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+impl CdcArgs {
+    /// Runs of each workload.
+    fn runs(&self) -> usize {
+        self.runs.map_or(3, |runs| runs as usize)
+    }
 }
 
 fn compression(text: &str) -> Result<Compression, String> {
@@ -112,7 +129,10 @@ fn compression(text: &str) -> Result<Compression, String> {
 
 /// Runs the bench; fails if anything is lost, repeated or out of order. `servers` are processes to account for.
 pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -> Result<ExitCode> {
-    ensure!(args.events >= 1 && args.runs >= 1 && args.chats >= 1, "--events, --runs and --chats must be at least 1");
+    if args.chaos {
+        return chaos::run(args, config).await;
+    }
+    ensure!(args.events >= 1 && args.chats >= 1, "--events and --chats must be at least 1");
     ensure!(args.rate >= 1 && args.seconds >= 1, "--rate and --seconds must be at least 1");
     let all = [Workload::A, Workload::B, Workload::C, Workload::Latency, Workload::Idle];
     let wanted = if args.workload.is_empty() { all.to_vec() } else { args.workload.clone() };
@@ -135,7 +155,7 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
             chats: args.chats,
             partitions: args.partitions,
             compression: args.compression.unwrap_or(config.cdc.compression).name(),
-            runs: args.runs,
+            runs: args.runs(),
         },
         drains,
         latencies,

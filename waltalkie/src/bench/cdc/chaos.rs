@@ -1,4 +1,4 @@
-//! `bench cdc-chaos`: two CDC workers as processes, killed, stopped and cut off at random while transactions are written; after
+//! `bench cdc --chaos`: two CDC workers as processes, killed, stopped and cut off at random while transactions are written; after
 //! each run the committed history must be the tables.
 //!
 //! ```text
@@ -28,7 +28,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use runtime::Config;
 
-use super::machine::{Machine, versions};
+use super::CdcArgs;
+use crate::bench::machine::{Machine, versions};
 use cast::Cast;
 use fault::Plan;
 use report::{Report, Run};
@@ -38,40 +39,59 @@ use writers::Writers;
 /// How often history and tables are compared until they are the same.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// Arguments of `bench cdc-chaos`.
+/// Runs, unless `--runs` says how many.
+const USUAL_RUNS: u32 = 100;
+
+/// Chats that each connection writes to.
+const CHATS_A_WRITER: u16 = 4;
+
+const HEADING: &str = "With --chaos";
+
+/// Arguments of `bench cdc` that need `--chaos`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct CdcChaosArgs {
-    /// Runs, each with faults of its own and a comparison at its end
-    #[arg(long, value_name = "N", default_value_t = 100)]
-    pub runs: u32,
+pub struct ChaosArgs {
     /// Most faults in a run
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", help_heading = HEADING, requires = "chaos", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub faults: u32,
-    /// Chats that are written to
-    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..))]
-    pub chats: u16,
-    /// Connections that write
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Connections that write, to four chats each
+    #[arg(long, value_name = "N", help_heading = HEADING, requires = "chaos", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub writers: u16,
     /// Seconds to wait for the history after a run's faults before what is missing counts as lost
-    #[arg(long, value_name = "S", default_value_t = 120)]
+    #[arg(long, value_name = "S", help_heading = HEADING, requires = "chaos", default_value_t = 120)]
     pub drain_s: u64,
     /// Decides faults and transactions [default: a random one, printed]
-    #[arg(long)]
+    #[arg(long, help_heading = HEADING, requires = "chaos")]
     pub seed: Option<u64>,
-    /// Prints one JSON object at the end; progress goes to standard error
-    #[arg(long)]
-    pub json: bool,
+}
+
+/// What is asked for, with the defaults filled in.
+#[derive(Clone, Copy)]
+struct Extent {
+    runs: u32,
+    faults: u32,
+    writers: u16,
+    chats: u16,
+    drain: Duration,
+    seed: u64,
 }
 
 /// Runs it; the exit code says whether every run was clean.
-pub(crate) async fn run(args: &CdcChaosArgs, config: &Config) -> Result<ExitCode> {
-    let seed = args.seed.unwrap_or_else(rand::random);
+pub(super) async fn run(args: &CdcArgs, config: &Config) -> Result<ExitCode> {
+    let chaos = &args.chaos_args;
+    let seed = chaos.seed.unwrap_or_else(rand::random);
+    let extent = Extent {
+        runs: args.runs.unwrap_or(USUAL_RUNS),
+        faults: chaos.faults,
+        writers: chaos.writers,
+        chats: chaos.writers * CHATS_A_WRITER,
+        drain: Duration::from_secs(chaos.drain_s),
+        seed,
+    };
     eprintln!("seed {seed}");
     let logs =
         tempfile::Builder::new().prefix("waltalkie-chaos-").tempdir().context("a folder for the workers' logs")?;
-    let mut report = Report::new(args, seed, Machine::here(), versions(config).await);
-    let outcome = all_runs(args, config, seed, logs.path(), &mut report).await;
+    let mut report = Report::new(extent, Machine::here(), versions(config).await);
+    let outcome = all_runs(extent, config, logs.path(), &mut report).await;
     if outcome.is_err() || !report.is_clean() {
         eprintln!("the workers' logs are in {}", logs.keep().display());
     }
@@ -85,11 +105,11 @@ pub(crate) async fn run(args: &CdcChaosArgs, config: &Config) -> Result<ExitCode
 }
 
 /// Runs on one installation after another: what is wrong in a history stays wrong, so a new one follows.
-async fn all_runs(args: &CdcChaosArgs, config: &Config, seed: u64, logs: &Path, report: &mut Report) -> Result<()> {
+async fn all_runs(extent: Extent, config: &Config, logs: &Path, report: &mut Report) -> Result<()> {
     let mut done = 0;
-    while done < args.runs {
+    while done < extent.runs {
         let stage = Stage::build(config).await.context("making an installation for the workers")?;
-        let outcome = runs_on(args, &stage, seed, logs, done, report).await;
+        let outcome = runs_on(extent, &stage, logs, done, report).await;
         if let Err(error) = stage.clear().await {
             eprintln!("leaving {} behind: {error:#}", stage.config.names().slot());
         }
@@ -99,23 +119,16 @@ async fn all_runs(args: &CdcChaosArgs, config: &Config, seed: u64, logs: &Path, 
 }
 
 /// Runs until all are done or one isn't clean; says how many are done then.
-async fn runs_on(
-    args: &CdcChaosArgs,
-    stage: &Stage,
-    seed: u64,
-    logs: &Path,
-    mut done: u32,
-    report: &mut Report,
-) -> Result<u32> {
+async fn runs_on(extent: Extent, stage: &Stage, logs: &Path, mut done: u32, report: &mut Report) -> Result<u32> {
     let mut cast = Cast::start(&stage.config, &logs.join(stage.config.names().slot())).await?;
-    let mut writers = Writers::new(&stage.config, args.writers, args.chats).await?;
-    let mut before = Before::default();
-    while done < args.runs {
+    let mut writers = Writers::new(&stage.config, extent.writers, extent.chats).await?;
+    let (seed, mut before) = (extent.seed, Before::default());
+    while done < extent.runs {
         done += 1;
         let mut random = StdRng::seed_from_u64(seed.wrapping_add(u64::from(done)));
-        let run = one_run(args, stage, &mut cast, &mut writers, &mut random, &mut before).await;
+        let run = one_run(extent, stage, &mut cast, &mut writers, &mut random, &mut before).await;
         let run = run.with_context(|| format!("run {done} of seed {seed}"))?;
-        eprintln!("{done:>4}/{}: {run}", args.runs);
+        eprintln!("{done:>4}/{}: {run}", extent.runs);
         report.add(&run);
         if !run.is_clean() {
             return Ok(done);
@@ -135,7 +148,7 @@ struct Before {
 
 /// Faults while it is written, then quiet, then the comparison.
 async fn one_run(
-    args: &CdcChaosArgs,
+    extent: Extent,
     stage: &Stage,
     cast: &mut Cast,
     writers: &mut Writers,
@@ -145,7 +158,7 @@ async fn one_run(
     let began = Instant::now();
     let mut run = Run::default();
     let writing = writers.begin(random);
-    let faults = random.random_range(1..=args.faults);
+    let faults = random.random_range(1..=extent.faults);
     while (run.hits.len() as u32) < faults {
         let plan = Plan::draw(random);
         match cast.suffer(plan, random).await? {
@@ -157,7 +170,7 @@ async fn one_run(
     run.ended = cast.heal().await?;
 
     let healed = Instant::now();
-    let deadline = healed + Duration::from_secs(args.drain_s);
+    let deadline = healed + extent.drain;
     run.verdict = audit::audit(&stage.config).await?;
     while run.verdict.is_late() && Instant::now() < deadline {
         tokio::time::sleep(LOOK_EVERY).await;

@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 use cdc_worker::audit::Verdict;
 use serde::Serialize;
 
-use super::CdcChaosArgs;
+use super::Extent;
 use super::cast::Hit;
 use crate::bench::machine::Machine;
 
@@ -86,11 +86,11 @@ struct Conditions {
 }
 
 impl Report {
-    pub(super) fn new(args: &CdcChaosArgs, seed: u64, machine: Machine, versions: BTreeMap<String, String>) -> Self {
-        let (chats, writers) = (args.chats.max(args.writers), args.writers);
+    pub(super) fn new(extent: Extent, machine: Machine, versions: BTreeMap<String, String>) -> Self {
+        let Extent { faults, writers, chats, seed, .. } = extent;
         Self {
             scenario: "cdc-chaos",
-            conditions: Conditions { machine, versions, seed, most_faults_a_run: args.faults, chats, writers },
+            conditions: Conditions { machine, versions, seed, most_faults_a_run: faults, chats, writers },
             runs: 0,
             clean_runs: 0,
             hits: BTreeMap::new(),
