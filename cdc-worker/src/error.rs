@@ -5,6 +5,7 @@ use runtime::postgres::{self, PostgresError};
 
 use crate::mapping::MapError;
 use crate::pgoutput::DecodeError;
+use crate::producer::ProduceError;
 use crate::replication::ReplicationError;
 use crate::transaction::OrderError;
 
@@ -39,6 +40,15 @@ pub enum Error {
         /// What the client says.
         #[source]
         source: KafkaError,
+    },
+    /// The producer.
+    #[error("Kafka: {what}{}", if source.is_forbidden() { FORBIDDEN } else { "" })]
+    Publish {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: ProduceError,
     },
     /// A record that Kafka doesn't take.
     #[error("Kafka takes no record of {bytes} bytes for key {key} in {topic}: raise max.message.bytes of the topic")]
@@ -150,6 +160,7 @@ impl Error {
             | Self::Query { source, .. }
             | Self::Server(migrations::MigrateError::Statement { source, .. }) => postgres::is_transient(source),
             Self::Kafka { source, .. } => !is_forbidden(source),
+            Self::Publish { source, .. } => source.is_transient(),
             Self::Registry(source) | Self::Schema { source, .. } => source.is_transient(),
             Self::Frame(error) => error.is_transient(),
             Self::Resnapshot(fault) => fault.is_transient(),

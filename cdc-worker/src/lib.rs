@@ -32,6 +32,7 @@ pub mod mapping;
 pub mod metrics;
 pub mod pgoutput;
 mod position;
+pub mod producer;
 pub mod progress;
 pub mod publisher;
 pub mod record;

@@ -203,7 +203,7 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
     }
     let config = Arc::new(config.clone());
     let write = move || {
-        let fenced = Fenced::take_over(&config, &slot)?;
+        let mut fenced = Fenced::take_over(&config, &slot)?;
         let consumer = looker(&config)?;
         if read_bytes(&consumer, &topics, &slot)?.is_some() || !checks::is_log_empty(&consumer, &topics)? {
             return Err(Error::Refused {
@@ -229,7 +229,7 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
             handed_over_at: None,
             written_at: runtime::clock::now_ms(),
         };
-        fenced.publish_position(&topics.positions, &position, &Encoder::new(position_id))
+        fenced.publish_position(&position, &Encoder::new(position_id))
     };
     tokio::task::spawn_blocking(write).await.unwrap_or(Err(Error::PublisherGone))
 }

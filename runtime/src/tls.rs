@@ -24,6 +24,9 @@ pub enum CaError {
     /// It has none.
     #[error("it holds no certificate")]
     Empty,
+    /// The system's own certificates aren't to be had.
+    #[error("the system has no certificates to trust: install ca-certificates, or name a file")]
+    NoSystem,
 }
 
 /// Installs the process' one cryptography provider. Call first thing in `main`; later calls change nothing.
@@ -47,6 +50,17 @@ pub fn client_config_with(ca_file: &Path) -> Result<Arc<ClientConfig>, CaError> 
     }
     if roots.is_empty() {
         return Err(CaError::Empty);
+    }
+    Ok(trusting(roots))
+}
+
+/// Configuration of a client that trusts what the system trusts.
+pub fn client_config_of_the_system() -> Result<Arc<ClientConfig>, CaError> {
+    let mut roots = RootCertStore::empty();
+    // Some systems carry certificates that are broken; the others are good.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(CaError::NoSystem);
     }
     Ok(trusting(roots))
 }

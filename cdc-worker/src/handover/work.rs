@@ -101,15 +101,15 @@ impl Work {
             let ends = checks::present_ends(&consumer, &topics, &kafka)?;
             Ok((fenced, bytes, kafka, ends))
         };
-        let (fenced, bytes, mut kafka, ends) =
+        let (mut fenced, bytes, mut kafka, ends) =
             tokio::task::spawn_blocking(take_over).await.unwrap_or(Err(Error::PublisherGone))?;
         kafka.ends =
             ends.iter().map(|end| ((end.topic_name.clone(), end.partition_number), end.last_offset + 1)).collect();
         let stored = self.decode(bytes).await?;
         let position = Position { written_at: runtime::clock::now_ms(), ..next(stored, &kafka, ends)? };
-        let (topic, encoder) = (self.topics.positions.clone(), Encoder::new(self.position_id));
+        let encoder = Encoder::new(self.position_id);
         let written = position.clone();
-        tokio::task::spawn_blocking(move || fenced.publish_position(&topic, &written, &encoder))
+        tokio::task::spawn_blocking(move || fenced.publish_position(&written, &encoder))
             .await
             .unwrap_or(Err(Error::PublisherGone))?;
         Ok(position)

@@ -1,7 +1,6 @@
 //! `CloudEvents` attributes as Kafka headers, in binary content mode
 //! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
 
-use rdkafka::message::{Header, OwnedHeaders};
 use schemas::timestamp;
 
 use crate::record::Outgoing;
@@ -21,19 +20,16 @@ impl HeaderMaker {
     }
 
     /// The headers of a record.
-    pub fn make(&mut self, record: &Outgoing<'_>) -> OwnedHeaders {
+    pub fn make<'a>(&'a mut self, record: &Outgoing<'a>) -> [(&'a str, &'a [u8]); 6] {
         self.tell(record.timestamp_ms);
-        let pairs: [(&str, &[u8]); 6] = [
+        [
             ("ce_specversion", b"1.0"),
             ("ce_id", record.id),
             ("ce_type", record.kind),
             ("ce_source", self.source.as_bytes()),
             ("ce_time", &self.time),
             ("content-type", b"application/avro"),
-        ];
-        pairs.into_iter().fold(OwnedHeaders::new_with_capacity(pairs.len()), |headers, (key, value)| {
-            headers.insert(Header { key, value: Some(value) })
-        })
+        ]
     }
 
     fn tell(&mut self, epoch_ms: i64) {

@@ -10,12 +10,12 @@
 //! the stream has already read: idle, one commit of Postgres goes at once; under load transactions grow by themselves. The position travels in the same transaction as the
 //! records that it speaks of, so that the two can't differ whatever happens.
 //!
-//! *Failure.* Nothing is tried twice here except a commit that Kafka says may be. Any other failure ends the thread, and
+//! *Failure.* Nothing is tried twice here except what Kafka asks to ask again. Any other failure ends the thread, and
 //! its producers with it: the next ones, under the same transactional ids, abort what these left open; the worker reads the
 //! position and goes on from there. A dropped channel ends it without a commit, as a kill would.
 
+mod fenced;
 mod headers;
-mod producer;
 mod thread;
 
 use std::collections::BTreeMap;
@@ -23,8 +23,8 @@ use std::collections::BTreeMap;
 use schemas::{Encoder, PartitionEnd, Position};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use fenced::Fenced;
 pub use headers::HeaderMaker;
-pub use producer::{Fenced, settings};
 
 use crate::error::Error;
 use crate::failpoint::Failpoints;

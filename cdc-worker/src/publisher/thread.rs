@@ -1,21 +1,19 @@
 //! The thread's loop: gather, publish, report.
 
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::Instant;
 
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
-use runtime::kafka;
 use schemas::{PartitionEnd, Position};
 use tokio::sync::{mpsc, watch};
 
+use super::fenced::{append_position, topic_of};
 use super::headers::HeaderMaker;
-use super::producer::{CALL, Ends, TopicEnds, is_retriable};
 use super::{Chunk, Committed, Task};
 use crate::error::Error;
 use crate::failpoint::Point;
 use crate::lsn::Lsn;
 use crate::metrics;
+use crate::producer::{ProduceError, Record};
 use crate::progress::Mark;
 use crate::record::{Destination, Outgoing};
 
@@ -29,14 +27,15 @@ const TRANSACTION_BYTES: usize = 16 << 20;
 pub(super) struct Loop {
     task: Task,
     reports: watch::Sender<Committed>,
-    ends: TopicEnds,
+    ends: BTreeMap<String, BTreeMap<i32, i64>>,
     headers: HeaderMaker,
 }
 
 impl Loop {
     pub(super) fn new(mut task: Task, reports: watch::Sender<Committed>) -> Self {
-        let ends = std::mem::take(&mut task.ends).into_iter().fold(TopicEnds::new(), |mut ends, end| {
-            ends.entry(end.topic_name).or_default().insert(end.partition_number, end.last_offset);
+        let ends = std::mem::take(&mut task.ends).into_iter().fold(BTreeMap::new(), |mut ends, end| {
+            let of_topic: &mut BTreeMap<i32, i64> = ends.entry(end.topic_name).or_default();
+            of_topic.insert(end.partition_number, end.last_offset);
             ends
         });
         let headers = HeaderMaker::new(std::mem::take(&mut task.source));
@@ -52,7 +51,7 @@ impl Loop {
                 Ok(None) => return Ok(()),
                 Err(error) => {
                     ::metrics::counter!(metrics::FAILED_TRANSACTIONS).increment(1);
-                    self.try_abort(&error);
+                    self.give_up(&error);
                     return Err(error);
                 }
             };
@@ -67,7 +66,6 @@ impl Loop {
     /// One Kafka transaction: a chunk, and what arrives while it is being sent. Returns its number of rows; `None` if the
     /// worker has been dropped or a failpoint said to die.
     fn publish(&mut self, first: Chunk, chunks: &mut mpsc::Receiver<Chunk>) -> Result<Option<usize>, Error> {
-        self.producer().begin_transaction().map_err(Error::kafka("beginning a transaction"))?;
         let mut largest = Largest::default();
         let (mut rows, mut bytes) = (0, 0);
         let mut next = Some(first);
@@ -78,7 +76,7 @@ impl Loop {
             bytes += chunk.records.bytes();
             for record in chunk.records.iter() {
                 largest.see(&record);
-                self.send(record, &largest)?;
+                self.send(&record, &largest)?;
             }
             let has_room = rows < TRANSACTION_ROWS && bytes < TRANSACTION_BYTES;
             next = match (has_room, chunk.is_followed) {
@@ -90,51 +88,49 @@ impl Loop {
                 },
             };
         }
-        self.send_position(mark)?;
+        self.send_position(mark, &largest)?;
         if self.task.failpoints.is_armed() {
-            kafka::flush(self.producer().client(), CALL);
+            self.task.fenced.producer().flush().map_err(|source| self.refused(source, "sending records", &largest))?;
             if self.task.failpoints.dies_at(Point::Produced) {
                 return Ok(None);
             }
         }
-        if !self.commit(chunks, &largest)? {
-            return Ok(None);
-        }
+        self.task
+            .fenced
+            .producer()
+            .commit()
+            .map_err(|source| self.refused(source, "committing a transaction", &largest))?;
         if self.task.failpoints.dies_at(Point::Committed) {
             return Ok(None);
         }
-        let delivered = std::mem::take(&mut *self.context().delivered.lock().unwrap_or_else(PoisonError::into_inner));
-        for (topic, ends) in delivered {
-            if topic != self.task.topics.positions {
-                self.ends.entry(topic).or_default().extend(ends);
-            }
-        }
+        self.note_ends();
         self.task.fenced.take_turns();
         self.reports.send_replace(Committed { number, mark });
         Ok(Some(rows))
     }
 
-    fn send(&mut self, record: Outgoing<'_>, largest: &Largest) -> Result<(), Error> {
-        let headers = self.headers.make(&record);
-        let topic = self.task.topics.of(record.destination);
-        let mut base = BaseRecord::to(topic).key(record.key).timestamp(record.timestamp_ms).headers(headers);
-        base.payload = record.value;
-        loop {
-            match self.producer().send(base) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    base = back;
-                    self.producer().poll(Duration::from_millis(10));
-                    if let Some(source) = self.first_failure() {
-                        return Err(self.refused(source, "sending a record", largest));
-                    }
-                }
-                Err((source, _)) => return Err(self.refused(source, "sending a record", largest)),
+    fn send(&mut self, record: &Outgoing<'_>, largest: &Largest) -> Result<(), Error> {
+        let headers = self.headers.make(record);
+        let whole =
+            Record { key: record.key, value: record.value, timestamp_ms: record.timestamp_ms, headers: &headers };
+        let sent = self.task.fenced.producer().append(topic_of(record.destination), None, &whole);
+        sent.map_err(|source| self.refused(source, "sending records", largest))
+    }
+
+    /// Where the partitions end after a commit.
+    fn note_ends(&mut self) {
+        let names = [&self.task.topics.events, &self.task.topics.users];
+        for (topic, partition, offset) in self.task.fenced.producer().last_offsets() {
+            // Positions don't tell of themselves.
+            let Some(name) = names.get(topic) else { continue };
+            match self.ends.get_mut(*name) {
+                Some(ends) => _ = ends.insert(partition, offset),
+                None => _ = self.ends.insert((*name).clone(), BTreeMap::from([(partition, offset)])),
             }
         }
     }
 
-    fn send_position(&self, mark: Mark) -> Result<(), Error> {
+    fn send_position(&mut self, mark: Mark, largest: &Largest) -> Result<(), Error> {
         let identity = &self.task.identity;
         let position = Position {
             slot: identity.slot.clone(),
@@ -150,10 +146,8 @@ impl Loop {
             written_at: runtime::clock::now_ms(),
         };
         let value = self.task.positions.encode(&position)?;
-        let topic = &self.task.topics.positions;
-        self.producer()
-            .send(BaseRecord::to(topic).partition(0).key(&identity.slot).payload(&value))
-            .map_err(|(source, _)| Error::Kafka { what: format!("sending to {topic}"), source })
+        let sent = append_position(self.task.fenced.producer(), &position, &value);
+        sent.map_err(|source| self.refused(source, "sending the position", largest))
     }
 
     fn partition_ends(&self) -> Vec<PartitionEnd> {
@@ -167,61 +161,26 @@ impl Loop {
         self.ends.iter().flat_map(|(topic, ends)| ends.iter().map(move |place| end(topic, place))).collect()
     }
 
-    /// Commits, asking again while Kafka says that it may be; `false` if the worker has been dropped meanwhile.
-    fn commit(&self, chunks: &mpsc::Receiver<Chunk>, largest: &Largest) -> Result<bool, Error> {
-        loop {
-            // If it takes longer, the commit says so.
-            kafka::flush(self.producer().client(), CALL);
-            match self.producer().commit_transaction(CALL) {
-                Ok(()) => return Ok(true),
-                Err(error) if is_retriable(&error) => {
-                    if chunks.is_closed() {
-                        return Ok(false);
-                    }
-                    tracing::warn!(error = %error, "Kafka is slow to commit; asking again");
-                }
-                // The record that wasn't taken says more than the transaction that failed for it.
-                Err(error) => {
-                    let source = self.first_failure().unwrap_or(error);
-                    return Err(self.refused(source, "committing a transaction", largest));
-                }
-            }
-        }
-    }
-
-    fn first_failure(&self) -> Option<KafkaError> {
-        self.context().failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn refused(&self, source: KafkaError, what: &str, largest: &Largest) -> Error {
-        match source.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidMessageSize) => Error::TooLarge {
+    fn refused(&self, source: ProduceError, what: &str, largest: &Largest) -> Error {
+        if source.is_too_large() {
+            return Error::TooLarge {
                 topic: self.task.topics.of(largest.destination).to_owned(),
                 key: largest.key.clone(),
                 bytes: largest.bytes,
-            },
-            _ => Error::Kafka { what: what.to_owned(), source },
+            };
         }
+        Error::Publish { what: what.to_owned(), source }
     }
 
     /// Frees the topics' readers now instead of when the next producer takes over, where Kafka still listens to us.
-    fn try_abort(&self, error: &Error) {
-        if let Error::Kafka { source: KafkaError::Transaction(error), .. } = error
-            && (error.is_fatal() || !error.txn_requires_abort())
-        {
-            return;
-        }
-        if let Err(error) = self.producer().abort_transaction(Duration::from_secs(1)) {
+    fn give_up(self, error: &Error) {
+        let may_listen = match error {
+            Error::Publish { source, .. } => source.refusal().is_some(),
+            _ => true,
+        };
+        if may_listen && let Err(error) = self.task.fenced.abort() {
             tracing::debug!(error = %error, "a transaction is left for the next producer to abort");
         }
-    }
-
-    const fn producer(&self) -> &ThreadedProducer<Ends> {
-        self.task.fenced.producer()
-    }
-
-    fn context(&self) -> &Ends {
-        self.producer().client().context()
     }
 }
 

@@ -233,9 +233,9 @@ async fn take_mark_away(worker: &Worker) -> Result<(), Error> {
     publish(worker, fenced, position).await.map(drop)
 }
 
-async fn publish(worker: &Worker, fenced: Fenced, position: Position) -> Result<Fenced, Error> {
-    let (topic, encoder) = (worker.topics.positions.clone(), worker.positions());
-    let blocking = move || fenced.publish_position(&topic, &position, &encoder).map(|()| fenced);
+async fn publish(worker: &Worker, mut fenced: Fenced, position: Position) -> Result<Fenced, Error> {
+    let encoder = worker.positions();
+    let blocking = move || fenced.publish_position(&position, &encoder).map(|()| fenced);
     tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))
 }
 

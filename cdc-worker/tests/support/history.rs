@@ -133,9 +133,9 @@ impl Stack {
     pub async fn write_position(&self, position: Position) -> Result<()> {
         let registry = Registry::new(self.config.registry.url.expose(), self.config.names().prefix())?;
         let encoder = Encoder::new(registry.id_of::<Position>().await?);
-        let (config, topic) = (Arc::clone(&self.config), self.config.names().topic(Topic::CdcPositions));
+        let config = Arc::clone(&self.config);
         tokio::task::spawn_blocking(move || {
-            Fenced::take_over(&config, &position.slot)?.publish_position(&topic, &position, &encoder)
+            Fenced::take_over(&config, &position.slot)?.publish_position(&position, &encoder)
         })
         .await??;
         Ok(())

@@ -9,9 +9,12 @@ use cdc_worker::pgoutput::{self, Message};
 use cdc_worker::publisher::HeaderMaker;
 use cdc_worker::record::{Batch, Outgoing, Writer};
 use cdc_worker::replication::{Connection, Incoming, ReplicationStream};
+use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use runtime::{kafka, postgres};
+use runtime::config::Compression;
+use runtime::{Config, kafka, postgres};
 use schemas::Origin;
 use schemas::topics::Topic;
 
@@ -24,6 +27,8 @@ const RECORDS: u64 = 200_000;
 const TRANSACTION_ROWS: usize = 20_000;
 /// Bytes of a position record.
 const POSITION_BYTES: usize = 400;
+/// What waits in its queue at most, so that memory is bounded.
+const QUEUED_KIB: usize = 8 << 10;
 const CALL: Duration = Duration::from_secs(30);
 
 async fn stream(installation: &Installation) -> Result<ReplicationStream> {
@@ -78,7 +83,7 @@ pub(super) async fn capture(installation: &Installation, events: u64) -> Result<
     Ok(records)
 }
 
-/// A transactional producer and nothing else, with the worker's settings.
+/// A transactional producer of Kafka's C library and nothing else, with the worker's settings.
 pub(super) struct Bare {
     producer: ThreadedProducer<DefaultProducerContext>,
     events: String,
@@ -90,8 +95,7 @@ impl Bare {
     pub(super) fn new(installation: &Installation) -> Result<Self> {
         let config = &installation.config;
         let names = config.names();
-        let producer: ThreadedProducer<DefaultProducerContext> =
-            cdc_worker::publisher::settings(config, "bare").create()?;
+        let producer: ThreadedProducer<DefaultProducerContext> = settings(config).create()?;
         producer.init_transactions(CALL)?;
         Ok(Self {
             producer,
@@ -109,7 +113,7 @@ impl Bare {
                 .key(record.key)
                 .payload(record.value.context("the backlog holds messages only")?)
                 .timestamp(record.timestamp_ms)
-                .headers(self.headers.make(&record));
+                .headers(headers(&self.headers.make(&record)));
             while let Err((error, back)) = self.producer.send(base) {
                 if !matches!(error, KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) {
                     return Err(error.into());
@@ -125,6 +129,26 @@ impl Bare {
         kafka::flush(self.producer.client(), CALL);
         Ok(self.producer.commit_transaction(CALL)?)
     }
+}
+
+/// A transactional producer that compresses as the worker does.
+fn settings(config: &Config) -> ClientConfig {
+    let mut settings = kafka::producer_config(&config.kafka);
+    settings
+        .set("transactional.id", config.names().transactional_id("bare"))
+        .set("queue.buffering.max.kbytes", QUEUED_KIB.to_string())
+        .set("compression.type", config.cdc.compression.name())
+        // The commit flushes, so that waiting for fuller batches costs a lone record nothing.
+        .set("linger.ms", "20");
+    if config.cdc.compression == Compression::Zstd {
+        settings.set("compression.level", "1");
+    }
+    settings
+}
+
+fn headers(pairs: &[(&str, &[u8])]) -> OwnedHeaders {
+    let none = OwnedHeaders::new_with_capacity(pairs.len());
+    pairs.iter().fold(none, |headers, (key, value)| headers.insert(Header { key, value: Some(*value) }))
 }
 
 /// Publishes so many records from memory in transactions.

@@ -1,0 +1,167 @@
+//! Who leads which partition, who coordinates the transactions, and the connections to them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::Instant;
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use runtime::config::Kafka;
+
+use super::broker::Broker;
+use super::error::ProduceError;
+use super::security::Security;
+
+/// Versions that say all that is needed, by topics' names.
+const METADATA: i16 = 12;
+const FIND_COORDINATOR: i16 = 3;
+/// The coordinator of transactions, among coordinators.
+const TRANSACTION: i8 = 1;
+
+/// A broker's number in its cluster.
+pub(super) type NodeId = i32;
+
+/// What is known of the cluster. It isn't kept up: who meets a change begins anew.
+pub(super) struct Cluster {
+    security: Security,
+    addresses: HashMap<NodeId, (String, u16)>,
+    connections: HashMap<NodeId, Broker>,
+    coordinator: NodeId,
+    /// The leader of each partition, by topic in the order asked for.
+    leaders: Vec<Vec<NodeId>>,
+}
+
+impl Cluster {
+    /// Asks the first broker that answers; blocks.
+    pub(super) fn find(
+        kafka: &Kafka,
+        topics: &[String],
+        transactional_id: &str,
+        deadline: Instant,
+    ) -> Result<Self, ProduceError> {
+        let security = Security::of(kafka)?;
+        let mut first = first_broker(kafka, &security)?;
+        let metadata = describe(&mut first, topics)?;
+        let leaders = leaders(&first, topics, &metadata)?;
+        let port = |port: i32| u16::try_from(port).unwrap_or(0);
+        let mut addresses: HashMap<_, _> = metadata
+            .brokers
+            .iter()
+            .map(|broker| (broker.node_id.0, (broker.host.to_string(), port(broker.port))))
+            .collect();
+        let (coordinator, host, coordinator_port) = find_coordinator(&mut first, transactional_id, deadline)?;
+        addresses.insert(coordinator, (host, port(coordinator_port)));
+        Ok(Self { security, addresses, connections: HashMap::new(), coordinator, leaders })
+    }
+
+    /// Number of partitions of a topic.
+    pub(super) fn partitions(&self, topic: usize) -> i32 {
+        self.leaders[topic].len() as i32
+    }
+
+    /// Who leads a partition.
+    pub(super) fn leader(&self, topic: usize, partition: i32) -> NodeId {
+        self.leaders[topic].get(partition as usize).copied().unwrap_or(self.coordinator)
+    }
+
+    /// The connection to the coordinator of the transactions.
+    pub(super) fn coordinator(&mut self) -> Result<&mut Broker, ProduceError> {
+        self.broker(self.coordinator)
+    }
+
+    /// The connection to a broker; made when it is first needed.
+    pub(super) fn broker(&mut self, node: NodeId) -> Result<&mut Broker, ProduceError> {
+        match self.connections.entry(node) {
+            Entry::Occupied(there) => Ok(there.into_mut()),
+            Entry::Vacant(vacant) => {
+                let unknown = || ProduceError::NoTopic(format!("broker {node}, which the cluster named,"));
+                let (host, port) = self.addresses.get(&node).ok_or_else(unknown)?;
+                Ok(vacant.insert(Broker::connect(host, *port, &self.security)?))
+            }
+        }
+    }
+
+    /// Closes connections that brokers may have closed, or will soon. Only while no answer is awaited.
+    pub(super) fn close_stale(&mut self) {
+        self.connections.retain(|_, broker| !broker.is_stale());
+    }
+}
+
+fn first_broker(kafka: &Kafka, security: &Security) -> Result<Broker, ProduceError> {
+    let mut last = ProduceError::Settings("kafka.brokers names no broker: host:port, several with commas".into());
+    for place in kafka.brokers.split(',').map(str::trim).filter(|place| !place.is_empty()) {
+        let Some((host, Ok(port))) = place.rsplit_once(':').map(|(host, port)| (host, port.parse())) else {
+            last = ProduceError::Settings(format!("kafka.brokers: `{place}` isn't host:port"));
+            continue;
+        };
+        match Broker::connect(host.trim_matches(['[', ']']), port, security) {
+            Ok(broker) => return Ok(broker),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn describe(broker: &mut Broker, topics: &[String]) -> Result<MetadataResponse, ProduceError> {
+    let mut request = MetadataRequest::default();
+    let named = |topic: &String| {
+        let mut named = MetadataRequestTopic::default();
+        named.name = Some(TopicName(StrBytes::from_string(topic.clone())));
+        named
+    };
+    request.topics = Some(topics.iter().map(named).collect());
+    request.allow_auto_topic_creation = false;
+    broker.call(&request, METADATA)
+}
+
+fn leaders(broker: &Broker, topics: &[String], metadata: &MetadataResponse) -> Result<Vec<Vec<NodeId>>, ProduceError> {
+    let of_topic = |topic: &String| {
+        let found = metadata.topics.iter().find(|found| found.name.as_ref().is_some_and(|name| name.as_str() == topic));
+        let found = found.ok_or_else(|| ProduceError::NoTopic(format!("topic {topic}")))?;
+        match ResponseError::try_from_code(found.error_code) {
+            None => {}
+            Some(ResponseError::UnknownTopicOrPartition) => {
+                return Err(ProduceError::NoTopic(format!("topic {topic}")));
+            }
+            Some(source) => return Err(broker.refused(format!("Metadata of {topic}"), source)),
+        }
+        let mut leaders = vec![-1; found.partitions.len()];
+        for partition in &found.partitions {
+            let what = || format!("Metadata of partition {} of {topic}", partition.partition_index);
+            if let Some(source) = ResponseError::try_from_code(partition.error_code)
+                && partition.leader_id.0 < 0
+            {
+                return Err(broker.refused(what(), source));
+            }
+            let leader = usize::try_from(partition.partition_index).ok().and_then(|index| leaders.get_mut(index));
+            *leader.ok_or_else(|| broker.strange(what()))? = partition.leader_id.0;
+        }
+        Ok(leaders)
+    };
+    topics.iter().map(of_topic).collect()
+}
+
+fn find_coordinator(
+    broker: &mut Broker,
+    transactional_id: &str,
+    deadline: Instant,
+) -> Result<(NodeId, String, i32), ProduceError> {
+    let mut request = FindCoordinatorRequest::default();
+    request.key = StrBytes::from_string(transactional_id.to_owned());
+    request.key_type = TRANSACTION;
+    loop {
+        let answer = broker.call(&request, FIND_COORDINATOR)?;
+        match ResponseError::try_from_code(answer.error_code) {
+            None => return Ok((answer.node_id.0, answer.host.to_string(), answer.port)),
+            // The first transaction of a cluster makes the coordinators' topic.
+            Some(ResponseError::CoordinatorNotAvailable | ResponseError::CoordinatorLoadInProgress)
+                if Instant::now() < deadline =>
+            {
+                super::pause();
+            }
+            Some(source) => return Err(broker.refused("FindCoordinator", source)),
+        }
+    }
+}
