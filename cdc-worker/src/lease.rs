@@ -18,13 +18,13 @@ use crate::error::Error;
 use crate::metrics;
 
 /// How long a lease holds without being renewed.
-pub const TTL: Duration = Duration::from_millis(1_500);
+pub const TTL: Duration = Duration::from_millis(1_100);
 /// How often it is renewed.
-const RENEW_EVERY: Duration = Duration::from_millis(400);
+const RENEW_EVERY: Duration = Duration::from_millis(250);
 /// How often a standby looks.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long one statement may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(800);
 /// How often a message goes into the WAL, so that the stream's lag can be measured while nobody writes.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(10);
 /// Prefix of those messages.

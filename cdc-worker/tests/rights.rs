@@ -100,7 +100,7 @@ async fn a_worker_that_owns_nothing_and_may_make_no_topics_streams() -> Result<(
     let refused = support::start(Arc::clone(&least), Failpoints::default());
     let error = tokio::time::timeout(support::PATIENCE, refused.task).await??.expect_err("it may nothing in Kafka");
     let said = error.chain();
-    ensure!(!error.is_transient() && said.contains("uthorization failed") && said.contains("operators.md"), "{said}");
+    ensure!(!error.is_transient() && said.contains("authorization failed") && said.contains("operators.md"), "{said}");
 
     allow(&kafka, &stack.config).await?;
     let mut another = Config::clone(&least);

@@ -39,6 +39,8 @@ pub(crate) struct Logins {
     pub(crate) port: u16,
     /// Names and passwords.
     pub(crate) users: Vec<(String, String)>,
+    /// Key and certificate of the listener in one PEM file; without it, it speaks no TLS.
+    pub(crate) certificate: Option<PathBuf>,
 }
 
 /// To standard output, which is the log file.
@@ -189,15 +191,26 @@ broker.session.timeout.ms=30000
 
 impl Logins {
     /// What goes behind the list of listeners and of protocols, and lines of its own.
-    fn configuration(&self) -> (String, &'static str, &'static str) {
+    fn configuration(&self) -> (String, &'static str, String) {
         let listener = format!(",LOGIN://127.0.0.1:{}", self.port);
-        let lines = "\
-listener.name.login.sasl.enabled.mechanisms=SCRAM-SHA-512
+        let users: Vec<String> =
+            self.users.iter().map(|(name, password)| format!("user_{name}=\"{password}\"")).collect();
+        let lines = format!(
+            "\
+listener.name.login.sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN
 listener.name.login.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.login.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required {};
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS
-";
-        (listener, ",LOGIN:SASL_PLAINTEXT", lines)
+",
+            users.join(" ")
+        );
+        let Some(certificate) = &self.certificate else { return (listener, ",LOGIN:SASL_PLAINTEXT", lines) };
+        let certificate = escaped(&certificate.to_string_lossy());
+        let tls = format!(
+            "listener.name.login.ssl.keystore.type=PEM\nlistener.name.login.ssl.keystore.location={certificate}\n"
+        );
+        (listener, ",LOGIN:SASL_SSL", lines + &tls)
     }
 }
 

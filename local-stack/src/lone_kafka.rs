@@ -1,7 +1,7 @@
 //! A single Kafka beside the stack, whose clients log in and may only what they were given: for tests of rights.
 //!
 //! It has two listeners: the usual one, by which this machine's administrator comes in, and one with SASL
-//! (SCRAM-SHA-512), behind which nobody may anything without an ACL.
+//! (SCRAM-SHA-512 or PLAIN, over TLS if there is a certificate), behind which nobody may anything without an ACL.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -44,6 +44,15 @@ impl LoneKafka {
     /// Starts a broker that knows some users by name and password, and returns when it answers. Users are written into a
     /// new data directory: one that has been used keeps those that it had.
     pub async fn start(data_dir: impl AsRef<Path>, users: &[(&str, &str)]) -> Result<Self> {
+        Self::start_with(data_dir, users, None).await
+    }
+
+    /// The same with logins over TLS, with the key and the certificate of a PEM file.
+    pub async fn start_with(
+        data_dir: impl AsRef<Path>,
+        users: &[(&str, &str)],
+        certificate: Option<&Path>,
+    ) -> Result<Self> {
         let data_dir = std::path::absolute(data_dir.as_ref()).context("find", data_dir.as_ref())?;
         make_folders(&data_dir)?;
         let lock = DataDirLock::take(&data_dir)?;
@@ -64,7 +73,7 @@ impl LoneKafka {
             cluster_id,
             port,
             controller_port,
-            logins: Some(Logins { port: login_port, users }),
+            logins: Some(Logins { port: login_port, users, certificate: certificate.map(Path::to_owned) }),
         };
         let mut lone = Self { server: Server::new(part, &data_dir, port), login_port, data_dir, _lock: lock };
         lone.server.start().await?;
@@ -76,7 +85,7 @@ impl LoneKafka {
         format!("127.0.0.1:{}", self.server.port())
     }
 
-    /// Where users log in, by `sasl_plaintext` and `SCRAM-SHA-512`.
+    /// Where users log in, by `sasl_plaintext`, or `sasl_ssl` if it has a certificate.
     pub fn brokers(&self) -> String {
         format!("127.0.0.1:{}", self.login_port)
     }

@@ -23,6 +23,14 @@ pub struct Record<'a> {
     pub headers: &'a [(&'a str, &'a [u8])],
 }
 
+impl Record<'_> {
+    /// About what it holds in a batch.
+    pub(super) fn bytes(&self) -> usize {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.key.len() + self.value.map_or(0, <[u8]>::len) + headers
+    }
+}
+
 /// Who writes a batch, and what number its first record has for them in this partition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {

@@ -124,8 +124,8 @@ impl Broker {
     }
 
     /// What the broker's error is of.
-    pub(super) fn refused(&self, what: impl Into<String>, source: ResponseError) -> ProduceError {
-        ProduceError::Refused { place: self.place.clone(), what: what.into(), source }
+    pub(super) fn refused(&self, what: impl Into<String>, answer: ResponseError) -> ProduceError {
+        ProduceError::Refused { place: self.place.clone(), what: what.into(), answer }
     }
 
     pub(super) fn strange(&self, text: impl Into<String>) -> ProduceError {

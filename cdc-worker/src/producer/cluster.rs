@@ -1,7 +1,6 @@
 //! Who leads which partition, who coordinates the transactions, and the connections to them.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 use kafka_protocol::ResponseError;
@@ -23,9 +22,10 @@ const TRANSACTION: i8 = 1;
 /// A broker's number in its cluster.
 pub(super) type NodeId = i32;
 
-/// What is known of the cluster. It isn't kept up: who meets a change begins anew.
+/// What is known of the cluster.
 pub(super) struct Cluster {
     security: Security,
+    topics: Vec<String>,
     addresses: HashMap<NodeId, (String, u16)>,
     connections: HashMap<NodeId, Broker>,
     coordinator: NodeId,
@@ -43,17 +43,37 @@ impl Cluster {
     ) -> Result<Self, ProduceError> {
         let security = Security::of(kafka)?;
         let mut first = first_broker(kafka, &security)?;
-        let metadata = describe(&mut first, topics)?;
-        let leaders = leaders(&first, topics, &metadata)?;
-        let port = |port: i32| u16::try_from(port).unwrap_or(0);
-        let mut addresses: HashMap<_, _> = metadata
-            .brokers
-            .iter()
-            .map(|broker| (broker.node_id.0, (broker.host.to_string(), port(broker.port))))
-            .collect();
-        let (coordinator, host, coordinator_port) = find_coordinator(&mut first, transactional_id, deadline)?;
-        addresses.insert(coordinator, (host, port(coordinator_port)));
-        Ok(Self { security, addresses, connections: HashMap::new(), coordinator, leaders })
+        let (coordinator, host, port) = find_coordinator(&mut first, transactional_id, deadline)?;
+        let mut cluster = Self {
+            security,
+            topics: topics.to_owned(),
+            addresses: HashMap::from([(coordinator, (host, port))]),
+            connections: HashMap::new(),
+            coordinator,
+            leaders: Vec::new(),
+        };
+        cluster.learn_from(&mut first)?;
+        Ok(cluster)
+    }
+
+    /// Asks who leads now. Only while no answer is awaited.
+    pub(super) fn learn(&mut self) -> Result<(), ProduceError> {
+        let mut broker = match self.connections.remove(&self.coordinator) {
+            Some(broker) => broker,
+            None => self.connect(self.coordinator)?,
+        };
+        let outcome = self.learn_from(&mut broker);
+        self.connections.insert(self.coordinator, broker);
+        outcome
+    }
+
+    fn learn_from(&mut self, broker: &mut Broker) -> Result<(), ProduceError> {
+        let metadata = describe(broker, &self.topics)?;
+        self.leaders = leaders(broker, &self.topics, &metadata)?;
+        let address = |host: &StrBytes, port: i32| (host.to_string(), u16::try_from(port).unwrap_or(0));
+        let known = metadata.brokers.iter();
+        self.addresses.extend(known.map(|broker| (broker.node_id.0, address(&broker.host, broker.port))));
+        Ok(())
     }
 
     /// Number of partitions of a topic.
@@ -73,20 +93,26 @@ impl Cluster {
 
     /// The connection to a broker; made when it is first needed.
     pub(super) fn broker(&mut self, node: NodeId) -> Result<&mut Broker, ProduceError> {
-        match self.connections.entry(node) {
-            Entry::Occupied(there) => Ok(there.into_mut()),
-            Entry::Vacant(vacant) => {
-                let unknown = || ProduceError::NoTopic(format!("broker {node}, which the cluster named,"));
-                let (host, port) = self.addresses.get(&node).ok_or_else(unknown)?;
-                Ok(vacant.insert(Broker::connect(host, *port, &self.security)?))
-            }
+        if !self.connections.contains_key(&node) {
+            let connected = self.connect(node)?;
+            self.connections.insert(node, connected);
         }
+        self.connections.get_mut(&node).ok_or_else(|| unknown(node))
+    }
+
+    fn connect(&self, node: NodeId) -> Result<Broker, ProduceError> {
+        let (host, port) = self.addresses.get(&node).ok_or_else(|| unknown(node))?;
+        Broker::connect(host, *port, &self.security)
     }
 
     /// Closes connections that brokers may have closed, or will soon. Only while no answer is awaited.
     pub(super) fn close_stale(&mut self) {
         self.connections.retain(|_, broker| !broker.is_stale());
     }
+}
+
+fn unknown(node: NodeId) -> ProduceError {
+    ProduceError::NoTopic(format!("broker {node}, which the cluster named,"))
 }
 
 fn first_broker(kafka: &Kafka, security: &Security) -> Result<Broker, ProduceError> {
@@ -147,14 +173,14 @@ fn find_coordinator(
     broker: &mut Broker,
     transactional_id: &str,
     deadline: Instant,
-) -> Result<(NodeId, String, i32), ProduceError> {
+) -> Result<(NodeId, String, u16), ProduceError> {
     let mut request = FindCoordinatorRequest::default();
     request.key = StrBytes::from_string(transactional_id.to_owned());
     request.key_type = TRANSACTION;
     loop {
         let answer = broker.call(&request, FIND_COORDINATOR)?;
         match ResponseError::try_from_code(answer.error_code) {
-            None => return Ok((answer.node_id.0, answer.host.to_string(), answer.port)),
+            None => return Ok((answer.node_id.0, answer.host.to_string(), u16::try_from(answer.port).unwrap_or(0))),
             // The first transaction of a cluster makes the coordinators' topic.
             Some(ResponseError::CoordinatorNotAvailable | ResponseError::CoordinatorLoadInProgress)
                 if Instant::now() < deadline =>

@@ -48,15 +48,14 @@ pub enum ProduceError {
         answer: String,
     },
     /// A broker says no.
-    #[error("{place} answers to {what}")]
+    #[error("{place} refuses {what}: {}", in_words(*answer))]
     Refused {
         /// Host and port.
         place: String,
         /// Request, and what it was about.
         what: String,
         /// Kafka's error.
-        #[source]
-        source: ResponseError,
+        answer: ResponseError,
     },
     /// A topic or partition that is needed.
     #[error("{0} isn't there; `waltalkie migrate` makes topics")]
@@ -108,8 +107,20 @@ impl ProduceError {
     /// Kafka's own error, if it is one.
     pub const fn refusal(&self) -> Option<ResponseError> {
         match self {
-            Self::Refused { source, .. } => Some(*source),
+            Self::Refused { answer, .. } => Some(*answer),
             _ => None,
         }
     }
+}
+
+/// `TopicAuthorizationFailed` as "topic authorization failed".
+fn in_words(answer: ResponseError) -> String {
+    let mut words = String::new();
+    for letter in answer.to_string().chars() {
+        if letter.is_ascii_uppercase() && words.ends_with(|last: char| last.is_ascii_lowercase()) {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
 }

@@ -111,6 +111,16 @@ impl Producer {
     /// Takes the transactional id over: earlier producers of it are fenced and what they left open is aborted. Blocks.
     pub fn take_over(kafka: &Kafka, options: Options) -> Result<Self, ProduceError> {
         let deadline = Instant::now() + BUSY;
+        loop {
+            match Self::try_take_over(kafka, options.clone(), deadline) {
+                // Coordinators move, and for a moment nobody is one.
+                Err(error) if is_moving(&error) && Instant::now() < deadline => pause(),
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_take_over(kafka: &Kafka, options: Options, deadline: Instant) -> Result<Self, ProduceError> {
         let cluster = Cluster::find(kafka, &options.topics, &options.transactional_id, deadline)?;
         let topic = |(number, name): (usize, String)| Topic {
             name: StrBytes::from_string(name),
@@ -155,10 +165,15 @@ impl Producer {
     pub fn append(&mut self, topic: usize, partition: Option<i32>, record: &Record<'_>) -> Result<(), ProduceError> {
         let partitions = self.cluster.partitions(topic);
         let number = partition.unwrap_or_else(|| partitioner::partition_of(record.key, partitions));
-        let topic = &mut self.topics[topic];
-        let Some(partition) = topic.partitions.get_mut(number as usize) else {
-            return Err(ProduceError::NoTopic(format!("partition {number} of topic {}", topic.name.as_str())));
+        let name = &self.topics[topic].name;
+        let Some(partition) = self.topics[topic].partitions.get(number as usize) else {
+            return Err(ProduceError::NoTopic(format!("partition {number} of topic {}", name.as_str())));
         };
+        // A large record goes in a batch of its own: both may be as large as the topic allows.
+        if partition.gathered.count() > 0 && partition.gathered.bytes() + record.bytes() > BATCH_BYTES {
+            self.send_gathered()?;
+        }
+        let partition = &mut self.topics[topic].partitions[number as usize];
         let before = partition.gathered.bytes();
         partition.gathered.add(record);
         self.gathered_bytes += partition.gathered.bytes() - before;
@@ -231,6 +246,11 @@ impl Producer {
 /// Whether Kafka is still at work for the transactional id and wants to be asked again.
 const fn is_busy(error: ResponseError) -> bool {
     matches!(error, ResponseError::ConcurrentTransactions | ResponseError::CoordinatorLoadInProgress)
+}
+
+/// Whether the broker that was asked isn't the coordinator any more, or not yet.
+const fn is_moving(error: &ProduceError) -> bool {
+    matches!(error.refusal(), Some(ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable))
 }
 
 /// Before Kafka is asked again.

@@ -44,6 +44,8 @@ struct Pending {
 pub(super) struct Unanswered {
     requests: VecDeque<Pending>,
     again: VecDeque<Sent>,
+    /// Why it wants them again.
+    refusal: Option<ResponseError>,
 }
 
 impl Producer {
@@ -103,10 +105,13 @@ impl Producer {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let broker = self.cluster.coordinator()?;
-                return Err(broker.refused("Produce", ResponseError::ConcurrentTransactions));
+                let refusal = self.unanswered.refusal.unwrap_or(ResponseError::RequestTimedOut);
+                return Err(self.cluster.coordinator()?.refused("Produce", refusal));
             }
             pause();
+            if self.unanswered.refusal.take().is_some_and(is_passing) {
+                self.cluster.learn()?;
+            }
             self.send_again()?;
         }
     }
@@ -177,7 +182,8 @@ impl Producer {
                     let end = answer.base_offset + i64::from(sent.count) - 1;
                     topic.partitions[sent.partition as usize].last_offset = Some(end);
                 }
-                Some(source) if is_busy(source) || self.unanswered.follows_one(&sent, source) => {
+                Some(source) if is_busy(source) || is_passing(source) || self.unanswered.follows_one(&sent, source) => {
+                    self.unanswered.refusal = Some(source);
                     self.unanswered.again.push_back(sent);
                 }
                 Some(source) => {
@@ -232,6 +238,20 @@ impl Unanswered {
         refusal == ResponseError::OutOfOrderSequenceNumber
             && self.again.iter().any(|first| (first.topic, first.partition) == (sent.topic, sent.partition))
     }
+}
+
+/// Whether a leader didn't take a batch for the cluster's sake: leaders move, a topic that was just made isn't everywhere yet,
+/// replicas are missing. A batch that was taken after all is known by its sequence numbers.
+const fn is_passing(refusal: ResponseError) -> bool {
+    matches!(
+        refusal,
+        ResponseError::NotLeaderOrFollower
+            | ResponseError::LeaderNotAvailable
+            | ResponseError::UnknownTopicOrPartition
+            | ResponseError::NotEnoughReplicas
+            | ResponseError::NotEnoughReplicasAfterAppend
+            | ResponseError::RequestTimedOut
+    )
 }
 
 /// Sequence numbers go round.
