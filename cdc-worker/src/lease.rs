@@ -5,6 +5,7 @@
 //! believe in its lease for a moment longer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use postgres_protocol::escape::escape_literal;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use crate::checks;
 use crate::error::Error;
+use crate::lsn::Lsn;
 use crate::metrics;
 
 /// How long a lease holds without being renewed.
@@ -41,6 +43,7 @@ pub struct Lease {
 /// A lease that is held, as long as [`Held::is_held`].
 pub struct Held {
     until: watch::Receiver<Option<Instant>>,
+    wal_end: Arc<AtomicU64>,
     keeper: tokio::task::JoinHandle<()>,
     release: Shutdown,
 }
@@ -61,8 +64,10 @@ impl Lease {
     pub async fn acquire(mut self, shutdown: &Shutdown, turn: impl Fn()) -> Result<Option<Held>, Error> {
         loop {
             let asked = Instant::now();
-            if self.is_free().await? && self.claim().await? {
-                return Ok(Some(self.hold(asked + TTL, shutdown)));
+            if self.is_free().await?
+                && let Some(wal_end) = self.claim().await?
+            {
+                return Ok(Some(self.hold(asked + TTL, wal_end, shutdown)));
             }
             turn();
             if !shutdown.pause(LOOK_EVERY).await {
@@ -81,40 +86,46 @@ impl Lease {
         Ok(row.is_none_or(|row| row.get(0)))
     }
 
-    /// Takes or renews the lease; says whether it is ours now.
-    async fn claim(&mut self) -> Result<bool, Error> {
+    /// Takes or renews the lease; if it is ours now, says where the server's WAL ends.
+    async fn claim(&mut self) -> Result<Option<Lsn>, Error> {
         let sql = format!(
             "BEGIN; SET LOCAL synchronous_commit = off;
              INSERT INTO cdc_lease AS held (slot, holder, expires_at)
              VALUES ({slot}, {holder}, clock_timestamp() + interval '{ttl} ms')
              ON CONFLICT (slot) DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at
               WHERE held.holder = EXCLUDED.holder OR held.expires_at < clock_timestamp()
-             RETURNING slot; COMMIT",
+             RETURNING pg_current_wal_flush_lsn(); COMMIT",
             slot = escape_literal(&self.slot),
             holder = escape_literal(&self.holder),
             ttl = TTL.as_millis(),
         );
         let answers = within(self.client.simple_query(&sql)).await?;
-        Ok(answers.iter().any(|answer| matches!(answer, SimpleQueryMessage::Row(_))))
+        let row = answers.iter().find_map(|answer| match answer {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        Ok(row.map(|row| row.get(0).and_then(|text| text.parse().ok()).unwrap_or(Lsn::ZERO)))
     }
 
-    fn hold(self, until: Instant, shutdown: &Shutdown) -> Held {
+    fn hold(self, until: Instant, wal_end: Lsn, shutdown: &Shutdown) -> Held {
         let (sender, receiver) = watch::channel(Some(until));
         let release = Shutdown::new();
-        let keeper = shutdown.spawn(self.keep(sender, release.clone()));
-        Held { until: receiver, keeper, release }
+        let wal_end = Arc::new(AtomicU64::new(wal_end.0));
+        let keeper = shutdown.spawn(self.keep(sender, Arc::clone(&wal_end), release.clone()));
+        Held { until: receiver, wal_end, keeper, release }
     }
 
     /// Renews until released or lost. The time counts from before the question, so that it ends here no later than there.
-    async fn keep(mut self, until: watch::Sender<Option<Instant>>, release: Shutdown) {
+    async fn keep(mut self, until: watch::Sender<Option<Instant>>, wal_end: Arc<AtomicU64>, release: Shutdown) {
         let mut last_heartbeat: Option<Instant> = None;
         while release.pause(RENEW_EVERY).await {
             let asked = Instant::now();
             match self.claim().await {
-                Ok(true) => {
+                Ok(Some(end)) => {
                     until.send_replace(Some(asked + TTL));
+                    wal_end.store(end.0, Ordering::Relaxed);
                 }
-                Ok(false) => {
+                Ok(None) => {
                     tracing::warn!(slot = self.slot, "another worker holds the lease");
                     break;
                 }
@@ -165,6 +176,11 @@ impl Held {
     /// Whether the lease is held now.
     pub fn is_held(&self) -> bool {
         self.until.borrow().is_some_and(|until| until > Instant::now())
+    }
+
+    /// Where the server's WAL ended when the lease was last renewed.
+    pub fn wal_end(&self) -> Lsn {
+        Lsn(self.wal_end.load(Ordering::Relaxed))
     }
 
     /// Waits until the lease is lost.

@@ -43,6 +43,10 @@ use crate::withheld::{self, Withheld};
 const CHUNK_ROWS: usize = 1_024;
 /// Most bytes in a chunk, give or take a row.
 const CHUNK_BYTES: usize = 1 << 20;
+/// The server has so much more WAL that a Kafka transaction had better wait for what is in it.
+const BEHIND_BYTES: u64 = 256 << 10;
+/// How long it waits for that at most: the WAL may be other people's.
+const PROMISE: Duration = Duration::from_millis(25);
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// How long a leaving worker waits for Kafka to commit what it was given.
@@ -80,7 +84,7 @@ pub(crate) async fn stream(
         progress: Progress::new(stored, Instant::now()),
         last_place: stored.place,
         records: Batch::default(),
-        is_promised: false,
+        promised_at: None,
         arrival: ::metrics::histogram!(metrics::ARRIVAL),
         foreign: HashSet::new(),
         completing,
@@ -103,6 +107,14 @@ pub(crate) async fn stream(
     outcome
 }
 
+/// Waits until a promise of another chunk has to be kept, with whatever is there.
+async fn promise_ends(promised_at: Option<Instant>) {
+    match promised_at {
+        Some(at) => tokio::time::sleep_until((at + PROMISE).into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 struct State<'a> {
     worker: &'a Worker,
     writer: crate::record::Writer,
@@ -111,8 +123,8 @@ struct State<'a> {
     progress: Progress,
     last_place: Place,
     records: Batch,
-    /// The publisher was told that another chunk follows at once.
-    is_promised: bool,
+    /// When the publisher was told that another chunk follows, if it was.
+    promised_at: Option<Instant>,
     /// A handle: finding the metric for each transaction would take longer than telling it.
     arrival: ::metrics::Histogram,
     /// Tables that aren't ours and had a row.
@@ -141,8 +153,9 @@ impl State<'_> {
                 stream.report(feedback.written, feedback.flushed).await?;
                 self.fail_at(Point::Reported)?;
             }
+            let is_behind = held.wal_end().bytes_since(self.tracker.received_lsn()) > BEHIND_BYTES;
             let mut has_chunk =
-                self.has_chunk() || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
+                self.has_chunk(is_behind) || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
             if let Some(completing) = &self.completing {
                 if completing.has_come(self.progress.committed().confirmable) {
                     return Ok(Ending::Completed);
@@ -170,9 +183,11 @@ impl State<'_> {
                 }
                 permit = publisher.queue.reserve(), if has_chunk => {
                     let Some(permit) = permit else { return Err(publisher.news.reason().await) };
-                    permit.send(self.cut(stream.has_more()));
+                    let has_more = is_behind || self.is_full() && stream.has_more();
+                    permit.send(self.cut(has_more && !self.is_late()));
                 }
                 filled = stream.fill(), if has_room => filled?,
+                () = promise_ends(self.promised_at) => {}
             }
         }
     }
@@ -274,18 +289,26 @@ impl State<'_> {
         self.records.len() >= CHUNK_ROWS || self.records.bytes() >= CHUNK_BYTES
     }
 
-    /// Whether the publisher waits for a chunk, or there is something to publish.
-    fn has_chunk(&self) -> bool {
-        self.is_promised || !self.records.is_empty()
+    /// Whether there is something to publish. While the server has much more, only a full chunk is worth a hand-over.
+    fn has_chunk(&self, is_behind: bool) -> bool {
+        match self.promised_at {
+            Some(_) => self.is_full() || !is_behind || self.is_late(),
+            None => !self.records.is_empty(),
+        }
     }
 
-    fn cut(&mut self, has_more: bool) -> Chunk {
-        self.is_promised = self.is_full() && has_more;
+    /// Whether what was promised has taken too long.
+    fn is_late(&self) -> bool {
+        self.promised_at.is_some_and(|at| at.elapsed() >= PROMISE)
+    }
+
+    fn cut(&mut self, is_followed: bool) -> Chunk {
+        self.promised_at = is_followed.then(Instant::now);
         Chunk {
-            is_followed: self.is_promised,
+            is_followed,
             number: self.progress.hand(Instant::now()),
             // Room at once for what is known to follow, instead of growing again.
-            records: if self.is_promised {
+            records: if is_followed {
                 std::mem::replace(&mut self.records, Batch::with_capacity(CHUNK_ROWS, CHUNK_BYTES))
             } else {
                 std::mem::take(&mut self.records)
@@ -297,7 +320,7 @@ impl State<'_> {
     /// Gives the publisher what is left and waits until it is committed, or has failed.
     async fn drain(&mut self, publisher: &mut Publisher) {
         let finish = async {
-            if self.has_chunk() {
+            if self.promised_at.is_some() || !self.records.is_empty() {
                 let Some(permit) = publisher.queue.reserve().await else { return Err(publisher.news.reason().await) };
                 permit.send(self.cut(false));
             }

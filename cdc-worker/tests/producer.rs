@@ -64,7 +64,7 @@ impl Site {
 
     /// A producer; it blocks, as the others' calls do.
     fn take_over(&self, compression: Compression) -> Result<Producer, ProduceError> {
-        Producer::take_over(&self.kafka, self.options(compression))
+        Producer::take_over(&self.kafka, &self.options(compression))
     }
 
     async fn clear(self) -> Result<()> {
@@ -297,7 +297,7 @@ async fn what_is_wrong_is_said_with_the_way_out() -> Result<()> {
     };
     let said = |kafka: Kafka, topics: Vec<String>| {
         let options = Options { topics, ..site.options(Compression::Lz4) };
-        let error = Producer::take_over(&kafka, options).err().context("it was taken")?;
+        let error = Producer::take_over(&kafka, &options).err().context("it was taken")?;
         let text = anyhow::Error::new(error);
         Ok::<_, anyhow::Error>(format!("{text:#}"))
     };

@@ -109,7 +109,7 @@ struct Partition {
 
 impl Producer {
     /// Takes the transactional id over: earlier producers of it are fenced and what they left open is aborted. Blocks.
-    pub fn take_over(kafka: &Kafka, options: Options) -> Result<Self, ProduceError> {
+    pub fn take_over(kafka: &Kafka, options: &Options) -> Result<Self, ProduceError> {
         let deadline = Instant::now() + BUSY;
         loop {
             match Self::try_take_over(kafka, options.clone(), deadline) {

@@ -98,6 +98,6 @@ fn take_over(config: &Config, slot: &str, id: &str) -> Result<Producer, Error> {
         topics: vec![topics.events, topics.users, topics.positions],
         compression: config.cdc.compression,
     };
-    Producer::take_over(&config.kafka, options)
+    Producer::take_over(&config.kafka, &options)
         .map_err(|source| Error::Publish { what: "taking over the transactional id".into(), source })
 }

@@ -45,7 +45,7 @@ pub struct Chunk {
     pub records: Batch,
     /// What the position record will say.
     pub mark: Mark,
-    /// Another chunk follows at once, so that the transaction had better wait for it. A promise: it always comes.
+    /// Another chunk follows soon, so that the transaction had better wait for it. A promise: it always comes.
     pub is_followed: bool,
 }
 
