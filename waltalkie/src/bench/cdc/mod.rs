@@ -10,14 +10,17 @@
 //!
 //! The two references run in the same run on the same machine, so that the result is a ratio. Every run has an
 //! installation of its own in one database: a prefix, and with it slot, publication and topics, made before the backlog.
+//! Other programs may drain the same backlog beside the worker ([`peer`]).
 
 mod backlog;
 pub(crate) mod chaos;
 mod drain;
 mod latency;
 mod ledger;
+mod peer;
 mod reference;
 mod report;
+mod side_by_side;
 mod site;
 mod worker;
 
@@ -29,6 +32,7 @@ use runtime::Config;
 use runtime::config::Compression;
 
 use super::machine::{Disk, Machine, versions};
+use peer::Peer;
 use report::{Conditions, Report};
 use site::Site;
 
@@ -101,9 +105,13 @@ pub struct CdcArgs {
     /// Leaves the null reader and the bare producer out
     #[arg(long)]
     pub no_reference: bool,
+    /// A program that drains the same backlogs, measured beside the worker; may be given several times. `bench/debezium`
+    /// has one
+    #[arg(long, value_name = "NAME=COMMAND")]
+    pub peer: Vec<Peer>,
     /// Kills, stops and cuts off workers at random instead of measuring; the history must be the tables after each run
     #[arg(long, conflicts_with_all = [
-        "workload", "events", "content_bytes", "chats", "partitions", "rate", "seconds", "compression", "no_reference",
+        "workload", "events", "content_bytes", "chats", "partitions", "rate", "seconds", "compression", "no_reference", "peer",
     ])]
     pub chaos: bool,
     /// What is drawn then.
