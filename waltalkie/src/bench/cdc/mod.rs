@@ -144,6 +144,8 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
     ensure!(args.rate >= 1 && args.seconds >= 1, "--rate and --seconds must be at least 1");
     let all = [Workload::A, Workload::B, Workload::C, Workload::Latency, Workload::Idle];
     let wanted = if args.workload.is_empty() { all.to_vec() } else { args.workload.clone() };
+    let drains_any = wanted.iter().any(|workload| !matches!(workload, Workload::Latency | Workload::Idle));
+    ensure!(args.peer.is_empty() || drains_any, "--peer drains backlogs: workload a, b or c");
     let mut drains = Vec::new();
     let mut latencies = Vec::new();
     for workload in wanted {
