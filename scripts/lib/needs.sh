@@ -89,7 +89,7 @@ need_python() {
 
 need_curl() {
     has curl && return
-    lacks "curl, with which the printed schemas are applied" \
+    lacks "curl, which talks to the schema registry and to Kafka Connect" \
         "sudo apt-get install curl" \
         "sudo dnf install curl" \
         "brew install curl"

@@ -12,9 +12,11 @@ use schemas::registry::Registry;
 use schemas::topics::Topic;
 use schemas::{Decoder, Position};
 
-use super::ledger::{Counted, consumer, read_back};
+use super::ledger::{Counted, PlaceOf, consumer, place, read_back};
+use super::peer;
 use super::reference;
 use super::report::{Costs, Drain, Speed};
+use super::side_by_side::Beside;
 use super::site::{Installation, Site};
 use super::worker::Worker;
 use super::{CdcArgs, Workload, backlog, progress};
@@ -35,6 +37,7 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
     drop(client);
     let (mut runs, mut costs, mut null_reader, mut bare_producer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut counted = Counted::default();
+    let mut beside = vec![Vec::new(); args.peer.len()];
     let records = if args.no_reference { None } else { Some(reference::capture(&for_references, args.events).await?) };
     for installation in &installations {
         if let Some(records) = &records {
@@ -45,17 +48,21 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
         runs.push(speed);
         costs.push(cost);
         let (config, events, chats) = (installation.config.clone(), args.events, args.chats);
-        let read = tokio::task::spawn_blocking(move || read_back(&config, events, chats)).await??;
-        counted.events += read.events;
-        counted.lost += read.lost;
-        counted.repeated += read.repeated;
-        counted.out_of_order += read.out_of_order;
-        counted.bytes = read.bytes;
+        let topic = config.names().topic(Topic::ChatEvents);
+        let place: PlaceOf = |message| place(message).map(|(chat, seq)| (chat.into(), seq));
+        let read = tokio::task::spawn_blocking(move || read_back(&config, &topic, events, chats, place)).await??;
+        counted.add(&read);
         site.remove(installation).await?;
+        for (number, (peer, drains)) in args.peer.iter().zip(&mut beside).enumerate() {
+            let name = format!("{number}_{}", drains.len());
+            drains.push(peer::drain(peer, &name, args, &for_references, &site).await?);
+        }
     }
+    let peers =
+        args.peer.iter().zip(&beside).map(|(peer, drains)| Beside::new(&peer.name, args.events, drains)).collect();
     site.remove(&for_references).await?;
     site.unmake().await?;
-    Ok(Drain::new(workload.name(), args.events, runs, &costs, counted, null_reader, bare_producer))
+    Ok(Drain::new(workload.name(), args.events, runs, &costs, counted, null_reader, bare_producer).beside(peers))
 }
 
 /// One run of the worker, from the moment at which it streams to the commit of the last position.

@@ -1,5 +1,6 @@
 //! What a run's history holds, read back as its consumers read it.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,15 @@ impl Counted {
     pub(super) const fn is_right(&self) -> bool {
         self.lost == 0 && self.repeated == 0 && self.out_of_order == 0
     }
+
+    /// Takes another run in. Bytes are those of the last one.
+    pub(super) const fn add(&mut self, run: &Self) {
+        self.events += run.events;
+        self.lost += run.lost;
+        self.repeated += run.repeated;
+        self.out_of_order += run.out_of_order;
+        self.bytes = run.bytes;
+    }
 }
 
 /// A consumer of committed records of a whole topic.
@@ -57,10 +67,12 @@ pub(super) fn place<'a>(message: &'a BorrowedMessage<'_>) -> Option<(&'a str, u6
     Some((chat, seq.parse().ok()?))
 }
 
-/// Reads the history to its end and compares it with what was written: `events` rows over `chats`.
-pub(super) fn read_back(config: &Config, events: u64, chats: u64) -> Result<Counted> {
-    let topic = config.names().topic(schemas::topics::Topic::ChatEvents);
-    let consumer = consumer(config, &topic, config.kafka.partitions, Offset::Beginning)?;
+/// A record's chat and seq, if it is an event.
+pub(super) type PlaceOf = for<'a> fn(&'a BorrowedMessage<'_>) -> Option<(Cow<'a, str>, u64)>;
+
+/// Reads a history to its end and compares it with what was written: `events` rows over `chats`.
+pub(super) fn read_back(config: &Config, topic: &str, events: u64, chats: u64, place: PlaceOf) -> Result<Counted> {
+    let consumer = consumer(config, topic, config.kafka.partitions, Offset::Beginning)?;
     let bar = progress(events, "reading the history back");
     let mut counted = Counted::default();
     let mut heads: HashMap<String, u64> = HashMap::new();
@@ -70,8 +82,8 @@ pub(super) fn read_back(config: &Config, events: u64, chats: u64) -> Result<Coun
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
                 last_sign = Instant::now();
-                let (chat, seq) = place(&message).context("a record without the id of an event")?;
-                counted.see(&mut heads, chat, seq);
+                let (chat, seq) = place(&message).context("a record that isn't an event")?;
+                counted.see(&mut heads, &chat, seq);
                 counted.bytes += bytes_of(&message);
                 if counted.events.is_multiple_of(10_000) {
                     bar.set_position(counted.events);

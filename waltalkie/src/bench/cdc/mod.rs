@@ -10,14 +10,17 @@
 //!
 //! The two references run in the same run on the same machine, so that the result is a ratio. Every run has an
 //! installation of its own in one database: a prefix, and with it slot, publication and topics, made before the backlog.
+//! Other programs may drain the same backlog beside the worker ([`peer`]).
 
 mod backlog;
 pub(crate) mod chaos;
 mod drain;
 mod latency;
 mod ledger;
+mod peer;
 mod reference;
 mod report;
+mod side_by_side;
 mod site;
 mod worker;
 
@@ -29,6 +32,7 @@ use runtime::Config;
 use runtime::config::Compression;
 
 use super::machine::{Disk, Machine, versions};
+use peer::Peer;
 use report::{Conditions, Report};
 use site::Site;
 
@@ -101,9 +105,13 @@ pub struct CdcArgs {
     /// Leaves the null reader and the bare producer out
     #[arg(long)]
     pub no_reference: bool,
+    /// A program that drains the same backlogs, measured beside the worker; may be given several times. `bench/debezium`
+    /// has one
+    #[arg(long, value_name = "NAME=COMMAND")]
+    pub peer: Vec<Peer>,
     /// Kills, stops and cuts off workers at random instead of measuring; the history must be the tables after each run
     #[arg(long, conflicts_with_all = [
-        "workload", "events", "content_bytes", "chats", "partitions", "rate", "seconds", "compression", "no_reference",
+        "workload", "events", "content_bytes", "chats", "partitions", "rate", "seconds", "compression", "no_reference", "peer",
     ])]
     pub chaos: bool,
     /// What is drawn then.
@@ -136,6 +144,8 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
     ensure!(args.rate >= 1 && args.seconds >= 1, "--rate and --seconds must be at least 1");
     let all = [Workload::A, Workload::B, Workload::C, Workload::Latency, Workload::Idle];
     let wanted = if args.workload.is_empty() { all.to_vec() } else { args.workload.clone() };
+    let drains_any = wanted.iter().any(|workload| !matches!(workload, Workload::Latency | Workload::Idle));
+    ensure!(args.peer.is_empty() || drains_any, "--peer drains backlogs: workload a, b or c");
     let mut drains = Vec::new();
     let mut latencies = Vec::new();
     for workload in wanted {

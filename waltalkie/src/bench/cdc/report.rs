@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::ledger::Counted;
+use super::side_by_side::{self, Beside, Line};
 use crate::bench::figures::{Percentiles, median};
 use crate::bench::machine::{Disk, Machine};
 
@@ -68,6 +69,8 @@ pub(super) struct Drain {
     /// Ours over each reference.
     of_null_reader: Option<f64>,
     of_bare_producer: Option<f64>,
+    /// Other programs that drained the same backlog.
+    peers: Vec<Beside>,
 }
 
 impl Drain {
@@ -101,7 +104,13 @@ impl Drain {
             bare_producer_per_s,
             of_null_reader: null_reader_per_s.map(|reference| events_per_s / reference),
             of_bare_producer: bare_producer_per_s.map(|reference| events_per_s / reference),
+            peers: Vec::new(),
         }
+    }
+
+    /// With peers.
+    pub(super) fn beside(self, peers: Vec<Beside>) -> Self {
+        Self { peers, ..self }
     }
 }
 
@@ -121,7 +130,8 @@ pub(super) struct Latency {
 impl Report {
     /// Whether nothing was lost, repeated or out of order.
     pub(super) fn is_right(&self) -> bool {
-        self.drains.iter().all(|drain| drain.counted.is_right())
+        let of_peers = self.drains.iter().flat_map(|drain| &drain.peers).map(|peer| &peer.counted);
+        self.drains.iter().map(|drain| &drain.counted).chain(of_peers).all(Counted::is_right)
     }
 
     pub(super) fn table(&self) -> String {
@@ -194,6 +204,15 @@ impl Drain {
             out,
             "  read back: {} events, lost {}, repeated {}, out of order {}",
             counted.events, counted.lost, counted.repeated, counted.out_of_order
-        )
+        )?;
+        let worker = Line {
+            name: "waltalkie run cdc",
+            role: "cdc worker",
+            events_per_s: self.events_per_s,
+            cpu_s_per_million: &self.cpu_s_per_million,
+            peak_rss_bytes: self.peak_rss_bytes,
+            counted,
+        };
+        side_by_side::write(out, worker, &self.peers)
     }
 }
