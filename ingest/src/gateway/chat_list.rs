@@ -142,7 +142,10 @@ impl Gateway {
         let sql = "SELECT asked.chat_id, (SELECT count(*) FROM (
                           SELECT 1 FROM message m
                            WHERE m.chat_id = asked.chat_id AND m.sequence_number >= asked.from_seq
-                             AND m.sender_id <> $1 AND NOT m.is_delete LIMIT $4) unread)
+                             AND m.sender_id <> $1 AND NOT m.is_delete
+                             AND NOT EXISTS (SELECT 1 FROM cdc_withheld w
+                                              WHERE w.chat_id = m.chat_id AND w.sequence_number = m.sequence_number)
+                           LIMIT $4) unread)
                      FROM unnest($2::text[], $3::bigint[]) AS asked(chat_id, from_seq)";
         let statement = client.prepare_cached(sql).await.map_err(unavailable)?;
         let rows = client.query(&statement, &[&user_id, &ids, &from, &MOST_UNREAD]).await.map_err(unavailable)?;

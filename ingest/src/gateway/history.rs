@@ -1,5 +1,5 @@
-//! Pages of a chat's messages as they are now: with their latest edit, without the bodies of deleted ones, and only
-//! from the intervals in which the reader was a member.
+//! Pages of a chat's messages as they are now: with their latest edit, without the bodies of deleted ones, without what was
+//! withheld, and only from the intervals in which the reader was a member.
 
 use schemas::wire::Rejection;
 use schemas::wire::json::MessageJson;
@@ -32,6 +32,7 @@ const MESSAGE_SQL: &str = "
       FROM message m
       LEFT JOIN chat_change e ON e.chat_id = m.chat_id AND e.sequence_number = m.edited_seq
      WHERE m.chat_id = $1
+       AND NOT EXISTS (SELECT 1 FROM cdc_withheld w WHERE w.chat_id = $1 AND w.sequence_number = m.sequence_number)
        AND EXISTS (SELECT 1 FROM chat_member s WHERE s.chat_id = $1 AND s.user_id = $2
                       AND m.sequence_number >= s.visible_from_seq AND m.sequence_number <= coalesce(s.left_seq, m.sequence_number))";
 

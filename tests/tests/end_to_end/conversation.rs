@@ -124,7 +124,7 @@ async fn two_people_talk_live_and_change_what_they_said() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn history_comes_in_pages() -> Result<()> {
-    let (_installation, _process, [alice, bob]) = talk("pages", ["alice", "bob"]).await?;
+    let (installation, _process, [alice, bob]) = talk("pages", ["alice", "bob"]).await?;
     let chat_id = alice.make_group(&[&bob], json!({})).await?;
     for number in 2..=12 {
         let said = alice.say(&chat_id, &format!("number {number}")).await?;
@@ -150,6 +150,14 @@ async fn history_comes_in_pages() -> Result<()> {
         seqs(&around) == [5, 6, 7, 8] && around["has_more_before"] == true && around["has_more_after"] == true,
         "{around}"
     );
+
+    // What was given up because it can't be published isn't shown by another way either.
+    let give_up = "INSERT INTO cdc_withheld VALUES ($1, 11, 'alice', now(), now())";
+    installation.truth().await?.execute(give_up, &[&chat_id]).await?;
+    let latest = page("limit=4").await?;
+    ensure!(seqs(&latest) == [8, 9, 10, 12], "{latest}");
+    let chat = bob.get(&format!("/v1/chats/{chat_id}")).await?.expect(200)?;
+    ensure!(chat["unread_count"] == 10, "{chat}");
     Ok(())
 }
 
