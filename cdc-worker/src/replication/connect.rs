@@ -161,14 +161,30 @@ impl Connection {
     }
 
     /// Starts the slot's stream at an LSN, or where the slot was confirmed, whichever is later.
-    pub async fn start(
+    pub async fn start(self, slot: &str, publication: &str, from: Lsn) -> Result<ReplicationStream, ReplicationError> {
+        self.start_as("proto_version '1'", slot, publication, from).await
+    }
+
+    /// The same with large transactions in pieces while they are open, which only measurements want: rows have the
+    /// transaction's id before the table's, and may never be committed.
+    pub async fn start_streaming(
+        self,
+        slot: &str,
+        publication: &str,
+        from: Lsn,
+    ) -> Result<ReplicationStream, ReplicationError> {
+        self.start_as("proto_version '2', streaming 'on'", slot, publication, from).await
+    }
+
+    async fn start_as(
         mut self,
+        protocol: &str,
         slot: &str,
         publication: &str,
         from: Lsn,
     ) -> Result<ReplicationStream, ReplicationError> {
         let command = format!(
-            "START_REPLICATION SLOT {} LOGICAL {from} (proto_version '1', publication_names {}, binary 'true', messages 'true')",
+            "START_REPLICATION SLOT {} LOGICAL {from} ({protocol}, publication_names {}, binary 'true', messages 'true')",
             quoted_name(slot),
             // A list of names: each quoted as a name, the whole as a text.
             quoted_text(&quoted_name(publication)),

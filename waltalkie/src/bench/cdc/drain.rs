@@ -14,8 +14,8 @@ use schemas::{Decoder, Position};
 
 use super::ledger::{Counted, PlaceOf, consumer, place, read_back};
 use super::peer;
-use super::reference;
-use super::report::{Costs, Drain, Speed};
+use super::reference::{self, Large};
+use super::report::{Costs, Drain, References, Speed};
 use super::side_by_side::Beside;
 use super::site::{Installation, Site};
 use super::worker::Worker;
@@ -35,14 +35,18 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
     let client = site.connect().await?;
     let end = backlog::write(&client, args, workload).await?;
     drop(client);
-    let (mut runs, mut costs, mut null_reader, mut bare_producer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut runs, mut costs, mut references) = (Vec::new(), Vec::new(), References::default());
     let mut counted = Counted::default();
     let mut beside = vec![Vec::new(); args.peer.len()];
     let records = if args.no_reference { None } else { Some(reference::capture(&for_references, args.events).await?) };
     for installation in &installations {
         if let Some(records) = &records {
-            null_reader.push(reference::null_reader(&for_references, args.events).await?);
-            bare_producer.push(reference::bare_producer(&for_references, records, args.events)?);
+            references.null_reader.push(reference::null_reader(&for_references, Large::Whole, args.events).await?);
+            if workload == Workload::C {
+                let in_pieces = reference::null_reader(&for_references, Large::InPieces, args.events).await?;
+                references.null_reader_in_pieces.push(in_pieces);
+            }
+            references.bare_producer.push(reference::bare_producer(&for_references, records, args.events)?);
         }
         let (speed, cost) = one(args, installation, &site, end).await?;
         runs.push(speed);
@@ -62,7 +66,7 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
         args.peer.iter().zip(&beside).map(|(peer, drains)| Beside::new(&peer.name, args.events, drains)).collect();
     site.remove(&for_references).await?;
     site.unmake().await?;
-    Ok(Drain::new(workload.name(), args.events, runs, &costs, counted, null_reader, bare_producer).beside(peers))
+    Ok(Drain::new(workload.name(), args.events, runs, &costs, counted, &references).beside(peers))
 }
 
 /// One run of the worker, from the moment at which it streams to the commit of the last position.

@@ -31,15 +31,28 @@ const POSITION_BYTES: usize = 400;
 const QUEUED_KIB: usize = 8 << 10;
 const CALL: Duration = Duration::from_secs(30);
 
-async fn stream(installation: &Installation) -> Result<ReplicationStream> {
+/// How the server sends large transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Large {
+    /// Whole, once they are committed, as the worker has it.
+    Whole,
+    /// In pieces while they are open.
+    InPieces,
+}
+
+async fn stream(installation: &Installation, large: Large) -> Result<ReplicationStream> {
     let url = postgres::parse(&installation.config.postgres.truth_url, "postgres.truth_url")?;
     let connection = Connection::open(&url).await?;
-    Ok(connection.start(&installation.slot, &installation.publication, Lsn::ZERO).await?)
+    let (slot, publication) = (&installation.slot, &installation.publication);
+    Ok(match large {
+        Large::Whole => connection.start(slot, publication, Lsn::ZERO).await?,
+        Large::InPieces => connection.start_streaming(slot, publication, Lsn::ZERO).await?,
+    })
 }
 
 /// Reads the slot to so many rows and confirms nothing, so that it can be read again.
-pub(super) async fn null_reader(installation: &Installation, events: u64) -> Result<Speed> {
-    let mut stream = stream(installation).await?;
+pub(super) async fn null_reader(installation: &Installation, large: Large, events: u64) -> Result<Speed> {
+    let mut stream = stream(installation, large).await?;
     let began = Instant::now();
     let mut rows = 0;
     while rows < events {
@@ -58,7 +71,7 @@ pub(super) async fn null_reader(installation: &Installation, events: u64) -> Res
 
 /// The first records of the backlog as the worker makes them.
 pub(super) async fn capture(installation: &Installation, events: u64) -> Result<Batch> {
-    let mut stream = stream(installation).await?;
+    let mut stream = stream(installation, Large::Whole).await?;
     let mut mapping = Mapping::default();
     let writer = Writer::new(1, 2);
     let mut records = Batch::default();

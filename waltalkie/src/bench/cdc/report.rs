@@ -39,6 +39,14 @@ pub(super) struct Speed {
     pub(super) events_per_s: f64,
 }
 
+/// What others did in the same runs; none where they were left out.
+#[derive(Debug, Default)]
+pub(super) struct References {
+    pub(super) null_reader: Vec<Speed>,
+    pub(super) null_reader_in_pieces: Vec<Speed>,
+    pub(super) bare_producer: Vec<Speed>,
+}
+
 /// What a drain of the worker took.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Costs {
@@ -65,6 +73,8 @@ pub(super) struct Drain {
     /// Over all runs.
     counted: Counted,
     null_reader_per_s: Option<f64>,
+    /// The same with `streaming`, which sends large transactions in pieces while they are open.
+    null_reader_in_pieces_per_s: Option<f64>,
     bare_producer_per_s: Option<f64>,
     /// Ours over each reference.
     of_null_reader: Option<f64>,
@@ -80,13 +90,13 @@ impl Drain {
         runs: Vec<Speed>,
         costs: &[Costs],
         counted: Counted,
-        null_reader: Vec<Speed>,
-        bare_producer: Vec<Speed>,
+        references: &References,
     ) -> Self {
         let speed = |runs: &[Speed]| median(runs.iter().map(|run| run.events_per_s));
         let events_per_s = speed(&runs);
-        let [null_reader_per_s, bare_producer_per_s] =
-            [null_reader, bare_producer].map(|runs| (!runs.is_empty()).then(|| speed(&runs)));
+        let References { null_reader, null_reader_in_pieces, bare_producer } = references;
+        let [null_reader_per_s, null_reader_in_pieces_per_s, bare_producer_per_s] =
+            [null_reader, null_reader_in_pieces, bare_producer].map(|runs| (!runs.is_empty()).then(|| speed(runs)));
         let millions = events as f64 / 1_000_000.0;
         let roles = costs.first().map(|first| first.cpu_s.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
         let of_role =
@@ -101,6 +111,7 @@ impl Drain {
             transactions: median(costs.iter().map(|cost| cost.transactions as f64)),
             counted,
             null_reader_per_s,
+            null_reader_in_pieces_per_s,
             bare_producer_per_s,
             of_null_reader: null_reader_per_s.map(|reference| events_per_s / reference),
             of_bare_producer: bare_producer_per_s.map(|reference| events_per_s / reference),
@@ -191,6 +202,11 @@ impl Drain {
         writeln!(out, "  runs: {} events/s", runs.join(", "))?;
         for (what, reference, ratio) in [
             ("null reader", self.null_reader_per_s, self.of_null_reader),
+            (
+                "null reader, open transactions in pieces",
+                self.null_reader_in_pieces_per_s,
+                self.null_reader_in_pieces_per_s.map(|reference| self.events_per_s / reference),
+            ),
             ("bare producer", self.bare_producer_per_s, self.of_bare_producer),
         ] {
             if let (Some(reference), Some(ratio)) = (reference, ratio) {
