@@ -70,21 +70,33 @@ pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
 
 /// Settings and publication, as far as they can be wrong; an error says how to mend them.
 pub(crate) async fn server_is_fit(client: &Client, config: &Config) -> Result<(), Error> {
-    let refused = |reason| Error::Refused { slot: config.names().slot(), reason };
+    settings_are_fit(client, config).await?;
+    publication_is_fit(client, config).await
+}
+
+/// The server's settings alone.
+pub(crate) async fn settings_are_fit(client: &Client, config: &Config) -> Result<(), Error> {
     let problems = migrations::server_problems(client).await?;
-    if !problems.is_empty() {
-        return Err(refused(problems.join("; ")));
-    }
+    if problems.is_empty() { Ok(()) } else { Err(refused(config, problems.join("; "))) }
+}
+
+/// The publication alone.
+pub(crate) async fn publication_is_fit(client: &Client, config: &Config) -> Result<(), Error> {
     let names = config.names();
     let problem =
         migrations::publication_problem(client, &names).await.map_err(Error::query("reading the publication"))?;
     match problem {
         None => Ok(()),
-        Some(PublicationProblem::Changed(problem)) => Err(refused(problem)),
+        Some(PublicationProblem::Changed(problem)) => Err(refused(config, problem)),
         Some(PublicationProblem::Missing) => {
-            Err(refused(format!("publication {} isn't there; `waltalkie migrate` makes it", names.publication())))
+            let missing = format!("publication {} isn't there; `waltalkie migrate` makes it", names.publication());
+            Err(refused(config, missing))
         }
     }
+}
+
+fn refused(config: &Config, reason: String) -> Error {
+    Error::Refused { slot: config.names().slot(), reason }
 }
 
 /// What the server says of a slot; `None` if there is none.

@@ -108,10 +108,12 @@ impl Worker {
         completing: Option<Completing>,
     ) -> Result<Option<Session>, Error> {
         let client = checks::connect(&self.config).await?;
-        checks::server_is_fit(&client, &self.config).await?;
+        checks::settings_are_fit(&client, &self.config).await?;
+        // A server to which the database is being moved lacks the slot as well as the publication, and says why.
         let Some(slot) = checks::slot_facts(&client, &self.slot).await? else {
             return Err(self.refused(checks::without_slot(&client).await));
         };
+        checks::publication_is_fit(&client, &self.config).await?;
         let mut connection = Connection::open(&checks::server(&self.config)?).await?;
         let system = connection.identify().await?;
         if !held.is_held() {
