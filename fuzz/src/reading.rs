@@ -4,7 +4,7 @@
 use cdc_worker::mapping::{Change, Mapping};
 use cdc_worker::pgoutput::{self, Message, Tuple};
 use cdc_worker::record::{Batch, Writer};
-use schemas::Origin;
+use schemas::{ChatEvent, Origin};
 
 /// Messages that a server sent, each in a file `<kind>-<what>`.
 const SEEDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/seeds/pgoutput");
@@ -114,20 +114,18 @@ impl Reading {
         assert!(key.is_ok(), "a row that can be read has a key that can't");
         let mut batch = Batch::default();
         let outcome = self.writer.write(change, &mut batch);
-        if let Ok(again @ Change::Send { .. }) = mapping.change(relation_id, tuple, origin) {
-            self.both_ways(again, outcome.is_ok().then_some(&batch));
+        if let Ok(Change::Send { row, origin }) = mapping.change(relation_id, tuple, origin) {
+            self.both_ways(row.into_event(origin).ok(), outcome.is_ok().then_some(&batch));
         }
         outcome.map_err(|error| error.to_string())?;
         Ok(Read::Written(batch.len()))
     }
 
     /// A send goes straight to its bytes. They are those of its event.
-    fn both_ways(&self, change: Change<'_>, written: Option<&Batch>) {
-        let Change::Send { row, origin } = change else { return };
+    fn both_ways(&self, event: Option<ChatEvent>, written: Option<&Batch>) {
         let mut batch = Batch::default();
-        let event = row.into_event(origin).ok().map(|event| Change::Event(Box::new(event)));
-        let made = event.is_some_and(|event| self.writer.write(event, &mut batch).is_ok());
-        assert_eq!(made, written.is_some(), "one way takes what the other refuses");
+        let is_made = event.is_some_and(|event| self.writer.write(Change::Event(Box::new(event)), &mut batch).is_ok());
+        assert_eq!(is_made, written.is_some(), "one way takes what the other refuses");
         if let Some(written) = written {
             assert!(written.iter().eq(batch.iter()), "two ways, two records");
         }

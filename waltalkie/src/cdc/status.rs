@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use cdc_worker::{Lag, LagKind, Status, Streamer};
+use cdc_worker::{Lag, LagKind, Status, StoredPosition, Streamer};
 use clap::Args;
 use runtime::Config;
 
@@ -152,16 +152,11 @@ fn slot(status: &Status) -> String {
 }
 
 fn position(status: &Status) -> String {
-    match &status.position {
-        Some(position) => format!(
-            "published up to {}, last row {} of commit {}; written {} ago",
-            position.confirmable_lsn,
-            position.ordinal,
-            position.commit_lsn,
-            duration(position.age_ms)
-        ),
-        None => "none in cdc.positions".into(),
-    }
+    let Some(position) = &status.position else { return "none in cdc.positions".into() };
+    let StoredPosition { commit_lsn, ordinal, confirmable_lsn, age_ms } = position;
+    // The first position of a slot stands before its first row.
+    let row = if *ordinal < 0 { "no row yet".into() } else { format!("last row {ordinal} of commit {commit_lsn}") };
+    format!("published up to {confirmable_lsn}, {row}; written {} ago", duration(*age_ms))
 }
 
 /// From the oldest WAL that is kept to the end, in the order of the log.

@@ -1,5 +1,3 @@
-use cdc_worker::StoredPosition;
-
 use super::*;
 
 fn status() -> Status {
