@@ -21,6 +21,10 @@
 //! anything: the next holder's producer has fenced it. What doesn't pass, such as a row that can't be mapped or a slot
 //! that was made anew, ends the worker with the reason and the way out.
 
+// What the fuzz target includes too names this crate as others do.
+#[cfg(test)]
+extern crate self as cdc_worker;
+
 pub mod audit;
 mod checks;
 pub mod error;
@@ -55,7 +59,7 @@ use runtime::{Config, RoleHealth, Shutdown};
 pub use error::Error;
 pub use lsn::Lsn;
 pub use position::{ensure_first_position, write_first_position};
-pub use status::{Status, StoredPosition, status};
+pub use status::{Lag, LagKind, Status, StoredPosition, Streamer, status};
 
 use failpoint::Failpoints;
 use lease::{Held, Lease};

@@ -244,7 +244,7 @@ impl Worker {
     }
 
     /// Where the server's earlier timelines ended.
-    async fn switches(&self, connection: &mut Connection, system: &System) -> Result<Vec<Switch>, Error> {
+    pub(crate) async fn switches(&self, connection: &mut Connection, system: &System) -> Result<Vec<Switch>, Error> {
         if system.timeline == 1 {
             return Ok(Vec::new());
         }

@@ -1,6 +1,7 @@
 //! `waltalkie cdc`: the CDC worker, by hand.
 
 mod resnapshot;
+mod status;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,8 +15,19 @@ use runtime::{Config, Shutdown};
 /// What can be asked of the worker.
 #[derive(Debug, Subcommand)]
 pub enum CdcCommand {
-    /// Slot, positions and lag, as one JSON object
-    Status,
+    /// Slot, position, lag, events a second, and what is wrong
+    #[command(
+        long_about = "Slot, position, lag, events a second, and what is wrong, each with the way to mend it.
+
+Asks Postgres and Kafka twice, a second apart. Changes nothing and disturbs no worker. Exit code 0 if all is well, 1 if \
+something is wrong or Postgres doesn't answer.",
+        after_help = "Examples:
+  waltalkie cdc status
+  waltalkie cdc status --watch              again and again, until Ctrl-C
+  waltalkie cdc status --json | jq .lag_bytes
+  waltalkie cdc status >/dev/null || page-somebody"
+    )]
+    Status(status::StatusArgs),
     /// A planned move of the truth database to another server
     #[command(
         subcommand,
@@ -76,10 +88,7 @@ pub enum HandoverCommand {
 
 pub(crate) async fn run(config: Config, command: CdcCommand) -> Result<ExitCode> {
     match command {
-        CdcCommand::Status => {
-            let status = cdc_worker::status(&config).await?;
-            println!("{}", serde_json::to_string_pretty(&status)?);
-        }
+        CdcCommand::Status(args) => return status::run(&config, args).await,
         CdcCommand::Handover(HandoverCommand::Begin { wait_s }) => {
             let begun = handover::begin(&config, Duration::from_secs(wait_s)).await?;
             println!("Writing is paused. Everything up to {} is published, and nothing follows.", begun.published_to);

@@ -78,6 +78,8 @@ pub(crate) struct LastEvent {
 pub(crate) struct Raw {
     pub(crate) partition: i32,
     pub(crate) offset: i64,
+    /// The record's own, when the event occurred.
+    pub(crate) timestamp_ms: Option<i64>,
     pub(crate) value: Vec<u8>,
 }
 
@@ -146,7 +148,8 @@ pub(crate) fn last_events(consumer: &Looker, topics: &Topics) -> Result<Vec<Raw>
     visit(consumer, &partitions, Offset::OffsetTail(LAST_OFFSETS), |message| {
         if let Some(value) = message.payload() {
             let (partition, offset) = (message.partition(), message.offset());
-            last.insert(partition, Raw { partition, offset, value: value.to_vec() });
+            let timestamp_ms = message.timestamp().to_millis();
+            last.insert(partition, Raw { partition, offset, timestamp_ms, value: value.to_vec() });
         }
         true
     })?;

@@ -191,5 +191,7 @@ fn relation(cursor: &mut Cursor<'_>) -> Result<Relation, DecodeError> {
 }
 
 #[cfg(test)]
+mod seed_tests;
+#[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

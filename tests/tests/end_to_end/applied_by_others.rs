@@ -156,8 +156,18 @@ async fn migrate_finds_what_others_have_applied() -> Result<()> {
     ensure!(made == [format!("first position of slot {SLOT}")], "{done}");
     let facts: i64 = truth.query_one("SELECT count(*) FROM installation", &[]).await?.get(0);
     ensure!(facts >= 3, "{facts} facts");
-    let status: serde_json::Value = serde_json::from_str(&said(&place.admin(&["cdc", "status"])?)?)?;
+    let looked = place.admin(&["cdc", "status", "--json"])?;
+    let status: serde_json::Value = serde_json::from_slice(&looked.stdout)?;
     ensure!(status["exists"] == true && status["position"]["commit_lsn"] == "0/0", "{status}");
+    // Nothing is wrong but that no worker runs.
+    let problems = status["problems"].as_array().context("problems")?;
+    ensure!(!looked.status.success() && problems.len() == 1, "{status}");
+    let seen = place.admin(&["cdc", "status"])?;
+    let text = String::from_utf8_lossy(&seen.stdout).into_owned();
+    ensure!(
+        seen.status.code() == Some(1) && text.contains("nobody holds the lease") && !text.contains('\x1b'),
+        "{text}"
+    );
 
     // Nothing the second time; for the owner of everything neither.
     for output in [place.least(&["migrate"])?, place.admin(&["migrate"])?] {

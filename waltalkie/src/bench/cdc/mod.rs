@@ -1,5 +1,5 @@
 //! `bench cdc`: how fast the worker drains a backlog, what it costs, and how long a commit takes to its consumer; with
-//! `--chaos`, whether it stays right when it is killed, stopped and cut off ([`chaos`]).
+//! `--chaos`, whether it stays right when it is killed, stopped and cut off (`chaos.rs`).
 //!
 //! ```text
 //!   backlog ──▶ slot of run 1, 2, … ──▶ `waltalkie run cdc` ──▶ topics of that run ──▶ read back: dense, all, once
