@@ -47,6 +47,10 @@ const CHUNK_BYTES: usize = 1 << 20;
 const BEHIND_BYTES: u64 = 256 << 10;
 /// How long it waits for that at most: the WAL may be other people's.
 const PROMISE: Duration = Duration::from_millis(25);
+/// A reader that gets less at a time is quicker than the server.
+const SMALL_BYTES: usize = 16 << 10;
+/// How long such a reader waits while the server is known to have more.
+const GATHER: Duration = Duration::from_millis(1);
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// How long a leaving worker waits for Kafka to commit what it was given.
@@ -107,6 +111,15 @@ pub(crate) async fn stream(
     outcome
 }
 
+/// Reads what has arrived. A server that has much more sends it message by message, and would wake a quick reader for each,
+/// which costs both more than the message: such a reader lets some gather first.
+async fn fill(stream: &mut ReplicationStream, gathers: bool) -> Result<usize, Error> {
+    if gathers {
+        tokio::time::sleep(GATHER).await;
+    }
+    Ok(stream.fill().await?)
+}
+
 /// Waits until a promise of another chunk has to be kept, with whatever is there.
 async fn promise_ends(promised_at: Option<Instant>) {
     match promised_at {
@@ -147,6 +160,7 @@ impl State<'_> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_news = Instant::now();
+        let mut last_fill = 0;
         loop {
             self.read_what_is_here(stream)?;
             if let Some(feedback) = self.progress.report(self.tracker.received_lsn(), Instant::now()) {
@@ -186,7 +200,7 @@ impl State<'_> {
                     let has_more = is_behind || self.is_full() && stream.has_more();
                     permit.send(self.cut(has_more && !self.is_late()));
                 }
-                filled = stream.fill(), if has_room => filled?,
+                filled = fill(stream, is_behind && last_fill < SMALL_BYTES), if has_room => last_fill = filled?,
                 () = promise_ends(self.promised_at) => {}
             }
         }

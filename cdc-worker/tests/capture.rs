@@ -128,7 +128,9 @@ async fn every_kind_of_message_decodes() -> Result<()> {
                 }
             },
             Some(Incoming::Keepalive { .. }) => {}
-            None => tokio::time::timeout(PATIENCE, stream.fill()).await.context("nothing comes any more")??,
+            None => {
+                tokio::time::timeout(PATIENCE, stream.fill()).await.context("nothing comes any more")??;
+            }
         }
     }
     for kind in ["begin", "commit", "origin", "relation", "type", "insert", "update", "delete", "truncate", "logical"] {

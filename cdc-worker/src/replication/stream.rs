@@ -82,8 +82,8 @@ impl ReplicationStream {
         self.channel.buffer.get(self.taken..).is_some_and(|rest| matches!(frame(rest), Ok(Some(_))))
     }
 
-    /// Reads more. Nothing is lost if this is dropped before it is done.
-    pub async fn fill(&mut self) -> Result<(), ReplicationError> {
+    /// Reads more; gives the number of bytes that came. Nothing is lost if this is dropped before it is done.
+    pub async fn fill(&mut self) -> Result<usize, ReplicationError> {
         self.channel.buffer.advance(std::mem::take(&mut self.taken));
         let buffer = &mut self.channel.buffer;
         if buffer.is_empty() && buffer.capacity() > 16 * READ_BYTES {
@@ -93,7 +93,9 @@ impl ReplicationStream {
         let missing = frame_length(buffer)?.map_or(0, |length| length.saturating_sub(buffer.len()));
         // Moves what is left to the front instead of growing, where that makes room enough.
         buffer.reserve(missing.max(READ_BYTES));
-        self.channel.fill().await
+        let before = buffer.len();
+        self.channel.fill().await?;
+        Ok(self.channel.buffer.len() - before)
     }
 
     /// Tells the server how far we are.
