@@ -43,7 +43,7 @@ fn read(bytes: &[u8], piece: usize) -> Result<Vec<Seen>, ReplicationError> {
                 }
                 match stream.fill().await {
                     Err(ReplicationError::Ended) => return Ok(()),
-                    other => other?,
+                    other => _ = other?,
                 }
             }
         };
