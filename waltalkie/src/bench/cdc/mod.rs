@@ -10,7 +10,7 @@
 //!
 //! The two references run in the same run on the same machine, so that the result is a ratio. Every run has an
 //! installation of its own in one database: a prefix, and with it slot, publication and topics, made before the backlog.
-//! Other programs may drain the same backlog beside the worker ([`peer`]).
+//! Other programs may drain the same backlog beside the worker (`peer.rs`).
 
 mod backlog;
 pub(crate) mod chaos;
