@@ -27,6 +27,9 @@ async fn check(stack: &Stack, rows: usize) -> Result<()> {
     Ok(())
 }
 
+/// Rows of a transaction that takes at least three of Kafka's.
+const LARGE: i64 = 50_000;
+
 /// Dies at the `nth` passing of a point, once; counts the passings.
 fn dies_at(point: Point, nth: usize) -> (Failpoints, Arc<AtomicUsize>) {
     let passed = Arc::new(AtomicUsize::new(0));
@@ -63,7 +66,7 @@ async fn killed_after_a_transaction_began() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_within_a_transaction_of_which_a_part_is_published() -> Result<()> {
-    killed_at(Point::Row, 15_000, 20_000, 20_000).await
+    killed_at(Point::Row, LARGE as usize - 5_000, LARGE, LARGE).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,7 +76,7 @@ async fn killed_between_produce_and_commit() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_produce_and_commit_within_a_large_transaction() -> Result<()> {
-    killed_at(Point::Produced, 3, 20_000, 20_000).await
+    killed_at(Point::Produced, 2, LARGE, LARGE).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,7 +86,7 @@ async fn killed_between_commit_and_feedback() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_commit_and_feedback_within_a_large_transaction() -> Result<()> {
-    killed_at(Point::Committed, 2, 20_000, 20_000).await
+    killed_at(Point::Committed, 2, LARGE, LARGE).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -137,16 +137,16 @@ async fn rolled_back_rows_and_changed_state_leave_nothing() -> Result<()> {
 async fn a_large_transaction_goes_in_several_kafka_transactions() -> Result<()> {
     let stack = Stack::new().await?;
     let running = stack.start();
-    stack.send_many("c", 1, 20_000).await?;
-    let events = arrived(&stack, 20_000).await?;
+    stack.send_many("c", 1, 50_000).await?;
+    let events = arrived(&stack, 50_000).await?;
     running.stop().await?;
-    assert_eq!(seqs(&events, "c"), (1..=20_000).collect::<Vec<_>>());
+    assert_eq!(seqs(&events, "c"), (1..=50_000).collect::<Vec<_>>());
     assert!(events.iter().enumerate().all(|(number, logged)| logged.event.origin.ordinal == number as i64));
     let commit_lsn = events[0].event.origin.commit_lsn;
     let positions = read_positions(&stack.config).await?;
     let inside = positions
         .iter()
-        .filter(|position| position.commit_lsn == commit_lsn && position.ordinal < 19_999)
+        .filter(|position| position.commit_lsn == commit_lsn && position.ordinal < 49_999)
         .inspect(|position| assert!(position.confirmable_lsn < commit_lsn, "not confirmable before its end"))
         .count();
     assert!(inside >= 2, "{inside} Kafka transactions inside the one of Postgres");
