@@ -13,8 +13,8 @@ use runtime::postgres;
 use tokio_postgres::Client;
 
 pub(crate) use kafka::{
-    KafkaFacts, LastEvent, Raw, ends_of, is_log_empty, kafka_facts, last_events, partitions, partitions_of,
-    present_ends, undecided,
+    KafkaFacts, LastEvent, Raw, end_of, ends_of, is_log_empty, kafka_facts, last_events, open_transaction, partitions,
+    partitions_of, present_ends, undecided,
 };
 pub(crate) use rules::{Facts, foreign_slot, handover_refusal, kafka_refusal, refusal};
 

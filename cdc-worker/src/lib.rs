@@ -29,6 +29,7 @@ pub mod audit;
 mod checks;
 pub mod error;
 pub mod failpoint;
+mod gathering;
 pub mod handover;
 mod lease;
 pub mod lsn;

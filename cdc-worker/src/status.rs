@@ -12,7 +12,6 @@ mod log;
 mod problems;
 mod server;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::Config;
@@ -21,9 +20,7 @@ use serde::Serialize;
 
 use crate::checks::{self, Facts};
 use crate::error::Error;
-use crate::failpoint::Failpoints;
 use crate::lsn::Lsn;
-use crate::takeover::Worker;
 use log::Log;
 use server::Server;
 
@@ -153,7 +150,7 @@ pub async fn status(config: &Config) -> Result<Status, Error> {
     };
     match (&log, &last.slot) {
         (_, None) => problems.push(format!("slot {}: {}", server.slot, server.without_slot().await)),
-        (Some(log), Some(_)) => problems.extend(refusal(config, &mut server, (&first, &last), log).await?),
+        (Some(log), Some(_)) => problems.extend(refusal(&mut server, (&first, &last), log).await?),
         (None, Some(_)) => {}
     }
     let views = problems::Views { slot: &server.slot, first: &first, last: &last, log: log.as_ref() };
@@ -205,15 +202,13 @@ fn shown(position: &Position) -> StoredPosition {
 
 /// Why a worker that starts now would refuse, if it would: position, slot and Kafka don't belong together.
 async fn refusal(
-    config: &Config,
     server: &mut Server,
     (first, last): (&server::Look, &server::Look),
     log: &log::Seen,
 ) -> Result<Option<String>, Error> {
     // Without a slot, that alone is said.
     let Some(slot) = &first.slot else { return Ok(None) };
-    let worker = Worker::prepare(Arc::new(config.clone()), Failpoints::default()).await?;
-    let (system, stored) = (&last.system, log.position.as_ref());
+    let (worker, system, stored) = (&log.worker, &last.system, log.position.as_ref());
     let is_unused = stored.is_none() && worker.is_unused(&server.client).await?;
     let switches = match stored {
         Some(stored) if stored.timeline != system.timeline => worker.switches(&mut server.replication, system).await?,

@@ -25,6 +25,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::error::Error;
 use crate::failpoint::Point;
+use crate::gathering::Gathering;
 use crate::lease::{HEARTBEAT_PREFIX, Held};
 use crate::lsn::Lsn;
 use crate::mapping::{Mapping, epoch_ms};
@@ -32,21 +33,15 @@ use crate::metrics;
 use crate::pgoutput::{self, Message, Tuple};
 use crate::progress::{Mark, Progress};
 use crate::publisher::{Chunk, Committed, Publisher};
-use crate::record::{Batch, WriteError};
+use crate::record::WriteError;
 use crate::replication::{Incoming, ReplicationStream};
 use crate::resnapshot::Completing;
 use crate::takeover::{Session, Worker};
 use crate::transaction::{Place, Tracker};
 use crate::withheld::{self, Withheld};
 
-/// Most rows in a chunk.
-const CHUNK_ROWS: usize = 1_024;
-/// Most bytes in a chunk, give or take a row.
-const CHUNK_BYTES: usize = 1 << 20;
 /// The server has so much more WAL that a Kafka transaction had better wait for what is in it.
 const BEHIND_BYTES: u64 = 256 << 10;
-/// How long it waits for that at most: the WAL may be other people's.
-const PROMISE: Duration = Duration::from_millis(25);
 /// A reader that gets less at a time is quicker than the server.
 const SMALL_BYTES: usize = 16 << 10;
 /// How long such a reader waits while the server is known to have more.
@@ -87,8 +82,7 @@ pub(crate) async fn stream(
         tracker: Tracker::new(stored.place, stored.confirmable),
         progress: Progress::new(stored, Instant::now()),
         last_place: stored.place,
-        records: Batch::default(),
-        promised_at: None,
+        gathering: Gathering::default(),
         arrival: ::metrics::histogram!(metrics::ARRIVAL),
         foreign: HashSet::new(),
         completing,
@@ -120,14 +114,6 @@ async fn fill(stream: &mut ReplicationStream, gathers: bool) -> Result<usize, Er
     Ok(stream.fill().await?)
 }
 
-/// Waits until a promise of another chunk has to be kept, with whatever is there.
-async fn promise_ends(promised_at: Option<Instant>) {
-    match promised_at {
-        Some(at) => tokio::time::sleep_until((at + PROMISE).into()).await,
-        None => std::future::pending().await,
-    }
-}
-
 struct State<'a> {
     worker: &'a Worker,
     writer: crate::record::Writer,
@@ -135,9 +121,7 @@ struct State<'a> {
     tracker: Tracker,
     progress: Progress,
     last_place: Place,
-    records: Batch,
-    /// When the publisher was told that another chunk follows, if it was.
-    promised_at: Option<Instant>,
+    gathering: Gathering,
     /// A handle: finding the metric for each transaction would take longer than telling it.
     arrival: ::metrics::Histogram,
     /// Tables that aren't ours and had a row.
@@ -168,15 +152,15 @@ impl State<'_> {
                 self.fail_at(Point::Reported)?;
             }
             let is_behind = held.wal_end().bytes_since(self.tracker.received_lsn()) > BEHIND_BYTES;
-            let mut has_chunk =
-                self.has_chunk(is_behind) || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
+            let mut has_chunk = self.gathering.is_ripe(is_behind)
+                || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
             if let Some(completing) = &self.completing {
                 if completing.has_come(self.progress.committed().confirmable) {
                     return Ok(Ending::Completed);
                 }
                 has_chunk |= self.progress.is_idle() && completing.has_come(self.tracker.complete_lsn());
             }
-            let has_room = !self.is_full();
+            let has_room = !self.gathering.is_full();
             tokio::select! {
                 biased;
                 () = shutdown.begun() => return Ok(Ending::Shutdown),
@@ -197,18 +181,18 @@ impl State<'_> {
                 }
                 permit = publisher.queue.reserve(), if has_chunk => {
                     let Some(permit) = permit else { return Err(publisher.news.reason().await) };
-                    let has_more = is_behind || self.is_full() && stream.has_more();
-                    permit.send(self.cut(has_more && !self.is_late()));
+                    let has_more = is_behind || self.gathering.is_full() && stream.has_more();
+                    permit.send(self.cut(has_more));
                 }
                 filled = fill(stream, is_behind && last_fill < SMALL_BYTES), if has_room => last_fill = filled?,
-                () = promise_ends(self.promised_at) => {}
+                () = self.gathering.must_end() => {}
             }
         }
     }
 
     /// Everything that has arrived, as far as the chunk has room.
     fn read_what_is_here(&mut self, stream: &mut ReplicationStream) -> Result<(), Error> {
-        while !self.is_full() {
+        while !self.gathering.is_full() {
             match stream.next_message()? {
                 Some(Incoming::Data { wal_start, payload }) => {
                     self.tracker.received(wal_start);
@@ -290,7 +274,7 @@ impl State<'_> {
             None => self.mapping.change(relation_id, tuple, origin),
         };
         let change = change.map_err(|source| self.unmappable_row(relation_id, tuple, source))?;
-        match self.writer.write(change, &mut self.records) {
+        match self.writer.write(change, self.gathering.records()) {
             Ok(()) => {}
             Err(WriteError::Row(source)) => return Err(self.unmappable_row(relation_id, tuple, source.into())),
             Err(WriteError::Frame(source)) => return Err(source.into()),
@@ -299,34 +283,12 @@ impl State<'_> {
         self.fail_at(Point::Row)
     }
 
-    fn is_full(&self) -> bool {
-        self.records.len() >= CHUNK_ROWS || self.records.bytes() >= CHUNK_BYTES
-    }
-
-    /// Whether there is something to publish. While the server has much more, only a full chunk is worth a hand-over.
-    fn has_chunk(&self, is_behind: bool) -> bool {
-        match self.promised_at {
-            Some(_) => self.is_full() || !is_behind || self.is_late(),
-            None => !self.records.is_empty(),
-        }
-    }
-
-    /// Whether what was promised has taken too long.
-    fn is_late(&self) -> bool {
-        self.promised_at.is_some_and(|at| at.elapsed() >= PROMISE)
-    }
-
-    fn cut(&mut self, is_followed: bool) -> Chunk {
-        self.promised_at = is_followed.then(Instant::now);
+    fn cut(&mut self, has_more: bool) -> Chunk {
+        let (records, is_followed) = self.gathering.cut(has_more);
         Chunk {
-            is_followed,
             number: self.progress.hand(Instant::now()),
-            // Room at once for what is known to follow, instead of growing again.
-            records: if is_followed {
-                std::mem::replace(&mut self.records, Batch::with_capacity(CHUNK_ROWS, CHUNK_BYTES))
-            } else {
-                std::mem::take(&mut self.records)
-            },
+            records,
+            is_followed,
             mark: Mark { place: self.last_place, confirmable: self.tracker.complete_lsn() },
         }
     }
@@ -334,7 +296,7 @@ impl State<'_> {
     /// Gives the publisher what is left and waits until it is committed, or has failed.
     async fn drain(&mut self, publisher: &mut Publisher) {
         let finish = async {
-            if self.promised_at.is_some() || !self.records.is_empty() {
+            if self.gathering.is_owed() {
                 let Some(permit) = publisher.queue.reserve().await else { return Err(publisher.news.reason().await) };
                 permit.send(self.cut(false));
             }

@@ -15,7 +15,7 @@ use runtime::Config;
 use schemas::registry::Registry;
 use schemas::{ChatEvent, Decoder, Encoder, PartitionEnd, Position, Record, User};
 
-use crate::checks::{self, Facts, KafkaFacts, LastEvent};
+use crate::checks::{self, Facts, KafkaFacts, LastEvent, Raw};
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::lease::Held;
@@ -223,17 +223,8 @@ impl Worker {
         };
         let (consumer, bytes, last, mut kafka) =
             tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
-        let stored = position::decode(Arc::clone(&self.registry), self.schema_ids.position, bytes).await?;
-        let events = self.events();
-        for raw in last {
-            let ChatEvent { origin, .. } = events.decode(&raw.value).await?;
-            kafka.last_events.push(LastEvent {
-                topic: self.topics.events.clone(),
-                partition: raw.partition,
-                offset: raw.offset,
-                place: Place { commit_lsn: Lsn::from_bits(origin.commit_lsn), ordinal: origin.ordinal },
-            });
-        }
+        let stored = self.position_in(bytes).await?;
+        kafka.last_events = self.events_in(&last).await?;
         if let Some(stored) = &stored {
             let partitions = stored.partitions.clone();
             kafka.ends = tokio::task::spawn_blocking(move || checks::ends_of(&consumer, &partitions))
@@ -241,6 +232,27 @@ impl Worker {
                 .unwrap_or_else(|_| Ok(BTreeMap::new()))?;
         }
         Ok((stored, kafka))
+    }
+
+    /// A position as it is stored.
+    pub(crate) async fn position_in(&self, bytes: Option<Vec<u8>>) -> Result<Option<Position>, Error> {
+        position::decode(Arc::clone(&self.registry), self.schema_ids.position, bytes).await
+    }
+
+    /// Where records of the history came from.
+    pub(crate) async fn events_in(&self, records: &[Raw]) -> Result<Vec<LastEvent>, Error> {
+        let decoder = self.events();
+        let mut events = Vec::new();
+        for record in records {
+            let ChatEvent { origin, .. } = decoder.decode(&record.value).await?;
+            events.push(LastEvent {
+                topic: self.topics.events.clone(),
+                partition: record.partition,
+                offset: record.offset,
+                place: Place { commit_lsn: Lsn::from_bits(origin.commit_lsn), ordinal: origin.ordinal },
+            });
+        }
+        Ok(events)
     }
 
     /// Where the server's earlier timelines ended.

@@ -83,28 +83,23 @@ pub(crate) struct Raw {
     pub(crate) value: Vec<u8>,
 }
 
-/// Waits until every transaction on the topics is decided, up to a moment; blocks. `Some` says where one isn't.
-///
-/// Called after taking over the transactional ids, when no producer can have one open: what stays undecided then was
-/// forgotten by Kafka's coordinator. The next transaction on such a partition would decide its records, the same ones a
-/// second time among them, so nothing may be published.
-pub(crate) fn undecided(consumer: &Looker, all: &Looker, topics: &Topics) -> Result<Option<Undecided>, Error> {
+/// Waits until every transaction on the topics is decided, for so long at most; blocks. `Some` says where one isn't.
+pub(crate) fn open_transaction(
+    consumer: &Looker,
+    all: &Looker,
+    topics: &Topics,
+    within: Duration,
+) -> Result<Option<Undecided>, Error> {
     let began = Instant::now();
     for topic in [&topics.events, &topics.users, &topics.positions] {
         for partition in partitions_of(consumer, topic)? {
-            let end = |looker: &Looker| {
-                let (_, end) = looker
-                    .fetch_watermarks(topic, partition, PATIENCE)
-                    .map_err(Error::kafka(format!("reading the end of {topic}/{partition}")))?;
-                Ok::<_, Error>(end)
-            };
-            let written = end(all)?;
+            let written = end_of(all, topic, partition)?;
             loop {
-                let decided = end(consumer)?;
+                let decided = end_of(consumer, topic, partition)?;
                 if decided >= written {
                     break;
                 }
-                if began.elapsed() > DECIDED_WITHIN {
+                if began.elapsed() > within {
                     return Ok(Some(Undecided { topic: topic.clone(), partition, decided, written }));
                 }
                 // Nothing is assigned: this waits, and serves the client meanwhile.
@@ -113,6 +108,21 @@ pub(crate) fn undecided(consumer: &Looker, all: &Looker, topics: &Topics) -> Res
         }
     }
     Ok(None)
+}
+
+/// Waits for the transactions of fenced producers.
+///
+/// Called after taking over the transactional ids, when no producer can have one open: what stays undecided then was
+/// forgotten by Kafka's coordinator. The next transaction on such a partition would decide its records, the same ones a
+/// second time among them, so nothing may be published.
+pub(crate) fn undecided(consumer: &Looker, all: &Looker, topics: &Topics) -> Result<Option<Undecided>, Error> {
+    open_transaction(consumer, all, topics, DECIDED_WITHIN)
+}
+
+/// The end of a partition; for a consumer of committed records, the end of what is decided. Blocks.
+pub(crate) fn end_of(consumer: &Looker, topic: &str, partition: i32) -> Result<i64, Error> {
+    let ends = consumer.fetch_watermarks(topic, partition, PATIENCE);
+    Ok(ends.map_err(Error::kafka(format!("reading the end of {topic}/{partition}")))?.1)
 }
 
 /// The partitions of a topic, as `visit` takes them; blocks.

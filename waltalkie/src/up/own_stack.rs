@@ -25,7 +25,7 @@ pub(crate) async fn cdc(config: Config, args: CdcArgs, folder: Option<PathBuf>) 
     on_stack(folder, async |stack| {
         let config = local_config::complete(config, stack).await?;
         let servers = servers(stack);
-        cdc::run(&args, &config, servers).await
+        Box::pin(cdc::run(&args, &config, servers)).await
     })
     .await
 }

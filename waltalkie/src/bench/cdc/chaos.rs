@@ -14,7 +14,6 @@
 mod cast;
 mod fault;
 mod report;
-mod stage;
 mod writers;
 
 use std::path::Path;
@@ -29,11 +28,11 @@ use rand::{Rng, SeedableRng};
 use runtime::Config;
 
 use super::CdcArgs;
+use super::site::Site;
 use crate::bench::machine::{Machine, versions};
 use cast::Cast;
 use fault::Plan;
 use report::{Report, Run};
-use stage::Stage;
 use writers::Writers;
 
 /// How often history and tables are compared until they are the same.
@@ -108,25 +107,35 @@ pub(super) async fn run(args: &CdcArgs, config: &Config) -> Result<ExitCode> {
 async fn all_runs(extent: Extent, config: &Config, logs: &Path, report: &mut Report) -> Result<()> {
     let mut done = 0;
     while done < extent.runs {
-        let stage = Stage::build(config).await.context("making an installation for the workers")?;
-        let outcome = runs_on(extent, &stage, logs, done, report).await;
-        if let Err(error) = stage.clear().await {
-            eprintln!("leaving {} behind: {error:#}", stage.config.names().slot());
+        let site = Site::make(config.clone(), &[]).await.context("making a database for the workers")?;
+        let outcome = on_site(extent, &site, logs, done, report).await;
+        if let Err(error) = site.unmake().await {
+            eprintln!("leaving a database behind: {error:#}");
         }
         done = outcome?;
     }
     Ok(())
 }
 
+/// Runs on an installation of their own.
+async fn on_site(extent: Extent, site: &Site, logs: &Path, done: u32, report: &mut Report) -> Result<u32> {
+    let installation = site.install(0).await.context("making an installation for the workers")?;
+    let outcome = runs_on(extent, &Arc::new(installation.config.clone()), logs, done, report).await;
+    if let Err(error) = site.remove(&installation).await {
+        eprintln!("leaving slot {} behind: {error:#}", installation.slot);
+    }
+    outcome
+}
+
 /// Runs until all are done or one isn't clean; says how many are done then.
-async fn runs_on(extent: Extent, stage: &Stage, logs: &Path, mut done: u32, report: &mut Report) -> Result<u32> {
-    let mut cast = Cast::start(&stage.config, &logs.join(stage.config.names().slot())).await?;
-    let mut writers = Writers::new(&stage.config, extent.writers, extent.chats).await?;
+async fn runs_on(extent: Extent, config: &Shared, logs: &Path, mut done: u32, report: &mut Report) -> Result<u32> {
+    let mut cast = Cast::start(config, &logs.join(config.names().slot())).await?;
+    let mut writers = Writers::new(config, extent.writers, extent.chats).await?;
     let (seed, mut before) = (extent.seed, Before::default());
     while done < extent.runs {
         done += 1;
         let mut random = StdRng::seed_from_u64(seed.wrapping_add(u64::from(done)));
-        let run = one_run(extent, stage, &mut cast, &mut writers, &mut random, &mut before).await;
+        let run = one_run(extent, config, &mut cast, &mut writers, &mut random, &mut before).await;
         let run = run.with_context(|| format!("run {done} of seed {seed}"))?;
         eprintln!("{done:>4}/{}: {run}", extent.runs);
         report.add(&run);
@@ -149,7 +158,7 @@ struct Before {
 /// Faults while it is written, then quiet, then the comparison.
 async fn one_run(
     extent: Extent,
-    stage: &Stage,
+    config: &Shared,
     cast: &mut Cast,
     writers: &mut Writers,
     random: &mut StdRng,
@@ -171,13 +180,13 @@ async fn one_run(
 
     let healed = Instant::now();
     let deadline = healed + extent.drain;
-    run.verdict = audit::audit(&stage.config).await?;
+    run.verdict = audit::audit(config).await?;
     while run.verdict.is_late() && Instant::now() < deadline {
         tokio::time::sleep(LOOK_EVERY).await;
-        run.verdict = audit::audit(&stage.config).await?;
+        run.verdict = audit::audit(config).await?;
     }
-    let (committed, all) = audit::records_of_all(&stage.config).await?;
-    let transactions = audit::aborted_transactions(&stage.config).await?;
+    let (committed, all) = audit::records_of_all(config).await?;
+    let transactions = audit::aborted_transactions(config).await?;
     let now =
         Before { events: run.verdict.events, aborted_records: all - committed, aborted_transactions: transactions };
     run.events = now.events.saturating_sub(before.events);

@@ -18,6 +18,7 @@ mod drain;
 mod latency;
 mod ledger;
 mod peer;
+mod program;
 mod reference;
 mod report;
 mod side_by_side;
@@ -123,6 +124,15 @@ pub struct CdcArgs {
 }
 
 impl CdcArgs {
+    /// The configuration of what is measured.
+    fn on(&self, config: &Config) -> Config {
+        let mut config = config.clone();
+        config.kafka.partitions = self.partitions;
+        config.cdc.compression = self.compression.unwrap_or(config.cdc.compression);
+        config.ops.listen.clear();
+        config
+    }
+
     /// Runs of each workload.
     fn runs(&self) -> usize {
         self.runs.map_or(3, |runs| runs as usize)
@@ -149,7 +159,7 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
     let mut drains = Vec::new();
     let mut latencies = Vec::new();
     for workload in wanted {
-        let site = || Site::make(config, args, &servers);
+        let site = || Site::make(args.on(config), &servers);
         match workload {
             Workload::A | Workload::B | Workload::C => drains.push(drain::run(args, workload, site().await?).await?),
             Workload::Latency | Workload::Idle => latencies.push(latency::run(args, workload, site).await?),

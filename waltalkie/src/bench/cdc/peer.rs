@@ -27,9 +27,9 @@ use schemas::topics::Topic;
 use tokio_postgres::Client;
 
 use ends::Ends;
-use process::Process;
 
 use super::ledger::{Counted, read_back};
+use super::program::Program;
 use super::report::{Costs, Speed};
 use super::site::{Installation, Site};
 use super::{CdcArgs, progress};
@@ -121,7 +121,7 @@ impl<'a> Task<'a> {
     async fn measure(&self, peer: &Peer, args: &CdcArgs, site: &Site) -> Result<(Speed, Costs, Counted)> {
         let written = Ends::of(self, "read_uncommitted").await?;
         let readable = Ends::of(self, "read_committed").await?;
-        let mut process = Process::start(peer, self, args.events)?;
+        let mut process = process::start(peer, self, args.events)?;
         let started = Instant::now();
         while written.total()? == 0 {
             process.must_run()?;
@@ -132,7 +132,8 @@ impl<'a> Task<'a> {
         roles.push((ROLE.to_owned(), process.pid().context("the peer has no process")?));
         let mut watch = Watch::new(roles, None);
         let (took, usage) = self.until_done(args.events, &readable, &mut process, &mut watch).await?;
-        process.stop().await?;
+        // Whatever it ends with: a JVM that was told to stop calls that a failure.
+        process.stop(PATIENCE).await?;
         let (config, topic, events, chats) = (self.config.clone(), self.topic.clone(), args.events, args.chats);
         let counted = tokio::task::spawn_blocking(move || read_back(&config, &topic, events, chats, place)).await??;
         let speed = Speed { seconds: took.as_secs_f64(), events_per_s: args.events as f64 / took.as_secs_f64() };
@@ -146,7 +147,7 @@ impl<'a> Task<'a> {
         &self,
         events: u64,
         readable: &Ends,
-        process: &mut Process,
+        process: &mut Program,
         watch: &mut Watch,
     ) -> Result<(Duration, Usage)> {
         let began = Instant::now();

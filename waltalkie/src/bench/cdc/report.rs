@@ -39,6 +39,22 @@ pub(super) struct Speed {
     pub(super) events_per_s: f64,
 }
 
+impl Costs {
+    /// CPU seconds for 1,000,000 events by role, medians of runs.
+    pub(super) fn cpu_s_per_million(runs: &[Self], events: u64) -> BTreeMap<String, f64> {
+        let millions = events as f64 / 1_000_000.0;
+        let roles = runs.first().map(|run| run.cpu_s.keys()).into_iter().flatten();
+        let of_role =
+            |role: &String| median(runs.iter().map(|run| run.cpu_s.get(role).copied().unwrap_or(0.0) / millions));
+        roles.map(|role| (role.clone(), of_role(role))).collect()
+    }
+
+    /// The most of all runs.
+    pub(super) fn peak_rss_bytes(runs: &[Self]) -> u64 {
+        runs.iter().map(|run| run.peak_rss_bytes).max().unwrap_or(0)
+    }
+}
+
 /// What others did in the same runs; none where they were left out.
 #[derive(Debug, Default)]
 pub(super) struct References {
@@ -97,17 +113,13 @@ impl Drain {
         let References { null_reader, null_reader_in_pieces, bare_producer } = references;
         let [null_reader_per_s, null_reader_in_pieces_per_s, bare_producer_per_s] =
             [null_reader, null_reader_in_pieces, bare_producer].map(|runs| (!runs.is_empty()).then(|| speed(runs)));
-        let millions = events as f64 / 1_000_000.0;
-        let roles = costs.first().map(|first| first.cpu_s.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
-        let of_role =
-            |role: &String| median(costs.iter().map(|cost| cost.cpu_s.get(role).copied().unwrap_or(0.0) / millions));
         Self {
             workload,
             events,
             events_per_s,
             runs,
-            cpu_s_per_million: roles.iter().map(|role| (role.clone(), of_role(role))).collect(),
-            peak_rss_bytes: costs.iter().map(|cost| cost.peak_rss_bytes).max().unwrap_or(0),
+            cpu_s_per_million: Costs::cpu_s_per_million(costs, events),
+            peak_rss_bytes: Costs::peak_rss_bytes(costs),
             transactions: median(costs.iter().map(|cost| cost.transactions as f64)),
             counted,
             null_reader_per_s,

@@ -23,11 +23,7 @@ pub(super) struct Beside {
 
 impl Beside {
     pub(super) fn new(name: &str, events: u64, drains: &[(Speed, Costs, Counted)]) -> Self {
-        let millions = events as f64 / 1_000_000.0;
-        let roles = drains.first().map(|(_, costs, _)| costs.cpu_s.keys().cloned().collect::<Vec<_>>());
-        let of_role = |role: &str| {
-            median(drains.iter().map(|(_, costs, _)| costs.cpu_s.get(role).copied().unwrap_or(0.0) / millions))
-        };
+        let costs: Vec<Costs> = drains.iter().map(|(_, costs, _)| costs.clone()).collect();
         let mut counted = Counted::default();
         for (_, _, drain) in drains {
             counted.add(drain);
@@ -36,12 +32,8 @@ impl Beside {
             name: name.to_owned(),
             events_per_s: median(drains.iter().map(|(speed, _, _)| speed.events_per_s)),
             runs: drains.iter().map(|(speed, _, _)| *speed).collect(),
-            cpu_s_per_million: roles
-                .unwrap_or_default()
-                .into_iter()
-                .map(|role| (role.clone(), of_role(&role)))
-                .collect(),
-            peak_rss_bytes: drains.iter().map(|(_, costs, _)| costs.peak_rss_bytes).max().unwrap_or(0),
+            cpu_s_per_million: Costs::cpu_s_per_million(&costs, events),
+            peak_rss_bytes: Costs::peak_rss_bytes(&costs),
             counted,
         }
     }

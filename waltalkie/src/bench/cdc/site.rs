@@ -1,13 +1,18 @@
 //! Where a workload is measured: a database of its own, and in it an installation for each run.
 
-use anyhow::{Context, Result};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
 use runtime::kafka::admin::Admin;
 use runtime::{Config, Secret, postgres};
 use schemas::registry::Registry;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-use super::CdcArgs;
+/// How long a slot's holder may take to let go of it.
+const LETTING_GO: Duration = Duration::from_secs(30);
+/// How often it is tried.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A workload's database and servers.
 pub(super) struct Site {
@@ -15,6 +20,7 @@ pub(super) struct Site {
     /// Processes of the servers by role.
     pub(super) servers: Vec<(String, u32)>,
     name: String,
+    maintenance_url: Secret,
 }
 
 /// An installation: prefix, slot, publication, topics, schemas.
@@ -26,29 +32,26 @@ pub(super) struct Installation {
 
 impl Site {
     /// Makes the database and its tables.
-    pub(super) async fn make(config: &Config, args: &CdcArgs, servers: &[(String, u32)]) -> Result<Self> {
+    pub(super) async fn make(mut config: Config, servers: &[(String, u32)]) -> Result<Self> {
         let name = format!("b{}", &Uuid::new_v4().simple().to_string()[..8]);
-        let mut config = config.clone();
-        let (server, _) = config.postgres.truth_url.expose().rsplit_once('/').unwrap_or_default();
+        let server = config.postgres.truth_url.expose().rsplit_once('/').map(|(server, _)| server.to_owned());
+        let server = server.context("postgres.truth_url names no database")?;
         config.postgres.truth_url = Secret::new(format!("{server}/{name}"));
-        config.kafka.partitions = args.partitions;
-        config.ops.listen.clear();
-        config.cdc.compression = args.compression.unwrap_or(config.cdc.compression);
-        let site = Self { config, servers: servers.to_vec(), name };
-        migrations::ensure_database(&site.maintenance_url(), &site.name).await?;
+        let site = Self {
+            config,
+            servers: servers.to_vec(),
+            name,
+            maintenance_url: Secret::new(format!("{server}/postgres")),
+        };
+        migrations::ensure_database(&site.maintenance_url, &site.name).await?;
         migrations::migrate_truth(&site.config.postgres.truth_url).await?;
         Ok(site)
     }
 
     /// Removes the database. Its installations must have been removed.
     pub(super) async fn unmake(self) -> Result<()> {
-        let client = postgres::connect(&postgres::parse(&self.maintenance_url(), "postgres.truth_url")?).await?;
+        let client = postgres::connect(&postgres::parse(&self.maintenance_url, "postgres.truth_url")?).await?;
         Ok(client.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await?)
-    }
-
-    fn maintenance_url(&self) -> Secret {
-        let (server, _) = self.config.postgres.truth_url.expose().rsplit_once('/').unwrap_or_default();
-        Secret::new(format!("{server}/postgres"))
     }
 
     pub(super) async fn connect(&self) -> Result<Client> {
@@ -63,16 +66,27 @@ impl Site {
         Admin::new(&config.kafka)?.make_topics(&config.kafka, &names).await?;
         Registry::new(config.registry.url.expose(), names.prefix())?.register_all().await?;
         let client = self.connect().await?;
+        let problems = migrations::server_problems(&client).await?;
+        ensure!(problems.is_empty(), "Postgres isn't set up for replication:\n  {}", problems.join("\n  "));
         migrations::ensure_publication(&client, &names).await?;
         let slot = migrations::ensure_slot(&client, &names).await?.context("the slot is there already")?;
         cdc_worker::write_first_position(&config, slot).await?;
         Ok(Installation { slot: names.slot(), publication: names.publication(), config })
     }
 
-    /// Removes an installation: its slot keeps WAL, its topics fill the disk.
+    /// Removes an installation: its slot keeps WAL, its topics fill the disk. Whoever still streams is ended.
     pub(super) async fn remove(&self, installation: &Installation) -> Result<()> {
         let client = self.connect().await?;
-        client.execute("SELECT pg_drop_replication_slot($1)", &[&installation.slot]).await?;
+        let end = "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = $1 AND active";
+        let drop = "SELECT pg_drop_replication_slot($1)";
+        let began = Instant::now();
+        while let Err(error) = client.execute(drop, &[&installation.slot]).await {
+            if began.elapsed() > LETTING_GO {
+                return Err(error).with_context(|| format!("dropping slot {}", installation.slot));
+            }
+            client.execute(end, &[&installation.slot]).await?;
+            tokio::time::sleep(LOOK).await;
+        }
         Admin::new(&installation.config.kafka)?.delete_topics(&installation.config.names()).await?;
         Ok(())
     }

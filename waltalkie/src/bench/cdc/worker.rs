@@ -1,14 +1,13 @@
 //! The worker under measurement: `waltalkie run cdc` as a process of its own, as in service.
 
 use std::fs;
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use tokio::process::{Child, Command};
+use anyhow::{Context, Result, bail, ensure};
+use tokio::process::Command;
 use tokio_postgres::Client;
 
+use super::program::Program;
 use super::site::Installation;
 
 /// How long it may take to begin streaming, or to end.
@@ -17,38 +16,33 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(5);
 
 /// The process. Dropped, it is killed.
-pub(super) struct Worker {
-    child: Child,
-    log: PathBuf,
-    _folder: tempfile::TempDir,
-}
+pub(super) struct Worker(Program);
 
 impl Worker {
     /// Starts it; returns when it streams.
     pub(super) async fn start(installation: &Installation, client: &Client) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let log = folder.path().join("cdc.log");
+        let program = std::env::current_exe().context("this program's own file")?;
         let config = &installation.config;
-        let mut command = Command::new(std::env::current_exe().context("this program's own file")?);
-        // Nothing of the surrounding configuration but what is said here.
-        command.current_dir(folder.path()).args(["run", "cdc"]);
-        for (name, value) in [
-            ("DEVELOPMENT", "true"),
-            ("NAMES__PREFIX", &config.names.prefix),
-            ("POSTGRES__TRUTH_URL", config.postgres.truth_url.expose()),
-            ("KAFKA__BROKERS", &config.kafka.brokers),
-            ("KAFKA__PARTITIONS", &config.kafka.partitions.to_string()),
-            ("REGISTRY__URL", config.registry.url.expose()),
-            ("CDC__COMPRESSION", config.cdc.compression.name()),
-            ("OPS__LISTEN", ""),
-            ("LOG__FILTER", "warn"),
-        ] {
-            command.env(format!("WALTALKIE_{name}"), value);
-        }
-        let out = fs::File::create(&log)?;
-        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
-        let mut worker = Self { child: command.spawn().context("starting the worker")?, log, _folder: folder };
-        worker.until_it_streams(client, &installation.slot).await?;
+        let mut worker = Self(Program::start(|folder| {
+            let mut command = Command::new(program);
+            // Nothing of the surrounding configuration but what is said here.
+            command.current_dir(folder).args(["run", "cdc"]);
+            for (name, value) in [
+                ("DEVELOPMENT", "true"),
+                ("NAMES__PREFIX", config.names.prefix.as_str()),
+                ("POSTGRES__TRUTH_URL", config.postgres.truth_url.expose()),
+                ("KAFKA__BROKERS", &config.kafka.brokers),
+                ("KAFKA__PARTITIONS", &config.kafka.partitions.to_string()),
+                ("REGISTRY__URL", config.registry.url.expose()),
+                ("CDC__COMPRESSION", config.cdc.compression.name()),
+                ("OPS__LISTEN", ""),
+                ("LOG__FILTER", "warn"),
+            ] {
+                command.env(format!("WALTALKIE_{name}"), value);
+            }
+            command
+        })?);
+        worker.until_it_streams(client, &installation.slot).await.context("the worker")?;
         Ok(worker)
     }
 
@@ -59,20 +53,18 @@ impl Worker {
                 if client.query_one(active, &[&slot]).await?.get(0) {
                     return Ok(());
                 }
-                if let Some(status) = self.child.try_wait()? {
-                    bail!("the worker ended ({status}): {}", self.said());
-                }
+                self.0.must_run()?;
                 tokio::time::sleep(LOOK).await;
             }
         };
         match tokio::time::timeout(PATIENCE, streams).await {
             Ok(outcome) => outcome,
-            Err(_) => bail!("the worker didn't begin to stream: {}", self.said()),
+            Err(_) => bail!("it didn't begin to stream: {}", self.0.said()),
         }
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
-        self.child.id()
+        self.0.pid()
     }
 
     /// The most memory that it has held.
@@ -84,18 +76,9 @@ impl Worker {
     }
 
     /// Stops it in order; an error tells what it said.
-    pub(super) async fn stop(mut self) -> Result<()> {
-        if let Some(pid) = self.pid().and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
-        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.context("the worker doesn't end")??;
-        if !status.success() {
-            bail!("the worker ended with {status}: {}", self.said());
-        }
+    pub(super) async fn stop(self) -> Result<()> {
+        let (status, said) = self.0.stop(PATIENCE).await.context("the worker")?;
+        ensure!(status.success(), "the worker ended with {status}: {said}");
         Ok(())
-    }
-
-    fn said(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

@@ -1,0 +1,63 @@
+//! A program under measurement, as a process with a folder of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+/// Lines of its log that an error shows.
+const LINES: usize = 20;
+
+/// The process. Dropped, it is killed.
+pub(super) struct Program {
+    child: Child,
+    log: PathBuf,
+    _folder: TempDir,
+}
+
+impl Program {
+    /// Starts what `command` makes of the program's folder.
+    pub(super) fn start(command: impl FnOnce(&Path) -> Command) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut command = command(folder.path());
+        let log = folder.path().join("log");
+        let out = fs::File::create(&log)?;
+        command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out).kill_on_drop(true);
+        let child =
+            command.spawn().with_context(|| format!("starting {}", command.as_std().get_program().display()))?;
+        Ok(Self { child, log, _folder: folder })
+    }
+
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
+    /// Fails with what it said if it has ended.
+    pub(super) fn must_run(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("it ended ({status}): {}", self.said()),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells it to end (SIGTERM) and waits; whatever it ends with, and what it said.
+    pub(super) async fn stop(mut self, patience: Duration) -> Result<(ExitStatus, String)> {
+        if let Some(pid) = self.pid().and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        let ended = tokio::time::timeout(patience, self.child.wait()).await;
+        let status = ended.with_context(|| format!("it doesn't end when told to: {}", self.said()))??;
+        Ok((status, self.said()))
+    }
+
+    /// The end of its log.
+    pub(super) fn said(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LINES)..].join("\n")
+    }
+}
