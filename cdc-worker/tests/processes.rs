@@ -156,7 +156,7 @@ async fn between_commit_and_feedback() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn between_commits_of_rows_that_share_one_lsn() -> Result<()> {
-    at("committed", 1, 12_000, 1).await
+    at("committed", 1, 50_000, 1).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -204,7 +204,7 @@ async fn killed_while_the_stream_is_followed_and_rows_of_it_are_published() -> R
             Point::Row => {
                 rows.fetch_add(1, Ordering::SeqCst);
             }
-            Point::Produced if rows.load(Ordering::SeqCst) >= 11_500 => return Act::Die,
+            Point::Produced if rows.load(Ordering::SeqCst) >= 45_500 => return Act::Die,
             _ => {}
         }
         Act::Continue
@@ -212,14 +212,14 @@ async fn killed_while_the_stream_is_followed_and_rows_of_it_are_published() -> R
     let killed = async { anyhow::Ok(complete_with(&stack, failpoints).await) };
     let meanwhile = async {
         tokio::task::spawn_blocking(move || at_point.recv_timeout(support::PATIENCE)).await?.context("the point")?;
-        stack.send_many("late", 1, 12_000).await?;
+        stack.send_many("late", 1, 50_000).await?;
         go_on.send(())?;
         anyhow::Ok(())
     };
     let (killed, ()) = tokio::try_join!(killed, meanwhile)?;
     ensure!(killed.is_err(), "the fault never hit: {killed:?}");
     let published = read_events(&stack.config).await?.iter().filter(|logged| logged.key == "late").count();
-    ensure!((1..12_000).contains(&published), "{published} rows of the stream are published");
+    ensure!((1..50_000).contains(&published), "{published} rows of the stream are published");
     let last = read_positions(&stack.config).await?.pop().context("a position")?;
     ensure!(last.resnapshot_until_lsn.is_some_and(|until| until > last.commit_lsn), "{last:?}");
     let summary = complete(&stack).await?;
