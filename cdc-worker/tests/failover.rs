@@ -93,12 +93,19 @@ async fn promoted_in_step(version: PostgresVersion) -> Result<()> {
     eventually("the second says why it waits", async || Ok(problem(&second).contains("wasn't promoted"))).await?;
 
     let names = stack.config.names();
-    let wrong = FailoverFacts::ask(&stack.sql, &names).await?.verdict().wrong;
-    ensure!(wrong.len() == 1 && wrong[0].contains("synchronized_standby_slots doesn't name"), "{wrong:?}");
+    // The standby's own feedback may be on its way.
+    eventually("only the setting is missing", async || {
+        let wrong = FailoverFacts::ask(&stack.sql, &names).await?.verdict().wrong;
+        Ok(wrong.len() == 1 && wrong[0].contains("synchronized_standby_slots doesn't name"))
+    })
+    .await?;
     pair.keep_in_step().await?;
     pair.slot_is_kept(&stack.slot()).await?;
-    let verdict = FailoverFacts::ask(&stack.sql, &names).await?.verdict();
-    ensure!(verdict.wrong.is_empty() && verdict.seen.len() == 1, "{verdict:?}");
+    eventually("nothing is wrong any more", async || {
+        let verdict = FailoverFacts::ask(&stack.sql, &names).await?.verdict();
+        Ok(verdict.wrong.is_empty() && verdict.seen.len() == 1)
+    })
+    .await?;
 
     let before = sent.load(Ordering::SeqCst);
     pair.fail_over().await?;
