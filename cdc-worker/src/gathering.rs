@@ -1,7 +1,8 @@
-//! Rows on their way into a chunk, and when they go: at once if nothing else is known to come, in full chunks if much is.
+//! Rows on their way into a chunk, and when they go: at once if nothing else is known to come, in full chunks if more is.
 //!
-//! A Kafka transaction costs the brokers a marker for each partition, so few large ones are cheaper. The publisher is
-//! promised another chunk only while there is more, and the promise is kept before long whatever comes.
+//! A Kafka transaction costs the brokers a marker for each partition, so few large ones are cheaper. More is known to come
+//! while the server is ahead, and within a transaction: the end of one is worth waiting for, since a chunk that has it
+//! needs no other to confirm it. The publisher may be promised another chunk. Nothing waits for long, whatever comes.
 
 use std::time::{Duration, Instant};
 
@@ -11,15 +12,17 @@ use crate::record::Batch;
 const CHUNK_ROWS: usize = 1_024;
 /// Most bytes in a chunk, give or take a row.
 const CHUNK_BYTES: usize = 1 << 20;
-/// How long a promised chunk may take to fill: what the server is known to have may be other people's.
-const PROMISE: Duration = Duration::from_millis(25);
+/// How long rows or a promise wait for what is known to come: it may be other people's, or on a slow line.
+const LONGEST: Duration = Duration::from_millis(25);
 
 /// What was read since the last chunk.
 #[derive(Default)]
 pub(crate) struct Gathering {
     records: Batch,
-    /// When the publisher was told that another chunk follows, if it was.
-    promised_at: Option<Instant>,
+    /// The publisher was told that another chunk follows.
+    is_promised: bool,
+    /// Since when something has been owed to the publisher.
+    since: Option<Instant>,
 }
 
 impl Gathering {
@@ -33,38 +36,38 @@ impl Gathering {
         self.records.len() >= CHUNK_ROWS || self.records.bytes() >= CHUNK_BYTES
     }
 
-    /// Whether a chunk should go now. While the server has much more, only a full one is worth a hand-over.
-    pub(crate) fn is_ripe(&self, is_behind: bool) -> bool {
-        match self.promised_at {
-            Some(_) => self.is_full() || !is_behind || self.is_late(),
-            None => !self.records.is_empty(),
-        }
-    }
-
     /// Whether there are records, or the publisher waits for a chunk.
     pub(crate) const fn is_owed(&self) -> bool {
-        self.promised_at.is_some() || !self.records.is_empty()
+        self.is_promised || !self.records.is_empty()
     }
 
-    /// Waits until a promise has to be kept, with whatever is there; for ever if there is none.
+    /// Whether a chunk should go now. To be asked after each reading.
+    pub(crate) fn is_ripe(&mut self, more_comes: bool) -> bool {
+        if self.is_owed() && self.since.is_none() {
+            self.since = Some(Instant::now());
+        }
+        self.is_full() || self.is_owed() && (!more_comes || self.is_late())
+    }
+
+    /// Waits until nothing more is waited for; for ever if nothing is owed.
     pub(crate) async fn must_end(&self) {
-        match self.promised_at {
-            Some(at) => tokio::time::sleep_until((at + PROMISE).into()).await,
+        match self.since {
+            Some(since) => tokio::time::sleep_until((since + LONGEST).into()).await,
             None => std::future::pending().await,
         }
     }
 
-    /// Takes the chunk out. Says whether another one is promised: if there is more, unless this one was late.
-    pub(crate) fn cut(&mut self, has_more: bool) -> (Batch, bool) {
-        let is_followed = has_more && !self.is_late();
-        self.promised_at = is_followed.then(Instant::now);
+    /// Takes the chunk out. Says whether another one is promised: if more comes, unless this one has waited for it in vain.
+    pub(crate) fn cut(&mut self, more_comes: bool) -> (Batch, bool) {
+        self.is_promised = more_comes && !self.is_late();
+        self.since = None;
         // Room at once for what is known to follow, instead of growing again.
-        let next = if is_followed { Batch::with_capacity(CHUNK_ROWS, CHUNK_BYTES) } else { Batch::default() };
-        (std::mem::replace(&mut self.records, next), is_followed)
+        let next = if self.is_promised { Batch::with_capacity(CHUNK_ROWS, CHUNK_BYTES) } else { Batch::default() };
+        (std::mem::replace(&mut self.records, next), self.is_promised)
     }
 
     fn is_late(&self) -> bool {
-        self.promised_at.is_some_and(|at| at.elapsed() >= PROMISE)
+        self.since.is_some_and(|since| since.elapsed() >= LONGEST)
     }
 }
 
@@ -86,34 +89,35 @@ mod tests {
     #[test]
     fn one_row_goes_at_once_where_nothing_follows() {
         let mut gathering = Gathering::default();
-        assert!(!gathering.is_ripe(false) && !gathering.is_owed());
+        assert!(!gathering.is_ripe(false) && !gathering.is_ripe(true) && !gathering.is_owed());
         add(&mut gathering, 1);
-        assert!(gathering.is_ripe(false) && gathering.is_ripe(true));
+        assert!(gathering.is_ripe(false));
         let (records, is_followed) = gathering.cut(false);
         assert_eq!((records.len(), is_followed), (1, false));
         assert!(!gathering.is_owed());
     }
 
     #[test]
-    fn behind_only_full_chunks_follow_the_first() {
+    fn only_full_chunks_go_while_more_comes() {
         let mut gathering = Gathering::default();
-        add(&mut gathering, 1);
-        assert!(gathering.cut(true).1 && gathering.is_owed());
         add(&mut gathering, 10);
         assert!(!gathering.is_ripe(true), "more is known to come");
         assert!(gathering.is_ripe(false), "it came no more");
         add(&mut gathering, CHUNK_ROWS - 10);
         assert!(gathering.is_full() && gathering.is_ripe(true));
-        assert_eq!(gathering.cut(true).0.len(), CHUNK_ROWS);
+        let (records, is_followed) = gathering.cut(true);
+        assert_eq!((records.len(), is_followed), (CHUNK_ROWS, true));
+        assert!(gathering.is_owed() && gathering.is_ripe(false), "the publisher waits");
+        assert_eq!(gathering.cut(false).0.len(), 0);
     }
 
     #[tokio::test]
-    async fn a_promise_is_kept_with_nothing_and_ends_the_transaction() {
+    async fn what_was_promised_comes_before_long_and_ends_the_transaction() {
         let mut gathering = Gathering::default();
         add(&mut gathering, 1);
-        assert!(gathering.cut(true).1);
+        assert!(gathering.cut(true).1 && !gathering.is_ripe(true));
         gathering.must_end().await;
-        assert!(gathering.is_ripe(true), "nothing came, and the publisher waits");
+        assert!(gathering.is_ripe(true), "nothing came");
         let (records, is_followed) = gathering.cut(true);
         assert_eq!((records.len(), is_followed), (0, false));
     }

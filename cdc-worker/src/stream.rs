@@ -152,7 +152,8 @@ impl State<'_> {
                 self.fail_at(Point::Reported)?;
             }
             let is_behind = held.wal_end().bytes_since(self.tracker.received_lsn()) > BEHIND_BYTES;
-            let mut has_chunk = self.gathering.is_ripe(is_behind)
+            let more_comes = is_behind || self.tracker.open_lsn().is_some();
+            let mut has_chunk = self.gathering.is_ripe(more_comes)
                 || self.progress.wants_position(self.tracker.complete_lsn(), Instant::now());
             if let Some(completing) = &self.completing {
                 if completing.has_come(self.progress.committed().confirmable) {
@@ -181,8 +182,8 @@ impl State<'_> {
                 }
                 permit = publisher.queue.reserve(), if has_chunk => {
                     let Some(permit) = permit else { return Err(publisher.news.reason().await) };
-                    let has_more = is_behind || self.gathering.is_full() && stream.has_more();
-                    permit.send(self.cut(has_more));
+                    let more_comes = more_comes || self.gathering.is_full() && stream.has_more();
+                    permit.send(self.cut(more_comes));
                 }
                 filled = fill(stream, is_behind && last_fill < SMALL_BYTES), if has_room => last_fill = filled?,
                 () = self.gathering.must_end() => {}
@@ -283,8 +284,8 @@ impl State<'_> {
         self.fail_at(Point::Row)
     }
 
-    fn cut(&mut self, has_more: bool) -> Chunk {
-        let (records, is_followed) = self.gathering.cut(has_more);
+    fn cut(&mut self, more_comes: bool) -> Chunk {
+        let (records, is_followed) = self.gathering.cut(more_comes);
         Chunk {
             number: self.progress.hand(Instant::now()),
             records,
