@@ -50,8 +50,11 @@ pub enum Error {
         #[source]
         source: ProduceError,
     },
-    /// A record that Kafka doesn't take.
-    #[error("Kafka takes no record of {bytes} bytes for key {key} in {topic}: raise max.message.bytes of the topic")]
+    /// A record that Kafka doesn't take, or a batch of records.
+    #[error(
+        "Kafka takes no record of {bytes} bytes for key {key} in {topic}, or no batch of that size: raise \
+         max.message.bytes of the topic, to 1048588 at least"
+    )]
     TooLarge {
         /// Topic.
         topic: String,
@@ -149,6 +152,9 @@ pub enum Error {
     /// The thread that publishes has ended.
     #[error("the publisher's thread ended without a word")]
     PublisherGone,
+    /// There is no thread to be had, or it panicked.
+    #[error("the worker needs a thread of its own")]
+    Thread(#[source] std::io::Error),
 }
 
 impl Error {
@@ -164,7 +170,7 @@ impl Error {
             Self::Registry(source) | Self::Schema { source, .. } => source.is_transient(),
             Self::Frame(error) => error.is_transient(),
             Self::Resnapshot(fault) => fault.is_transient(),
-            Self::PublisherGone | Self::LeaseSilent | Self::SlowStart => true,
+            Self::PublisherGone | Self::Thread(_) | Self::LeaseSilent | Self::SlowStart => true,
             Self::Server(_)
             | Self::Connect(_)
             | Self::TooLarge { .. }

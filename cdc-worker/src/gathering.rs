@@ -49,11 +49,12 @@ impl Gathering {
         self.is_full() || self.is_owed() && (!more_comes || self.is_late())
     }
 
-    /// Waits until nothing more is waited for; for ever if nothing is owed.
+    /// Waits until nothing more is waited for. Never returns where nothing is owed, or nothing has been waited for since
+    /// the last time: whoever has no room for the chunk yet would turn in vain.
     pub(crate) async fn must_end(&self) {
         match self.since {
-            Some(since) => tokio::time::sleep_until((since + LONGEST).into()).await,
-            None => std::future::pending().await,
+            Some(since) if !self.is_late() => tokio::time::sleep_until((since + LONGEST).into()).await,
+            _ => std::future::pending().await,
         }
     }
 
@@ -118,6 +119,11 @@ mod tests {
         assert!(gathering.cut(true).1 && !gathering.is_ripe(true));
         gathering.must_end().await;
         assert!(gathering.is_ripe(true), "nothing came");
+        tokio::select! {
+            biased;
+            () = gathering.must_end() => panic!("said twice: the loop would spin until there is room for the chunk"),
+            () = std::future::ready(()) => {}
+        }
         let (records, is_followed) = gathering.cut(true);
         assert_eq!((records.len(), is_followed), (0, false));
     }

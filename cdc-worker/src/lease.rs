@@ -51,7 +51,7 @@ pub struct Held {
 impl Lease {
     /// A claim under a new random name, on a connection of its own.
     pub async fn new(config: Arc<Config>) -> Result<Self, Error> {
-        let client = checks::connect(&config).await?;
+        let client = connect(&config).await?;
         Ok(Self {
             client,
             config: Arc::clone(&config),
@@ -89,12 +89,11 @@ impl Lease {
     /// Takes or renews the lease; if it is ours now, says where the server's WAL ends.
     async fn claim(&mut self) -> Result<Option<Lsn>, Error> {
         let sql = format!(
-            "BEGIN; SET LOCAL synchronous_commit = off;
-             INSERT INTO cdc_lease AS held (slot, holder, expires_at)
+            "INSERT INTO cdc_lease AS held (slot, holder, expires_at)
              VALUES ({slot}, {holder}, clock_timestamp() + interval '{ttl} ms')
              ON CONFLICT (slot) DO UPDATE SET holder = EXCLUDED.holder, expires_at = EXCLUDED.expires_at
               WHERE held.holder = EXCLUDED.holder OR held.expires_at < clock_timestamp()
-             RETURNING pg_current_wal_flush_lsn(); COMMIT",
+             RETURNING pg_current_wal_flush_lsn()",
             slot = escape_literal(&self.slot),
             holder = escape_literal(&self.holder),
             ttl = TTL.as_millis(),
@@ -121,6 +120,11 @@ impl Lease {
         while release.pause(RENEW_EVERY).await {
             let asked = Instant::now();
             match self.claim().await {
+                Ok(Some(_)) if until.borrow().is_none_or(|until| until <= asked) => {
+                    // Somebody else may have had it meanwhile.
+                    tracing::warn!(slot = self.slot, "the lease had run out before it was renewed");
+                    break;
+                }
                 Ok(Some(end)) => {
                     until.send_replace(Some(asked + TTL));
                     wal_end.store(end.0, Ordering::Relaxed);
@@ -138,7 +142,7 @@ impl Lease {
                     // The lease goes on until it runs out, so that a server that shuts down can be told the last
                     // position, and one connection's end isn't the end of streaming.
                     if self.client.is_closed()
-                        && let Ok(Ok(client)) = tokio::time::timeout(PATIENCE, checks::connect(&self.config)).await
+                        && let Ok(Ok(client)) = tokio::time::timeout(PATIENCE, connect(&self.config)).await
                     {
                         self.client = client;
                     }
@@ -207,6 +211,13 @@ impl Drop for Held {
     fn drop(&mut self) {
         self.keeper.abort();
     }
+}
+
+/// A connection whose writes don't wait for the disk: a lease that a crash of the server loses has run out by then.
+async fn connect(config: &Config) -> Result<Client, Error> {
+    let client = checks::connect(config).await?;
+    within(client.batch_execute("SET synchronous_commit = off")).await?;
+    Ok(client)
 }
 
 async fn within<T>(statement: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, Error> {

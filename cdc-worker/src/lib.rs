@@ -82,6 +82,16 @@ pub async fn run_with(
     shutdown: Shutdown,
     failpoints: Failpoints,
 ) -> Result<(), Error> {
+    let worker = || run_here(config, health, shutdown, failpoints);
+    runtime::dedicated::run("cdc-stream", worker).await.unwrap_or_else(|source| Err(Error::Thread(source)))
+}
+
+async fn run_here(
+    config: Arc<Config>,
+    health: RoleHealth,
+    shutdown: Shutdown,
+    failpoints: Failpoints,
+) -> Result<(), Error> {
     ::metrics::gauge!(metrics::STREAMING).set(0.0);
     let mut backoff = Backoff::default();
     let Some(worker) = prepare(config, failpoints, &health, &shutdown, &mut backoff).await? else { return Ok(()) };
@@ -144,11 +154,10 @@ async fn work(
                 return Ok(());
             }
         };
-        backoff.reset();
         tracing::info!(slot = worker.slot, from = %session.stored.confirmable, "streaming");
         ::metrics::counter!(metrics::STARTS).increment(1);
         ::metrics::gauge!(metrics::STREAMING).set(1.0);
-        let outcome = stream::stream(worker, session, &mut held, health, shutdown).await;
+        let outcome = stream::stream(worker, session, &mut held, health, shutdown, backoff).await;
         ::metrics::gauge!(metrics::STREAMING).set(0.0);
         match outcome {
             Ok(Ending::Shutdown | Ending::Completed) => {}

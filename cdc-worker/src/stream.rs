@@ -14,11 +14,12 @@
 //! it has been published. While Kafka doesn't take more, reading stops, and reports go on by the timer.
 //!
 //! *Priorities* of the loop's `select!`: the end of the process or the lease; news from the publisher; the timer; room
-//! for the chunk at hand; reading more.
+//! for the chunk at hand; reading more; the end of what a chunk waits for.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
+use runtime::retry::Backoff;
 use runtime::{RoleHealth, Shutdown};
 use schemas::Origin;
 use tokio::time::MissedTickBehavior;
@@ -42,10 +43,6 @@ use crate::withheld::{self, Withheld};
 
 /// The server has so much more WAL that a Kafka transaction had better wait for what is in it.
 const BEHIND_BYTES: u64 = 256 << 10;
-/// A reader that gets less at a time is quicker than the server.
-const SMALL_BYTES: usize = 16 << 10;
-/// How long such a reader waits while the server is known to have more.
-const GATHER: Duration = Duration::from_millis(1);
 /// How often timers are looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// How long a leaving worker waits for Kafka to commit what it was given.
@@ -73,6 +70,7 @@ pub(crate) async fn stream(
     held: &mut Held,
     health: &RoleHealth,
     shutdown: &Shutdown,
+    backoff: &mut Backoff,
 ) -> Result<Ending, Error> {
     let Session { mut stream, mut publisher, writer, stored, completing, withheld } = session;
     let mut state = State {
@@ -88,7 +86,7 @@ pub(crate) async fn stream(
         completing,
         withheld,
     };
-    let outcome = state.turn(&mut stream, &mut publisher, held, health, shutdown).await;
+    let outcome = state.turn(&mut stream, &mut publisher, held, health, shutdown, backoff).await;
     // What was read before the end, or before the row that can't be published, still goes out; not so if the lease is
     // lost, or the publisher is.
     let may_drain = match &outcome {
@@ -103,15 +101,6 @@ pub(crate) async fn stream(
         }
     }
     outcome
-}
-
-/// Reads what has arrived. A server that has much more sends it message by message, and would wake a quick reader for each,
-/// which costs both more than the message: such a reader lets some gather first.
-async fn fill(stream: &mut ReplicationStream, gathers: bool) -> Result<usize, Error> {
-    if gathers {
-        tokio::time::sleep(GATHER).await;
-    }
-    Ok(stream.fill().await?)
 }
 
 struct State<'a> {
@@ -140,11 +129,11 @@ impl State<'_> {
         held: &mut Held,
         health: &RoleHealth,
         shutdown: &Shutdown,
+        backoff: &mut Backoff,
     ) -> Result<Ending, Error> {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_news = Instant::now();
-        let mut last_fill = 0;
         loop {
             self.read_what_is_here(stream)?;
             if let Some(feedback) = self.progress.report(self.tracker.received_lsn(), Instant::now()) {
@@ -170,6 +159,8 @@ impl State<'_> {
                     let Committed { number, mark } = news?;
                     self.progress.commit(number, mark);
                     last_news = Instant::now();
+                    // What Kafka refuses again and again is tried less and less often.
+                    backoff.reset();
                 }
                 _ = ticks.tick() => {
                     if self.progress.is_server_stopping() {
@@ -185,7 +176,7 @@ impl State<'_> {
                     let more_comes = more_comes || self.gathering.is_full() && stream.has_more();
                     permit.send(self.cut(more_comes));
                 }
-                filled = fill(stream, is_behind && last_fill < SMALL_BYTES), if has_room => last_fill = filled?,
+                filled = stream.fill(is_behind), if has_room => filled?,
                 () = self.gathering.must_end() => {}
             }
         }

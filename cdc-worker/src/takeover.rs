@@ -7,7 +7,6 @@
 //! The position is read only after the fencing: from then on nobody else can add one. The holder's connection is ended
 //! only after that: a worker that was stopped keeps its sockets, and with them the slot, until somebody does.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,7 +140,7 @@ impl Worker {
         }
         let mark = stored.as_ref().map_or(Mark { place: Place::START, confirmable: slot.confirmed_flush_lsn }, mark_of);
         let withheld = Withheld::read(&client).await?;
-        let stream = self.start_stream(&client, connection, mark).await?;
+        let Some(stream) = self.start_stream(&client, connection, mark, held).await? else { return Ok(None) };
         let ends = stored.map(|stored| stored.partitions).unwrap_or_default();
         let until = completing.as_ref().map(Completing::until);
         let publisher = self.publisher(fenced, &system, kafka, ends, mark, until)?;
@@ -219,17 +218,16 @@ impl Worker {
             let bytes = position::read_bytes(&consumer, &topics, &slot)?;
             let last = checks::last_events(&consumer, &topics)?;
             let kafka = checks::kafka_facts(&consumer, &topics)?;
-            Ok::<_, Error>((consumer, bytes, last, kafka))
+            Ok::<_, Error>((bytes, last, kafka))
         };
-        let (consumer, bytes, last, mut kafka) =
+        let (bytes, last, mut kafka) =
             tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
         let stored = self.position_in(bytes).await?;
         kafka.last_events = self.events_in(&last).await?;
         if let Some(stored) = &stored {
-            let partitions = stored.partitions.clone();
-            kafka.ends = tokio::task::spawn_blocking(move || checks::ends_of(&consumer, &partitions))
-                .await
-                .unwrap_or_else(|_| Ok(BTreeMap::new()))?;
+            let (config, partitions) = (Arc::clone(&self.config), stored.partitions.clone());
+            let ends = move || checks::ends_of(&position::looker_at_all(&config)?, &partitions);
+            kafka.ends = tokio::task::spawn_blocking(ends).await.unwrap_or(Err(Error::PublisherGone))?;
         }
         Ok((stored, kafka))
     }
@@ -285,10 +283,15 @@ impl Worker {
         client: &tokio_postgres::Client,
         first: Connection,
         mark: Mark,
-    ) -> Result<ReplicationStream, Error> {
+        held: &Held,
+    ) -> Result<Option<ReplicationStream>, Error> {
         let mut connection = Some(first);
         let mut attempt = 0;
         loop {
+            if !held.is_held() {
+                // Whoever holds the slot may do so rightfully now.
+                return Ok(None);
+            }
             checks::end_holder(client, &self.slot).await?;
             let connection = match connection.take() {
                 Some(connection) => connection,
@@ -299,7 +302,7 @@ impl Worker {
                     attempt += 1;
                     tokio::time::sleep(SLOT_RETRY).await;
                 }
-                outcome => return Ok(outcome?),
+                outcome => return Ok(Some(outcome?)),
             }
         }
     }

@@ -129,7 +129,7 @@ async fn every_kind_of_message_decodes() -> Result<()> {
             },
             Some(Incoming::Keepalive { .. }) => {}
             None => {
-                tokio::time::timeout(PATIENCE, stream.fill()).await.context("nothing comes any more")??;
+                tokio::time::timeout(PATIENCE, stream.fill(false)).await.context("nothing comes any more")??;
             }
         }
     }

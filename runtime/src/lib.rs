@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod dedicated;
 pub mod health;
 pub mod kafka;
 pub mod names;

@@ -65,12 +65,18 @@ impl Topic {
     pub const fn config(self) -> &'static [(&'static str, &'static str)] {
         const DAYS_7: &str = "604800000";
         const DAYS_28: &str = "2419200000";
+        // Records have the time of what they tell, by another machine's clock. What is in the tables must get into the
+        // history even if that was wrong.
+        const ANY_TIME: (&str, &str) = ("message.timestamp.after.max.ms", "9223372036854775807");
         match self {
             Self::ChatCommands => &[("retention.ms", DAYS_7), ("message.timestamp.type", "CreateTime")],
             Self::ChatMarks => &[("retention.ms", DAYS_7)],
             Self::ChatCommandsDlq => &[("retention.ms", DAYS_28)],
-            Self::ChatEvents => &[("retention.ms", "-1"), ("retention.bytes", "-1"), ("cleanup.policy", "delete")],
-            Self::ChatUsers | Self::ChatCursors => &[("cleanup.policy", "compact")],
+            Self::ChatEvents => {
+                &[("retention.ms", "-1"), ("retention.bytes", "-1"), ("cleanup.policy", "delete"), ANY_TIME]
+            }
+            Self::ChatUsers => &[("cleanup.policy", "compact"), ANY_TIME],
+            Self::ChatCursors => &[("cleanup.policy", "compact")],
             // A restart reads this topic to its end: small segments keep that short.
             Self::CdcPositions => {
                 &[("cleanup.policy", "compact"), ("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.01")]

@@ -166,7 +166,8 @@ pub(crate) fn last_events(consumer: &Looker, topics: &Topics) -> Result<Vec<Raw>
     Ok(last.into_values().collect())
 }
 
-/// The present ends of the partitions that a position speaks of; blocks.
+/// The present ends of the partitions that a position speaks of, for a consumer of all records: a reader of committed
+/// ones sees the position of a transaction before the end of the one before it. Blocks.
 pub(crate) fn ends_of(consumer: &Looker, partitions: &[PartitionEnd]) -> Result<BTreeMap<(String, i32), i64>, Error> {
     let mut ends = BTreeMap::new();
     for end in partitions {

@@ -8,6 +8,7 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{FindCoordinatorRequest, MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use runtime::config::Kafka;
+use uuid::Uuid;
 
 use super::broker::Broker;
 use super::error::ProduceError;
@@ -29,8 +30,15 @@ pub(super) struct Cluster {
     addresses: HashMap<NodeId, (String, u16)>,
     connections: HashMap<NodeId, Broker>,
     coordinator: NodeId,
-    /// The leader of each partition, by topic in the order asked for.
-    leaders: Vec<Vec<NodeId>>,
+    /// By topic in the order asked for.
+    found: Vec<Found>,
+}
+
+/// A topic as the cluster has it.
+struct Found {
+    id: Uuid,
+    /// The leader of each partition.
+    leaders: Vec<NodeId>,
 }
 
 impl Cluster {
@@ -50,7 +58,7 @@ impl Cluster {
             addresses: HashMap::from([(coordinator, (host, port))]),
             connections: HashMap::new(),
             coordinator,
-            leaders: Vec::new(),
+            found: Vec::new(),
         };
         cluster.learn_from(&mut first)?;
         Ok(cluster)
@@ -69,7 +77,17 @@ impl Cluster {
 
     fn learn_from(&mut self, broker: &mut Broker) -> Result<(), ProduceError> {
         let metadata = describe(broker, &self.topics)?;
-        self.leaders = leaders(broker, &self.topics, &metadata)?;
+        let found = leaders(broker, &self.topics, &metadata)?;
+        for (name, (before, now)) in self.topics.iter().zip(self.found.iter().zip(&found)) {
+            if before.id != now.id {
+                return Err(ProduceError::Changed(format!("topic {name} was made anew")));
+            }
+            if before.leaders.len() != now.leaders.len() {
+                let (before, now) = (before.leaders.len(), now.leaders.len());
+                return Err(ProduceError::Changed(format!("topic {name} has {now} partitions instead of {before}")));
+            }
+        }
+        self.found = found;
         let address = |host: &StrBytes, port: i32| (host.to_string(), u16::try_from(port).unwrap_or(0));
         let known = metadata.brokers.iter();
         self.addresses.extend(known.map(|broker| (broker.node_id.0, address(&broker.host, broker.port))));
@@ -78,12 +96,12 @@ impl Cluster {
 
     /// Number of partitions of a topic.
     pub(super) fn partitions(&self, topic: usize) -> i32 {
-        self.leaders[topic].len() as i32
+        self.found[topic].leaders.len() as i32
     }
 
     /// Who leads a partition.
     pub(super) fn leader(&self, topic: usize, partition: i32) -> NodeId {
-        self.leaders[topic].get(partition as usize).copied().unwrap_or(self.coordinator)
+        self.found[topic].leaders.get(partition as usize).copied().unwrap_or(self.coordinator)
     }
 
     /// The connection to the coordinator of the transactions.
@@ -112,7 +130,7 @@ impl Cluster {
 }
 
 fn unknown(node: NodeId) -> ProduceError {
-    ProduceError::NoTopic(format!("broker {node}, which the cluster named,"))
+    ProduceError::Changed(format!("the cluster names broker {node} and doesn't say where it is"))
 }
 
 fn first_broker(kafka: &Kafka, security: &Security) -> Result<Broker, ProduceError> {
@@ -142,7 +160,7 @@ fn describe(broker: &mut Broker, topics: &[String]) -> Result<MetadataResponse, 
     broker.call(&request, METADATA)
 }
 
-fn leaders(broker: &Broker, topics: &[String], metadata: &MetadataResponse) -> Result<Vec<Vec<NodeId>>, ProduceError> {
+fn leaders(broker: &Broker, topics: &[String], metadata: &MetadataResponse) -> Result<Vec<Found>, ProduceError> {
     let of_topic = |topic: &String| {
         let found = metadata.topics.iter().find(|found| found.name.as_ref().is_some_and(|name| name.as_str() == topic));
         let found = found.ok_or_else(|| ProduceError::NoTopic(format!("topic {topic}")))?;
@@ -164,7 +182,7 @@ fn leaders(broker: &Broker, topics: &[String], metadata: &MetadataResponse) -> R
             let leader = usize::try_from(partition.partition_index).ok().and_then(|index| leaders.get_mut(index));
             *leader.ok_or_else(|| broker.strange(what()))? = partition.leader_id.0;
         }
-        Ok(leaders)
+        Ok(Found { id: found.topic_id, leaders })
     };
     topics.iter().map(of_topic).collect()
 }
@@ -185,7 +203,7 @@ fn find_coordinator(
             Some(ResponseError::CoordinatorNotAvailable | ResponseError::CoordinatorLoadInProgress)
                 if Instant::now() < deadline =>
             {
-                super::pause();
+                super::pause(super::ASK_EVERY);
             }
             Some(source) => return Err(broker.refused("FindCoordinator", source)),
         }

@@ -48,7 +48,7 @@ pub enum ProduceError {
         answer: String,
     },
     /// A broker says no.
-    #[error("{place} refuses {what}: {}", in_words(*answer))]
+    #[error("{place} refuses {what}: {}{}", in_words(*answer), way_out(*answer))]
     Refused {
         /// Host and port.
         place: String,
@@ -60,6 +60,9 @@ pub enum ProduceError {
     /// A topic or partition that is needed.
     #[error("{0} isn't there; `waltalkie migrate` makes topics")]
     NoTopic(String),
+    /// The cluster isn't any more what it was when the producer was made.
+    #[error("while it was written to, {0}")]
+    Changed(String),
     /// Bytes that aren't Kafka's protocol, or a version of it that isn't known here.
     #[error("{place} doesn't speak Kafka's protocol as expected: {text}")]
     Protocol {
@@ -81,7 +84,9 @@ impl ProduceError {
     pub fn is_transient(&self) -> bool {
         match self {
             // A broker that has just started may not know its users yet.
-            Self::Connect { .. } | Self::Broken { .. } | Self::NoTopic(_) | Self::Login { .. } => true,
+            Self::Connect { .. } | Self::Broken { .. } | Self::NoTopic(_) | Self::Changed(_) | Self::Login { .. } => {
+                true
+            }
             Self::Refused { .. } => !self.is_forbidden() && !self.is_too_large(),
             Self::Settings(_) | Self::Untrusted { .. } | Self::Protocol { .. } | Self::Compression(_) => false,
         }
@@ -110,6 +115,20 @@ impl ProduceError {
             Self::Refused { answer, .. } => Some(*answer),
             _ => None,
         }
+    }
+}
+
+/// What can be done, where Kafka's word alone doesn't tell.
+const fn way_out(answer: ResponseError) -> &'static str {
+    match answer {
+        ResponseError::InvalidTimestamp => {
+            ": a record's time is further ahead of the broker's clock than the topic's message.timestamp.after.max.ms; \
+             `waltalkie migrate` makes topics without that limit, for this one raise it, and look at the clocks"
+        }
+        ResponseError::NotEnoughReplicas | ResponseError::NotEnoughReplicasAfterAppend => {
+            ": fewer replicas are in sync than the topic's min.insync.replicas"
+        }
+        _ => "",
     }
 }
 

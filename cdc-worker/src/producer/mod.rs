@@ -6,8 +6,8 @@
 //! ```
 //!
 //! For one writer that puts few, well-filled transactions one after another, and that begins anew from what is committed
-//! whenever anything fails. So nothing is tried twice here but what Kafka asks to ask again, there is no queue, no thread
-//! and no copy of a record beside the batch it goes into: half of what a general client costs.
+//! whenever anything fails. So nothing is tried twice here but what Kafka asks to ask again, and there is no queue, no
+//! thread and no object a record: half of what a general client costs.
 //!
 //! *Guarantees*
 //! - Everything that is appended between two commits becomes visible with the second, in the order of `append` within a
@@ -55,6 +55,8 @@ const END_TXN: [i16; 2] = [4, 5];
 const BUSY: Duration = Duration::from_secs(10);
 /// How often.
 const ASK_EVERY: Duration = Duration::from_millis(2);
+/// How often at most it is asked for what takes a cluster in trouble longer: leaders to be elected, replicas to come back.
+const ASK_PATIENTLY_EVERY: Duration = Duration::from_millis(500);
 /// Gathered bytes that are sent.
 const REQUEST_BYTES: usize = 1 << 20;
 /// A batch of a partition is sent when it has so many bytes: topics bound batches as they do records.
@@ -114,7 +116,7 @@ impl Producer {
         loop {
             match Self::try_take_over(kafka, options.clone(), deadline) {
                 // Coordinators move, and for a moment nobody is one.
-                Err(error) if is_moving(&error) && Instant::now() < deadline => pause(),
+                Err(error) if is_moving(&error) && Instant::now() < deadline => pause(ASK_EVERY),
                 outcome => return outcome,
             }
         }
@@ -151,7 +153,7 @@ impl Producer {
             let answer = coordinator.call(&request, INIT_PRODUCER_ID)?;
             match ResponseError::try_from_code(answer.error_code) {
                 None => break answer,
-                Some(source) if is_busy(source) && Instant::now() < deadline => pause(),
+                Some(source) if is_busy(source) && Instant::now() < deadline => pause(ASK_EVERY),
                 Some(source) => return Err(coordinator.refused("InitProducerId", source)),
             }
         };
@@ -196,9 +198,9 @@ impl Producer {
         self.end(true)
     }
 
-    /// Gives up what was appended, as far as Kafka still listens.
+    /// Gives up what was appended, as far as Kafka still listens; also after a refusal.
     pub fn abort(mut self) -> Result<(), ProduceError> {
-        self.await_all()?;
+        self.discard_answers()?;
         self.end(false)
     }
 
@@ -225,7 +227,7 @@ impl Producer {
             let answer = coordinator.call(&request, END_TXN[usize::from(self.is_implicit)])?;
             match ResponseError::try_from_code(answer.error_code) {
                 None => break answer,
-                Some(source) if is_busy(source) && Instant::now() < deadline => pause(),
+                Some(source) if is_busy(source) && Instant::now() < deadline => pause(ASK_EVERY),
                 Some(source) => return Err(coordinator.refused("EndTxn", source)),
             }
         };
@@ -255,6 +257,6 @@ const fn is_moving(error: &ProduceError) -> bool {
 
 /// Before Kafka is asked again.
 #[expect(clippy::disallowed_methods, reason = "who publishes has a thread to itself, and each loop has a deadline")]
-fn pause() {
-    std::thread::sleep(ASK_EVERY);
+fn pause(time: Duration) {
+    std::thread::sleep(time);
 }

@@ -13,7 +13,7 @@ use super::batch::Stamp;
 use super::broker::Awaited;
 use super::cluster::NodeId;
 use super::error::ProduceError;
-use super::{BUSY, Producer, is_busy, pause};
+use super::{ASK_EVERY, ASK_PATIENTLY_EVERY, BUSY, Producer, is_busy, pause};
 
 /// With and without transactions of version 2.
 const PRODUCE: [i16; 2] = [11, 12];
@@ -44,8 +44,10 @@ struct Pending {
 pub(super) struct Unanswered {
     requests: VecDeque<Pending>,
     again: VecDeque<Sent>,
-    /// Why it wants them again.
-    refusal: Option<ResponseError>,
+    /// Why it wants the last of them again.
+    refusal: Option<ProduceError>,
+    /// A leader may have moved.
+    is_astray: bool,
 }
 
 impl Producer {
@@ -97,6 +99,7 @@ impl Producer {
     /// Waits for all answers.
     pub(super) fn await_all(&mut self) -> Result<(), ProduceError> {
         let deadline = Instant::now() + BUSY;
+        let mut patience = ASK_EVERY;
         loop {
             while !self.unanswered.requests.is_empty() {
                 self.await_oldest()?;
@@ -104,16 +107,38 @@ impl Producer {
             if self.unanswered.again.is_empty() {
                 return Ok(());
             }
-            if Instant::now() > deadline {
-                let refusal = self.unanswered.refusal.unwrap_or(ResponseError::RequestTimedOut);
-                return Err(self.cluster.coordinator()?.refused("Produce", refusal));
+            if Instant::now() > deadline
+                && let Some(refusal) = self.unanswered.refusal.take()
+            {
+                return Err(refusal);
             }
-            pause();
-            if self.unanswered.refusal.take().is_some_and(is_passing) {
-                self.cluster.learn()?;
+            if std::mem::take(&mut self.unanswered.is_astray) {
+                // Such a cluster has enough to do without being sent the same again and again.
+                pause(patience);
+                patience = (patience * 2).min(ASK_PATIENTLY_EVERY);
+                match self.cluster.learn() {
+                    // There is no leader for the moment, or no broker that knows of one.
+                    Err(error) if error.refusal().is_some_and(is_passing) => {
+                        self.unanswered.is_astray = true;
+                        self.unanswered.refusal = Some(error);
+                        continue;
+                    }
+                    outcome => outcome?,
+                }
+            } else {
+                pause(ASK_EVERY);
             }
             self.send_again()?;
         }
+    }
+
+    /// Waits until no answer is under way, whatever they say; nothing is sent again.
+    pub(super) fn discard_answers(&mut self) -> Result<(), ProduceError> {
+        self.unanswered.again.clear();
+        while let Some(Pending { node, awaited, .. }) = self.unanswered.requests.pop_front() {
+            self.cluster.broker(node)?.receive::<ProduceRequest>(awaited)?;
+        }
+        Ok(())
     }
 
     /// Sends the first batch of each partition that Kafka wants again.
@@ -179,16 +204,23 @@ impl Producer {
             };
             match ResponseError::try_from_code(answer.error_code) {
                 None => {
-                    let end = answer.base_offset + i64::from(sent.count) - 1;
-                    topic.partitions[sent.partition as usize].last_offset = Some(end);
-                }
-                Some(source) if is_busy(source) || is_passing(source) || self.unanswered.follows_one(&sent, source) => {
-                    self.unanswered.refusal = Some(source);
-                    self.unanswered.again.push_back(sent);
+                    let end = Some(answer.base_offset + i64::from(sent.count) - 1);
+                    let partition = &mut topic.partitions[sent.partition as usize];
+                    // The answer to what was sent again may come after that to what followed it.
+                    partition.last_offset = partition.last_offset.max(end);
                 }
                 Some(source) => {
                     let what = format!("Produce to partition {} of {}", sent.partition, topic.name.as_str());
-                    return Err(broker.refused(what, source));
+                    let refusal = broker.refused(what, source);
+                    let follows_one = self.unanswered.follows_one(&sent, source);
+                    if !is_busy(source) && !is_passing(source) && !follows_one {
+                        return Err(refusal);
+                    }
+                    self.unanswered.is_astray |= is_passing(source);
+                    if !follows_one {
+                        self.unanswered.refusal = Some(refusal);
+                    }
+                    self.unanswered.again.push_back(sent);
                 }
             }
         }
@@ -225,7 +257,7 @@ impl Producer {
             let refusal = refusals.find(|refusal| *refusal != ResponseError::OperationNotAttempted);
             match refusal {
                 None => return Ok(()),
-                Some(source) if is_busy(source) && Instant::now() < deadline => pause(),
+                Some(source) if is_busy(source) && Instant::now() < deadline => pause(ASK_EVERY),
                 Some(source) => return Err(coordinator.refused("AddPartitionsToTxn", source)),
             }
         }

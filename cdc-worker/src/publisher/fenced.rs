@@ -26,7 +26,12 @@ const IDS: [&str; 2] = ["a", "b"];
 /// Producers that have fenced every earlier one of their slot.
 ///
 /// Transactions still follow one another: the next is begun when the one before is committed, so each partition has
-/// their records in order, and its readers see them in order.
+/// their records in order, and its readers see them in order. Between partitions a reader may see one transaction
+/// before the end of the one before it.
+///
+/// Two ids can't be taken over at once, so their order matters: always the first id first, and the first transaction is
+/// always of the first id. Of two workers that take over at the same time, the one whose first id is the older so fails
+/// with its first transaction, whoever has the newer second one.
 pub struct Fenced {
     producers: [Producer; 2],
     turn: usize,
@@ -36,14 +41,10 @@ impl Fenced {
     /// New producers under the slot's transactional ids; blocks. Earlier ones can't commit anything after this, and what
     /// they left open is aborted.
     pub fn take_over(config: &Config, slot: &str) -> Result<Self, Error> {
-        // Side by side: what an earlier producer left open takes the coordinator a while to abort.
         let [first, second] = IDS;
-        let (first, second) = std::thread::scope(|scope| {
-            let first = scope.spawn(|| take_over(config, slot, first));
-            let second = take_over(config, slot, second);
-            (first.join().unwrap_or(Err(Error::PublisherGone)), second)
-        });
-        Ok(Self { producers: [first?, second?], turn: 0 })
+        let first = take_over(config, slot, first)?;
+        let second = take_over(config, slot, second)?;
+        Ok(Self { producers: [first, second], turn: 0 })
     }
 
     /// The producer whose turn it is.

@@ -6,14 +6,16 @@
 //!        └───────────── watch: last committed ◀───────┘
 //! ```
 //!
-//! A transaction takes what has arrived when it begins and while it is being sent, up to a limit, and waits only for what
-//! the stream has already read: idle, one commit of Postgres goes at once; under load transactions grow by themselves. The position travels in the same transaction as the
-//! records that it speaks of, so that the two can't differ whatever happens.
+//! A transaction takes what has arrived when it begins and while it is being sent, up to a limit, and waits only for a
+//! chunk that was promised: idle, one commit of Postgres goes at once; under load transactions grow by themselves. The
+//! position travels in the same transaction as the records that it speaks of, so that the two can't differ whatever
+//! happens.
 //!
 //! *Failure.* Nothing is tried twice here except what Kafka asks to ask again. Any other failure ends the thread, and
 //! its producers with it: the next ones, under the same transactional ids, abort what these left open; the worker reads the
 //! position and goes on from there. A dropped channel ends it without a commit, as a kill would.
 
+mod ends;
 mod fenced;
 mod headers;
 mod thread;

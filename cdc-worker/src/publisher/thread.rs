@@ -1,11 +1,11 @@
 //! The thread's loop: gather, publish, report.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
-use schemas::{PartitionEnd, Position};
+use schemas::Position;
 use tokio::sync::{mpsc, watch};
 
+use super::ends::Ends;
 use super::fenced::{append_position, topic_of};
 use super::headers::HeaderMaker;
 use super::{Chunk, Committed, Task};
@@ -27,17 +27,13 @@ const TRANSACTION_BYTES: usize = 16 << 20;
 pub(super) struct Loop {
     task: Task,
     reports: watch::Sender<Committed>,
-    ends: BTreeMap<String, BTreeMap<i32, i64>>,
+    ends: Ends,
     headers: HeaderMaker,
 }
 
 impl Loop {
     pub(super) fn new(mut task: Task, reports: watch::Sender<Committed>) -> Self {
-        let ends = std::mem::take(&mut task.ends).into_iter().fold(BTreeMap::new(), |mut ends, end| {
-            let of_topic: &mut BTreeMap<i32, i64> = ends.entry(end.topic_name).or_default();
-            of_topic.insert(end.partition_number, end.last_offset);
-            ends
-        });
+        let ends = Ends::of(std::mem::take(&mut task.ends));
         let headers = HeaderMaker::new(std::mem::take(&mut task.source));
         Self { task, reports, ends, headers }
     }
@@ -123,10 +119,7 @@ impl Loop {
         for (topic, partition, offset) in self.task.fenced.producer().last_offsets() {
             // Positions don't tell of themselves.
             let Some(name) = names.get(topic) else { continue };
-            match self.ends.get_mut(*name) {
-                Some(ends) => _ = ends.insert(partition, offset),
-                None => _ = self.ends.insert((*name).clone(), BTreeMap::from([(partition, offset)])),
-            }
+            self.ends.note(name, partition, offset);
         }
     }
 
@@ -140,7 +133,7 @@ impl Loop {
             ordinal: mark.place.ordinal,
             confirmable_lsn: mark.confirmable.to_bits(),
             cluster_id: identity.cluster_id.clone(),
-            partitions: self.partition_ends(),
+            partitions: self.ends.list(&identity.topic_ids),
             resnapshot_until_lsn: identity.resnapshot_until.map(Lsn::to_bits),
             handed_over_at: None,
             written_at: runtime::clock::now_ms(),
@@ -148,17 +141,6 @@ impl Loop {
         let value = self.task.positions.encode(&position)?;
         let sent = append_position(self.task.fenced.producer(), &position, &value);
         sent.map_err(|source| self.refused(source, "sending the position", largest))
-    }
-
-    fn partition_ends(&self) -> Vec<PartitionEnd> {
-        let ids = &self.task.identity.topic_ids;
-        let end = |topic: &String, (partition, offset): (&i32, &i64)| PartitionEnd {
-            topic_name: topic.clone(),
-            topic_uuid: ids.get(topic).cloned().unwrap_or_default(),
-            partition_number: *partition,
-            last_offset: *offset,
-        };
-        self.ends.iter().flat_map(|(topic, ends)| ends.iter().map(move |place| end(topic, place))).collect()
     }
 
     fn refused(&self, source: ProduceError, what: &str, largest: &Largest) -> Error {

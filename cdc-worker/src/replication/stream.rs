@@ -12,6 +12,10 @@ use crate::lsn::Lsn;
 
 /// Room for one read; a busy stream fills it.
 const READ_BYTES: usize = 256 << 10;
+/// A reader that gets less at a time is quicker than the server.
+const SMALL_BYTES: usize = 64 << 10;
+/// How long such a reader sleeps while the server is known to have more.
+const GATHER: Duration = Duration::from_millis(1);
 /// Longest message; a row can't be larger.
 const MOST_BYTES: usize = 1 << 30;
 /// Longest that the server leaves a report unread.
@@ -50,11 +54,13 @@ pub struct ReplicationStream {
     channel: Channel,
     /// Bytes at the buffer's front that belong to the message handed out last.
     taken: usize,
+    /// Bytes that the last read brought.
+    last_read: usize,
 }
 
 impl ReplicationStream {
     pub(super) fn new(channel: Channel) -> Self {
-        Self { channel, taken: 0 }
+        Self { channel, taken: 0, last_read: 0 }
     }
 
     /// The next message that is here already; it stays valid until the next call.
@@ -82,8 +88,16 @@ impl ReplicationStream {
         self.channel.buffer.get(self.taken..).is_some_and(|rest| matches!(frame(rest), Ok(Some(_))))
     }
 
-    /// Reads more; gives the number of bytes that came. Nothing is lost if this is dropped before it is done.
-    pub async fn fill(&mut self) -> Result<usize, ReplicationError> {
+    /// Reads more. Nothing is lost if this is dropped before it is done.
+    ///
+    /// `is_behind` says that the server is known to have much more. It sends it message by message, and a quick reader that
+    /// waits for each is woken for each, which costs both sides more than the message. Such a reader sleeps for a
+    /// millisecond first, and its thread with it, since a runtime that waits on the socket would be woken as well: call
+    /// this on a [`dedicated`](runtime::dedicated) thread.
+    pub async fn fill(&mut self, is_behind: bool) -> Result<(), ReplicationError> {
+        if is_behind && self.last_read < SMALL_BYTES {
+            sleep_over();
+        }
         self.channel.buffer.advance(std::mem::take(&mut self.taken));
         let buffer = &mut self.channel.buffer;
         if buffer.is_empty() && buffer.capacity() > 16 * READ_BYTES {
@@ -95,7 +109,8 @@ impl ReplicationStream {
         buffer.reserve(missing.max(READ_BYTES));
         let before = buffer.len();
         self.channel.fill().await?;
-        Ok(self.channel.buffer.len() - before)
+        self.last_read = self.channel.buffer.len() - before;
+        Ok(())
     }
 
     /// Tells the server how far we are.
@@ -128,6 +143,11 @@ impl ReplicationStream {
             _ => ReplicationError::Protocol("an error that can't be read".into()),
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "see `fill`: the thread itself has to sleep, and it is short")]
+fn sleep_over() {
+    std::thread::sleep(GATHER);
 }
 
 /// Length of the frame at the buffer's front with its header, once the header is there.

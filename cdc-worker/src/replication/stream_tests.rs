@@ -41,9 +41,9 @@ fn read(bytes: &[u8], piece: usize) -> Result<Vec<Seen>, ReplicationError> {
                         Incoming::Keepalive { wal_end, .. } => (wal_end.0, None),
                     });
                 }
-                match stream.fill().await {
+                match stream.fill(false).await {
                     Err(ReplicationError::Ended) => return Ok(()),
-                    other => _ = other?,
+                    other => other?,
                 }
             }
         };

@@ -106,9 +106,9 @@ impl Log {
         let needs_open = covered_after.is_none();
         let (mut kafka, has_open) = blocking(move || {
             let mut kafka = checks::kafka_facts(&consumer, &topics)?;
-            // Read after the position, which so can't speak of later offsets.
-            kafka.ends = checks::ends_of(&consumer, &partitions)?;
             let all = position::looker_at_all(&config)?;
+            // Read after the position, which so can't speak of later offsets.
+            kafka.ends = checks::ends_of(&all, &partitions)?;
             let has_open = needs_open && checks::open_transaction(&consumer, &all, &topics, OPEN_FOR)?.is_some();
             Ok((kafka, has_open))
         })

@@ -31,7 +31,9 @@ pub(super) fn body(random: &mut StdRng, bytes: usize) -> String {
     text
 }
 
-/// Writes the rows; `seq` is dense in each chat. Returns the WAL's end afterwards.
+/// Writes the rows; `seq` is dense in each chat. Returns a place of the log inside the last transaction, after its rows:
+/// whoever has seen everything before a later place has seen them all. (The log's end wouldn't do: what the server writes
+/// for itself lies before it, and nobody is told of that at once.)
 pub(super) async fn write(client: &Client, args: &CdcArgs, workload: Workload) -> Result<Lsn> {
     let mut random = StdRng::seed_from_u64(1);
     client
@@ -54,8 +56,8 @@ pub(super) async fn write(client: &Client, args: &CdcArgs, workload: Workload) -
         bar.set_position((last + 1) * rows);
     }
     bar.finish_and_clear();
+    let row = client.query_one("SELECT (current_setting('bench.written')::pg_lsn - '0/0')::bigint", &[]).await?;
     client.batch_execute("CHECKPOINT").await?;
-    let row = client.query_one("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint", &[]).await?;
     Ok(Lsn::from_bits(row.get(0)))
 }
 
@@ -68,6 +70,7 @@ fn block(first: u64, last: u64, rows: u64, chats: u64) -> String {
              SELECT gen_random_uuid(), 'bench-' || i % {chats}, 'user-' || i % 97,
                     (SELECT content FROM body WHERE n = i % {BODIES}), i / {chats} + 1, clock_timestamp()
                FROM generate_series(t * {rows}::bigint, (t + 1) * {rows}::bigint - 1) i;
+             PERFORM set_config('bench.written', pg_current_wal_insert_lsn()::text, false);
              COMMIT;
            END LOOP;
          END $$"

@@ -33,7 +33,7 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
     }
     let for_references = site.install(args.runs()).await?;
     let client = site.connect().await?;
-    let end = backlog::write(&client, args, workload).await?;
+    let last_rows = backlog::write(&client, args, workload).await?;
     drop(client);
     let (mut runs, mut costs, mut references) = (Vec::new(), Vec::new(), References::default());
     let mut counted = Counted::default();
@@ -48,7 +48,7 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
             }
             references.bare_producer.push(reference::bare_producer(&for_references, records, args.events)?);
         }
-        let (speed, cost) = one(args, installation, &site, end).await?;
+        let (speed, cost) = one(args, installation, &site, last_rows).await?;
         runs.push(speed);
         costs.push(cost);
         let (config, events, chats) = (installation.config.clone(), args.events, args.chats);
@@ -70,7 +70,7 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
 }
 
 /// One run of the worker, from the moment at which it streams to the commit of the last position.
-async fn one(args: &CdcArgs, installation: &Installation, site: &Site, end: Lsn) -> Result<(Speed, Costs)> {
+async fn one(args: &CdcArgs, installation: &Installation, site: &Site, last_rows: Lsn) -> Result<(Speed, Costs)> {
     let config = &installation.config;
     let topic = config.names().topic(Topic::CdcPositions);
     let registry = Registry::new(config.registry.url.expose(), config.names().prefix())?;
@@ -83,7 +83,7 @@ async fn one(args: &CdcArgs, installation: &Installation, site: &Site, end: Lsn)
     let mut roles = site.servers.clone();
     roles.push(("cdc worker".to_owned(), worker.pid().context("the worker has no process")?));
     let mut watch = Watch::new(roles, None);
-    let bar = progress(end.0, "draining");
+    let bar = progress(last_rows.0, "draining");
     let mut transactions = 0;
     let mut last_news = Instant::now();
     let took = loop {
@@ -96,7 +96,7 @@ async fn one(args: &CdcArgs, installation: &Installation, site: &Site, end: Lsn)
         transactions += 1;
         let position = decoder.decode(&value).await?;
         bar.set_position(position.commit_lsn as u64);
-        if Lsn::from_bits(position.confirmable_lsn) >= end {
+        if Lsn::from_bits(position.confirmable_lsn) > last_rows {
             break began.elapsed();
         }
     };

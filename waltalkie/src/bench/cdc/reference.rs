@@ -25,9 +25,6 @@ use super::site::Installation;
 const RECORDS: u64 = 200_000;
 /// Rows in one transaction of the bare producer: at most as many as the worker's.
 const TRANSACTION_ROWS: usize = 20_000;
-/// When and how long the null reader lets more gather, as the worker does.
-const SMALL_BYTES: usize = 16 << 10;
-const GATHER: Duration = Duration::from_millis(1);
 /// Bytes of a position record.
 const POSITION_BYTES: usize = 400;
 /// What waits in its queue at most, so that memory is bounded.
@@ -55,6 +52,11 @@ async fn stream(installation: &Installation, large: Large) -> Result<Replication
 
 /// Reads the slot to so many rows and confirms nothing, so that it can be read again.
 pub(super) async fn null_reader(installation: &Installation, large: Large, events: u64) -> Result<Speed> {
+    let installation = installation.clone();
+    runtime::dedicated::run("null-reader", move || async move { read(&installation, large, events).await }).await?
+}
+
+async fn read(installation: &Installation, large: Large, events: u64) -> Result<Speed> {
     let mut stream = stream(installation, large).await?;
     let began = Instant::now();
     let mut rows = 0;
@@ -65,9 +67,8 @@ pub(super) async fn null_reader(installation: &Installation, large: Large, event
                 Incoming::Data { .. } | Incoming::Keepalive { .. } => {}
             }
         }
-        // A reader that takes each message as it comes is woken for each, and slows the server down.
-        if stream.fill().await? < SMALL_BYTES && rows < events {
-            tokio::time::sleep(GATHER).await;
+        if rows < events {
+            stream.fill(true).await?;
         }
     }
     let seconds = began.elapsed().as_secs_f64();
@@ -95,7 +96,7 @@ pub(super) async fn capture(installation: &Installation, events: u64) -> Result<
             }
         }
         if records.len() < wanted {
-            stream.fill().await?;
+            stream.fill(true).await?;
         }
     }
     stream.close().await;

@@ -24,6 +24,7 @@ pub(super) struct Site {
 }
 
 /// An installation: prefix, slot, publication, topics, schemas.
+#[derive(Clone)]
 pub(super) struct Installation {
     pub(super) config: Config,
     pub(super) slot: String,
