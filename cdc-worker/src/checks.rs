@@ -44,7 +44,7 @@ pub struct SlotFacts {
 }
 
 /// Connection settings of the server that holds the slot.
-pub(crate) fn server(config: &Config) -> Result<postgres::Server, Error> {
+pub fn slot_server(config: &Config) -> Result<postgres::Server, Error> {
     let postgres = &config.postgres;
     let (url, setting) = if postgres.replication_url.is_empty() {
         (&postgres.truth_url, "postgres.truth_url")
@@ -56,7 +56,7 @@ pub(crate) fn server(config: &Config) -> Result<postgres::Server, Error> {
 
 /// A connection for queries to the server that holds the slot. A standby that wasn't promoted is an error that passes.
 pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
-    let server = server(config)?;
+    let server = slot_server(config)?;
     let client = postgres::connect(&server).await?;
     let row = client
         .query_one("SELECT pg_is_in_recovery()", &[])

@@ -57,6 +57,7 @@ use std::time::Duration;
 use runtime::retry::Backoff;
 use runtime::{Config, RoleHealth, Shutdown};
 
+pub use checks::slot_server;
 pub use error::Error;
 pub use lsn::Lsn;
 pub use position::{ensure_first_position, write_first_position};

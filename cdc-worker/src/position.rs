@@ -191,7 +191,7 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
     let position_id =
         registry.id_of::<Position>().await.map_err(|source| Error::Schema { record: Position::NAME, source })?;
     let client = checks::connect(config).await?;
-    let system = Connection::open(&checks::server(config)?).await?.identify().await?;
+    let system = Connection::open(&checks::slot_server(config)?).await?.identify().await?;
     if checks::has_rows(&client).await? {
         return Err(Error::Refused {
             slot,

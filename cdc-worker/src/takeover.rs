@@ -113,7 +113,7 @@ impl Worker {
             return Err(self.refused(checks::without_slot(&client).await));
         };
         checks::publication_is_fit(&client, &self.config).await?;
-        let mut connection = Connection::open(&checks::server(&self.config)?).await?;
+        let mut connection = Connection::open(&checks::slot_server(&self.config)?).await?;
         let system = connection.identify().await?;
         if !held.is_held() {
             // Fencing now would hit the worker that has the lease.
@@ -295,7 +295,7 @@ impl Worker {
             checks::end_holder(client, &self.slot).await?;
             let connection = match connection.take() {
                 Some(connection) => connection,
-                None => Connection::open(&checks::server(&self.config)?).await?,
+                None => Connection::open(&checks::slot_server(&self.config)?).await?,
             };
             match connection.start(&self.slot, &self.publication, mark.confirmable).await {
                 Err(error) if error.is_slot_active() && attempt < SLOT_ATTEMPTS => {

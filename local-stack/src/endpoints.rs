@@ -7,6 +7,8 @@ use std::fmt::{self, Write};
 pub struct Endpoints {
     /// `postgres://user:password@127.0.0.1:port`, without a database.
     pub postgres_url_base: Option<String>,
+    /// The same server by its Unix socket, if it has one.
+    pub postgres_socket_url_base: Option<String>,
     /// `host:port`, as `bootstrap.servers` takes it.
     pub kafka_brokers: Option<String>,
     /// `http://host:port/apis/ccompat/v7`: the root of Confluent's API.
@@ -18,9 +20,10 @@ pub struct Endpoints {
 impl fmt::Debug for Endpoints {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The part after the login, if there is one: passwords don't belong into logs.
-        let postgres = self.postgres_url_base.as_deref().and_then(|url| url.rsplit('@').next());
+        let place = |url: &Option<String>| url.as_deref().and_then(|url| url.rsplit('@').next()).map(str::to_owned);
         f.debug_struct("Endpoints")
-            .field("postgres", &postgres)
+            .field("postgres", &place(&self.postgres_url_base))
+            .field("postgres_socket", &place(&self.postgres_socket_url_base))
             .field("kafka_brokers", &self.kafka_brokers)
             .field("registry_url", &self.registry_url)
             .field("redis_url", &self.redis_url)
@@ -32,6 +35,12 @@ impl Endpoints {
     /// The URL of one database, if `PostgreSQL` is run here.
     pub fn postgres_url(&self, database: &str) -> Option<String> {
         self.postgres_url_base.as_ref().map(|base| format!("{base}/{database}"))
+    }
+
+    /// The URL of one database by the server's Unix socket, if `PostgreSQL` is run here and has one: the quickest way for
+    /// who reads much.
+    pub fn postgres_socket_url(&self, database: &str) -> Option<String> {
+        self.postgres_socket_url_base.as_ref().map(|base| format!("{base}/{database}"))
     }
 
     /// The addresses as this program's environment variables, for `truth` and `read` databases of these names.
@@ -72,6 +81,7 @@ mod tests {
     fn lines_leave_out_what_is_external_and_survive_a_shell() {
         let endpoints = Endpoints {
             postgres_url_base: Some("postgres://u:p'$(x)@127.0.0.1:1".to_owned()),
+            postgres_socket_url_base: None,
             redis_url: Some("redis://127.0.0.1:2".to_owned()),
             ..Endpoints::default()
         };

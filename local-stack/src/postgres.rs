@@ -25,9 +25,8 @@ use crate::service::Service;
 pub(crate) const USER: &str = "waltalkie";
 
 /// What the pipeline needs, and what a machine that also runs everything else can give.
-const SETTINGS: [(&str, &str); 14] = [
+const SETTINGS: [(&str, &str); 13] = [
     ("listen_addresses", "127.0.0.1"),
-    ("unix_socket_directories", ""),
     ("wal_level", "logical"),
     ("max_wal_senders", "20"),
     ("max_replication_slots", "20"),
@@ -117,6 +116,15 @@ impl Postgres {
     }
 }
 
+/// The folder of a server's Unix socket, which costs half of what TCP does where messages are small: its home, which nobody
+/// else may enter, if the system and the setting, a list, take its name.
+pub(crate) fn socket_folder(home: &Path) -> Option<&str> {
+    /// What is left of the least that systems allow, 104 with the final zero, for `/.s.PGSQL.65535`.
+    const MOST_BYTES: usize = 104 - 1 - 15;
+    let is_plain = |text: &&str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
+    home.to_str().filter(|text| text.starts_with('/') && text.len() <= MOST_BYTES).filter(is_plain)
+}
+
 impl Part for Postgres {
     const SERVICE: Service = Service::Postgres;
     /// A fast shutdown: clients are cut off, everything is written.
@@ -136,6 +144,8 @@ impl Part for Postgres {
     fn command(&self) -> crate::Result<Command> {
         let mut command = self.program("postgres");
         command.arg("-D").arg(self.data()).args(["-c", &format!("port={}", self.port)]);
+        let sockets = socket_folder(&self.home).unwrap_or_default();
+        command.args(["-c", &format!("unix_socket_directories={sockets}")]);
         let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         // The last one counts.
         for (name, value) in SETTINGS.into_iter().chain(own) {

@@ -84,6 +84,10 @@ pub(crate) fn endpoints(plan: &Plan, password: &str) -> Endpoints {
     let port = |service| plan.port(service);
     Endpoints {
         postgres_url_base: port(Service::Postgres).map(|port| format!("postgres://{user}:{password}@127.0.0.1:{port}")),
+        postgres_socket_url_base: port(Service::Postgres).and_then(|port| {
+            let folder = postgres::socket_folder(&plan.postgres_home)?.replace('/', "%2F");
+            Some(format!("postgres://{user}:{password}@{folder}:{port}"))
+        }),
         kafka_brokers: port(Service::Kafka).map(|port| format!("127.0.0.1:{port}")),
         registry_url: port(Service::Registry).map(|port| format!("http://127.0.0.1:{port}{}", registry::API)),
         redis_url: port(Service::Redis).map(|port| format!("redis://127.0.0.1:{port}")),

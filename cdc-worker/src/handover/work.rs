@@ -44,7 +44,7 @@ impl Work {
     /// The configured server and who it is.
     pub(super) async fn server(&self) -> Result<(Client, System), Error> {
         let client = checks::connect(&self.config).await?;
-        let system = Connection::open(&checks::server(&self.config)?).await?.identify().await?;
+        let system = Connection::open(&checks::slot_server(&self.config)?).await?.identify().await?;
         Ok((client, system))
     }
 

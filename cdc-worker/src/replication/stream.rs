@@ -15,7 +15,7 @@ const READ_BYTES: usize = 256 << 10;
 /// A reader that gets less at a time is quicker than the server.
 const SMALL_BYTES: usize = 64 << 10;
 /// How long such a reader sleeps while the server is known to have more.
-const GATHER: Duration = Duration::from_millis(1);
+const GATHER: Duration = Duration::from_micros(200);
 /// Longest message; a row can't be larger.
 const MOST_BYTES: usize = 1 << 30;
 /// Longest that the server leaves a report unread.
@@ -92,7 +92,7 @@ impl ReplicationStream {
     ///
     /// `is_behind` says that the server is known to have much more. It sends it message by message, and a quick reader that
     /// waits for each is woken for each, which costs both sides more than the message. Such a reader sleeps for a
-    /// millisecond first, and its thread with it, since a runtime that waits on the socket would be woken as well: call
+    /// moment first, and its thread with it, since a runtime that waits on the socket would be woken as well: call
     /// this on a [`dedicated`](runtime::dedicated) thread.
     pub async fn fill(&mut self, is_behind: bool) -> Result<(), ReplicationError> {
         if is_behind && self.last_read < SMALL_BYTES {

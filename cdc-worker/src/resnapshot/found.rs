@@ -48,7 +48,7 @@ impl Found {
     ) -> Result<Self, Error> {
         let client = tables::connect(&worker.config).await?;
         checks::server_is_fit(&client, &worker.config).await?;
-        let system = Connection::open(&checks::server(&worker.config)?).await?.identify().await?;
+        let system = Connection::open(&checks::slot_server(&worker.config)?).await?.identify().await?;
         let slot = checks::slot_facts(&client, &worker.slot).await?;
         if let Some(reason) = slot.as_ref().and_then(checks::foreign_slot) {
             return Err(worker.refused(reason));

@@ -49,7 +49,7 @@ struct ConnectionFacts {
 impl Server {
     pub(super) async fn connect(config: &Config) -> Result<Self, Error> {
         let client = checks::connect(config).await?;
-        let replication = Connection::open(&checks::server(config)?).await?;
+        let replication = Connection::open(&checks::slot_server(config)?).await?;
         Ok(Self { slot: config.names().slot(), client, replication })
     }
 

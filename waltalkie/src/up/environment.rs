@@ -17,6 +17,7 @@ fn variables(config: &Config, gateway_url: &str) -> BTreeMap<String, String> {
     let mut variables: BTreeMap<String, String> = [
         ("WALTALKIE_POSTGRES__TRUTH_URL", config.postgres.truth_url.expose()),
         ("WALTALKIE_POSTGRES__READ_URL", config.postgres.read_url.expose()),
+        ("WALTALKIE_POSTGRES__REPLICATION_URL", config.postgres.replication_url.expose()),
         ("WALTALKIE_KAFKA__BROKERS", kafka.brokers.as_str()),
         ("WALTALKIE_REGISTRY__URL", config.registry.url.expose()),
         ("WALTALKIE_REDIS__URL", config.redis.url.expose()),

@@ -19,6 +19,11 @@ pub(super) async fn complete(mut config: Config, stack: &LocalStack) -> Result<C
     let endpoints = stack.endpoints();
     if let Some(url) = endpoints.postgres_url(&names.database(Database::Truth)) {
         config.postgres.truth_url = Secret::new(url);
+        if config.postgres.replication_url.is_empty()
+            && let Some(url) = endpoints.postgres_socket_url(&names.database(Database::Truth))
+        {
+            config.postgres.replication_url = Secret::new(url);
+        }
     }
     if config.postgres.read_url.is_empty() {
         match endpoints.postgres_url(&names.database(Database::Read)) {

@@ -41,8 +41,7 @@ pub(super) enum Large {
 }
 
 async fn stream(installation: &Installation, large: Large) -> Result<ReplicationStream> {
-    let url = postgres::parse(&installation.config.postgres.truth_url, "postgres.truth_url")?;
-    let connection = Connection::open(&url).await?;
+    let connection = Connection::open(&cdc_worker::slot_server(&installation.config)?).await?;
     let (slot, publication) = (&installation.slot, &installation.publication);
     Ok(match large {
         Large::Whole => connection.start(slot, publication, Lsn::ZERO).await?,

@@ -38,6 +38,10 @@ impl Site {
         let server = config.postgres.truth_url.expose().rsplit_once('/').map(|(server, _)| server.to_owned());
         let server = server.context("postgres.truth_url names no database")?;
         config.postgres.truth_url = Secret::new(format!("{server}/{name}"));
+        if !config.postgres.replication_url.is_empty() {
+            let url = postgres::with_database(&config.postgres.replication_url, &name);
+            config.postgres.replication_url = url.context("postgres.replication_url names no database")?;
+        }
         let site = Self {
             config,
             servers: servers.to_vec(),

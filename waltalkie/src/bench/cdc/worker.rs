@@ -31,6 +31,7 @@ impl Worker {
                 ("DEVELOPMENT", "true"),
                 ("NAMES__PREFIX", config.names.prefix.as_str()),
                 ("POSTGRES__TRUTH_URL", config.postgres.truth_url.expose()),
+                ("POSTGRES__REPLICATION_URL", config.postgres.replication_url.expose()),
                 ("KAFKA__BROKERS", &config.kafka.brokers),
                 ("KAFKA__PARTITIONS", &config.kafka.partitions.to_string()),
                 ("REGISTRY__URL", config.registry.url.expose()),

@@ -138,6 +138,8 @@ impl Actor {
         let (postgres, url) =
             Proxy::before_url(config.postgres.truth_url.expose()).await.context("postgres.truth_url")?;
         config.postgres.truth_url = Secret::new(url);
+        // No way around the proxy.
+        config.postgres.replication_url = Secret::default();
         let kafka = Proxy::before_kafka(&config.kafka.brokers).await.context("kafka.brokers")?;
         config.kafka.brokers = kafka.address().to_string();
         let victim = start(&config, &logs.join(format!("{name}-1.log")))?;
