@@ -30,6 +30,8 @@ const POSITION_BYTES: usize = 400;
 /// What waits in its queue at most, so that memory is bounded.
 const QUEUED_KIB: usize = 8 << 10;
 const CALL: Duration = Duration::from_secs(30);
+/// How often a slot is asked for that somebody still has.
+const GONE: Duration = Duration::from_millis(50);
 
 /// How the server sends large transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +43,21 @@ pub(super) enum Large {
 }
 
 async fn stream(installation: &Installation, large: Large) -> Result<ReplicationStream> {
-    let connection = Connection::open(&cdc_worker::slot_server(&installation.config)?).await?;
+    let server = cdc_worker::slot_server(&installation.config)?;
     let (slot, publication) = (&installation.slot, &installation.publication);
-    Ok(match large {
-        Large::Whole => connection.start(slot, publication, Lsn::ZERO).await?,
-        Large::InPieces => connection.start_streaming(slot, publication, Lsn::ZERO).await?,
-    })
+    let deadline = Instant::now() + CALL;
+    loop {
+        let connection = Connection::open(&server).await?;
+        let started = match large {
+            Large::Whole => connection.start(slot, publication, Lsn::ZERO).await,
+            Large::InPieces => connection.start_streaming(slot, publication, Lsn::ZERO).await,
+        };
+        match started {
+            // The server notices only now and then that the reader before has gone.
+            Err(error) if error.is_slot_active() && Instant::now() < deadline => tokio::time::sleep(GONE).await,
+            outcome => return Ok(outcome?),
+        }
+    }
 }
 
 /// Reads the slot to so many rows and confirms nothing, so that it can be read again.
