@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use runtime::config::Compression;
-use runtime::{Config, kafka, postgres};
+use runtime::{Config, kafka};
 use schemas::Origin;
 use schemas::topics::Topic;
 
