@@ -216,6 +216,39 @@ async fn whoever_takes_over_ends_what_was_open_and_fences() -> Result<()> {
     site.clear().await
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_amid_a_backlog_is_given_up_at_once() -> Result<()> {
+    let site = Site::shared().await?;
+    // Longer than the test waits: nobody but the producer ends it.
+    let options = Options { transaction_timeout: Duration::from_mins(15), ..site.options(Compression::None) };
+    let mut producer = Producer::take_over(&site.kafka, &options)?;
+    let (small, large) = (vec![b'x'; 1 << 10], vec![b'x'; 2 << 20]);
+    let record = |value| Record { key: b"key", value: Some(value), timestamp_ms: 1_000, headers: &[] };
+    let append_all = |producer: &mut Producer| {
+        for value in std::iter::repeat_n(&small, 2_000).chain([&large]).chain(std::iter::repeat_n(&small, 2_000)) {
+            producer.append(0, None, &record(value))?;
+        }
+        producer.commit()
+    };
+    let error = append_all(&mut producer).expect_err("a record of 2 MiB");
+    ensure!(error.is_too_large(), "{error:?}");
+    producer.abort()?;
+
+    let other = Options { transactional_id: site.names.transactional_id("other"), ..options };
+    let mut other = Producer::take_over(&site.kafka, &other)?;
+    other.append(0, None, &record(b"behind it"))?;
+    other.commit()?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let committed = read_committed(&site, &site.topic(), i32::from(site.kafka.partitions))?;
+        ensure!(committed.len() <= 1, "what was given up is read: {} records", committed.len());
+        if committed.len() == 1 {
+            return site.clear().await;
+        }
+        ensure!(Instant::now() < deadline, "its readers wait for the transaction");
+    }
+}
+
 /// The certificate authority's file, and one with the key and the certificate of a broker.
 fn certificates(folder: &Path) -> Result<(PathBuf, PathBuf)> {
     let mut params = CertificateParams::default();
