@@ -5,6 +5,8 @@ use std::sync::Arc;
 /// A place in the worker's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Point {
+    /// The lease is held, the server is known, and earlier producers are about to be fenced.
+    Fencing,
     /// A transaction of Postgres has begun to arrive.
     Begun,
     /// A row within a transaction has been read.
@@ -20,12 +22,14 @@ pub enum Point {
 }
 
 impl Point {
-    /// Every point, in the order in which a row passes them.
-    pub const ALL: [Self; 6] = [Self::Begun, Self::Row, Self::Message, Self::Produced, Self::Committed, Self::Reported];
+    /// Every point, in the order in which a start, and then a row, passes them.
+    pub const ALL: [Self; 7] =
+        [Self::Fencing, Self::Begun, Self::Row, Self::Message, Self::Produced, Self::Committed, Self::Reported];
 
     /// The name by which fault tests order it.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Fencing => "fencing",
             Self::Begun => "begun",
             Self::Row => "row",
             Self::Message => "message",
@@ -45,7 +49,7 @@ pub enum Act {
     Die,
 }
 
-/// Asked at each place. May block where it is asked on the publisher's thread ([`Point::Produced`],
+/// Asked at each place. May block where it is asked on a thread that may ([`Point::Fencing`], [`Point::Produced`],
 /// [`Point::Committed`]).
 pub type Hook = Arc<dyn Fn(Point) -> Act + Send + Sync>;
 

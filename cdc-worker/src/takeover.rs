@@ -16,7 +16,7 @@ use schemas::{ChatEvent, Decoder, Encoder, PartitionEnd, Position, Record, User}
 
 use crate::checks::{self, Facts, KafkaFacts, LastEvent, Raw};
 use crate::error::Error;
-use crate::failpoint::Failpoints;
+use crate::failpoint::{Failpoints, Point};
 use crate::lease::Held;
 use crate::lsn::Lsn;
 use crate::position::{self, Looker, mark_of};
@@ -114,12 +114,17 @@ impl Worker {
         };
         checks::publication_is_fit(&client, &self.config).await?;
         let mut connection = Connection::open(&checks::slot_server(&self.config)?).await?;
-        let system = connection.identify().await?;
         if !held.is_held() {
             // Fencing now would hit the worker that has the lease.
             return Ok(None);
         }
         let (fenced, stored, kafka) = self.fence_and_read().await?;
+        if !held.is_held() {
+            // Whoever has the lease now may have published meanwhile, and was just fenced: it begins anew.
+            return Ok(None);
+        }
+        // After the position: an earlier end of the WAL would seem to be before what was published since.
+        let system = connection.identify().await?;
         let is_unused = stored.is_none() && self.is_unused(&client).await?;
         let switches = match &stored {
             Some(stored) if stored.timeline != system.timeline => self.switches(&mut connection, &system).await?,
@@ -194,7 +199,11 @@ impl Worker {
     /// A new producer, then the position that no older producer can change any more, then what Kafka says of itself.
     pub(crate) async fn fence_and_read(&self) -> Result<(Fenced, Option<Position>, KafkaFacts), Error> {
         let (config, topics, slot) = (Arc::clone(&self.config), self.topics.clone(), self.slot.clone());
+        let failpoints = self.failpoints.clone();
         let blocking = move || {
+            if failpoints.dies_at(Point::Fencing) {
+                return Err(Error::PublisherGone);
+            }
             let fenced = Fenced::take_over(&config, &slot)?;
             let consumer = position::looker(&config)?;
             if let Some(undecided) = checks::undecided(&consumer, &position::looker_at_all(&config)?, &topics)? {

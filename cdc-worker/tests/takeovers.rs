@@ -91,6 +91,29 @@ async fn one_that_was_stopped_for_long_publishes_nothing_and_stands_by() -> Resu
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_stopped_before_it_fences_finds_what_was_published_meanwhile() -> Result<()> {
+    let stack = Stack::new().await?;
+    let first = victims::start(&stack.config, &["fencing:1:wait"])?;
+    victims::reached(&first, "fencing").await?;
+    first.freeze().await?;
+    // Its lease runs out, another one streams, and publishes what wasn't there when the first looked at the server.
+    let second = victims::start(&stack.config, &[])?;
+    stack.is_streamed().await?;
+    stack.send_many("c", 1, 100).await?;
+    stack.equals(100).await?;
+    let mut first = first;
+    first.tell("go")?;
+    first.thaw()?;
+    first.report("going on", PATIENCE, |report| report["report"] == "went_on").await?;
+    // It has fenced the second, whichever of them publishes now.
+    stack.send_many("c", 101, 200).await?;
+    stack.equals(200).await?;
+    victims::end(first).await?;
+    victims::end(second).await?;
+    stack.equals(200).await
+}
+
 /// Kafka is away, silent or refusing; Postgres gives up connections that don't answer for three seconds.
 async fn outage(is_silent: bool) -> Result<()> {
     let stack = Stack::new().await?;

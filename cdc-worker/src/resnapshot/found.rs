@@ -48,7 +48,8 @@ impl Found {
     ) -> Result<Self, Error> {
         let client = tables::connect(&worker.config).await?;
         checks::server_is_fit(&client, &worker.config).await?;
-        let system = Connection::open(&checks::slot_server(&worker.config)?).await?.identify().await?;
+        let mut connection = Connection::open(&checks::slot_server(&worker.config)?).await?;
+        let system = connection.identify().await?;
         let slot = checks::slot_facts(&client, &worker.slot).await?;
         if let Some(reason) = slot.as_ref().and_then(checks::foreign_slot) {
             return Err(worker.refused(reason));
@@ -77,6 +78,8 @@ impl Found {
         let is_marked = stored.as_ref().is_some_and(|stored| stored.resnapshot_until_lsn.is_some());
         let (refusal, is_resumed) = (refusal(false), is_marked && refusal(true).is_none());
         let log = log::read(worker, report).await?;
+        // Who only looks does so beside a worker that publishes: the history is held against a later end of the WAL.
+        let system = connection.identify().await?;
         Ok(Self { client, system, kafka, log, refusal, stored, is_resumed })
     }
 

@@ -43,8 +43,8 @@ impl Deed {
 /// Something that is no order.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "{0:?} is no order: write point:passing:act, where point is begun, row, message, produced, committed or reported, \
-     passing is 1 or more, and act is kill, wait or tell"
+    "{0:?} is no order: write point:passing:act, where point is fencing, begun, row, message, produced, committed or \
+     reported, passing is 1 or more, and act is kill, wait or tell"
 )]
 pub struct OrderError(String);
 

@@ -61,7 +61,11 @@ impl Plan {
         };
         let when = if random.random_bool(0.6) {
             let point = Point::ALL[random.random_range(0..Point::ALL.len())];
-            let most = if point == Point::Row { 2_000 } else { 20 };
+            let most = match point {
+                Point::Fencing => 1,
+                Point::Row => 2_000,
+                _ => 20,
+            };
             When::At(point, random.random_range(1..=most))
         } else {
             When::After(Duration::from_millis(random.random_range(0..1_000)))
