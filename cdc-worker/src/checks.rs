@@ -16,9 +16,10 @@ pub(crate) use kafka::{
     KafkaFacts, LastEvent, Raw, end_of, ends_of, is_log_empty, kafka_facts, last_events, open_transaction, partitions,
     partitions_of, present_ends, undecided,
 };
-pub(crate) use rules::{Facts, foreign_slot, handover_refusal, kafka_refusal, refusal};
+pub(crate) use rules::{Facts, foreign_slot, handover_refusal, kafka_refusal, refusal, reshaped};
 
 use crate::error::Error;
+use crate::left_out;
 use crate::lsn::Lsn;
 use crate::replication::ReplicationError;
 
@@ -80,19 +81,20 @@ pub(crate) async fn settings_are_fit(client: &Client, config: &Config) -> Result
     if problems.is_empty() { Ok(()) } else { Err(refused(config, problems.join("; "))) }
 }
 
-/// The publication alone.
+/// The publication alone; blocks on no lock of the tables. [`Error::Unfit`] if it leaves rows out.
 pub(crate) async fn publication_is_fit(client: &Client, config: &Config) -> Result<(), Error> {
     let names = config.names();
     let problem =
         migrations::publication_problem(client, &names).await.map_err(Error::query("reading the publication"))?;
-    match problem {
-        None => Ok(()),
-        Some(PublicationProblem::Changed(problem)) => Err(refused(config, problem)),
+    let problem = match problem {
+        None => return Ok(()),
+        Some(PublicationProblem::More(problem)) => return Err(refused(config, problem)),
+        Some(PublicationProblem::LeavesOut(problem)) => problem,
         Some(PublicationProblem::Missing) => {
-            let missing = format!("publication {} isn't there; `waltalkie migrate` makes it", names.publication());
-            Err(refused(config, missing))
+            format!("publication {} isn't there; `waltalkie migrate` makes it", names.publication())
         }
-    }
+    };
+    Err(Error::Unfit { slot: names.slot(), reason: format!("{problem}. {}", left_out::WAY_OUT) })
 }
 
 fn refused(config: &Config, reason: String) -> Error {
@@ -134,6 +136,19 @@ pub(crate) async fn without_slot(client: &Client) -> String {
               \"Failover\""
             .into(),
     }
+}
+
+/// Ids of the event tables.
+pub(crate) async fn event_tables(client: &Client) -> Result<Vec<u32>, Error> {
+    let rows = client
+        .query(
+            "SELECT oid FROM pg_class WHERE oid IN
+                 (to_regclass('public.message'), to_regclass('public.chat_change'), to_regclass('public.user_change'))",
+            &[],
+        )
+        .await
+        .map_err(Error::query("looking for the event tables"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Whether anything was ever written to the event tables.

@@ -104,7 +104,8 @@ pub enum Error {
     /// Something arrived that the publication must not publish.
     #[error(
         "{what} of table {table} arrived: publication {publication} was changed by somebody and must publish inserts \
-         only. Put it back with ALTER PUBLICATION; rows of the event tables must never be changed in what they published"
+         only. Put it back with ALTER PUBLICATION, then run `waltalkie cdc resnapshot`, which makes the slot begin after this. Rows \
+         of the event tables must never be changed in what they published"
     )]
     NotAnInsert {
         /// Kind of change.
@@ -117,6 +118,14 @@ pub enum Error {
     /// Starting would lose or repeat something.
     #[error("slot {slot}: not started: {reason}")]
     Refused {
+        /// Slot.
+        slot: String,
+        /// What is wrong, and the way out.
+        reason: String,
+    },
+    /// Going on would leave something out.
+    #[error("slot {slot}: stopped: {reason}")]
+    Unfit {
         /// Slot.
         slot: String,
         /// What is wrong, and the way out.
@@ -180,6 +189,7 @@ impl Error {
             | Self::NotWithheld { .. }
             | Self::NotAnInsert { .. }
             | Self::Refused { .. }
+            | Self::Unfit { .. }
             | Self::Handover { .. } => false,
         }
     }

@@ -63,11 +63,6 @@ impl Failpoints {
         Self(Some(hook))
     }
 
-    /// Whether there is a hook.
-    pub const fn is_armed(&self) -> bool {
-        self.0.is_some()
-    }
-
     /// Whether to die here.
     pub fn dies_at(&self, point: Point) -> bool {
         self.0.as_ref().is_some_and(|hook| hook(point) == Act::Die)

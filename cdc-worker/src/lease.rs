@@ -44,8 +44,16 @@ pub struct Lease {
 pub struct Held {
     until: watch::Receiver<Option<Instant>>,
     wal_end: Arc<AtomicU64>,
+    unfit: watch::Receiver<Option<String>>,
     keeper: tokio::task::JoinHandle<()>,
     release: Shutdown,
+}
+
+/// Where the keeper tells what it sees.
+struct Findings {
+    until: watch::Sender<Option<Instant>>,
+    wal_end: Arc<AtomicU64>,
+    unfit: watch::Sender<Option<String>>,
 }
 
 impl Lease {
@@ -107,15 +115,18 @@ impl Lease {
     }
 
     fn hold(self, until: Instant, wal_end: Lsn, shutdown: &Shutdown) -> Held {
-        let (sender, receiver) = watch::channel(Some(until));
+        let (until_sender, until) = watch::channel(Some(until));
+        let (unfit_sender, unfit) = watch::channel(None);
         let release = Shutdown::new();
         let wal_end = Arc::new(AtomicU64::new(wal_end.0));
-        let keeper = shutdown.spawn(self.keep(sender, Arc::clone(&wal_end), release.clone()));
-        Held { until: receiver, wal_end, keeper, release }
+        let findings = Findings { until: until_sender, wal_end: Arc::clone(&wal_end), unfit: unfit_sender };
+        let keeper = shutdown.spawn(self.keep(findings, release.clone()));
+        Held { until, wal_end, unfit, keeper, release }
     }
 
     /// Renews until released or lost. The time counts from before the question, so that it ends here no later than there.
-    async fn keep(mut self, until: watch::Sender<Option<Instant>>, wal_end: Arc<AtomicU64>, release: Shutdown) {
+    async fn keep(mut self, findings: Findings, release: Shutdown) {
+        let Findings { until, wal_end, unfit } = findings;
         let mut last_heartbeat: Option<Instant> = None;
         while release.pause(RENEW_EVERY).await {
             let asked = Instant::now();
@@ -151,6 +162,9 @@ impl Lease {
             if last_heartbeat.is_none_or(|last| last.elapsed() >= HEARTBEAT_EVERY) {
                 last_heartbeat = Some(Instant::now());
                 self.beat().await;
+                if let Some(reason) = self.misfit().await {
+                    unfit.send_replace(Some(reason));
+                }
             }
         }
         until.send_replace(None);
@@ -158,6 +172,14 @@ impl Lease {
             let mine = "DELETE FROM cdc_lease WHERE slot = $1 AND holder = $2";
             // If this fails, the lease runs out by itself.
             let _ = within(self.client.execute(mine, &[&self.slot, &self.holder])).await;
+        }
+    }
+
+    /// What somebody has changed meanwhile so that rows would be left out. Nothing in the stream tells of that.
+    async fn misfit(&self) -> Option<String> {
+        match tokio::time::timeout(PATIENCE, checks::publication_is_fit(&self.client, &self.config)).await {
+            Ok(Err(Error::Unfit { reason, .. })) => Some(reason),
+            _ => None,
         }
     }
 
@@ -185,6 +207,11 @@ impl Held {
     /// Where the server's WAL ended when the lease was last renewed.
     pub fn wal_end(&self) -> Lsn {
         Lsn(self.wal_end.load(Ordering::Relaxed))
+    }
+
+    /// Why the stream can't be trusted any more, as far as it was seen; looked for with each heartbeat.
+    pub fn unfit(&self) -> Option<String> {
+        self.unfit.borrow().clone()
     }
 
     /// Waits until the lease is lost.

@@ -32,6 +32,7 @@ pub mod failpoint;
 mod gathering;
 pub mod handover;
 mod lease;
+mod left_out;
 pub mod lsn;
 pub mod mapping;
 pub mod metrics;
@@ -149,6 +150,7 @@ async fn work(
             Ok(Some(session)) => session,
             Ok(None) => break,
             Err(error) => {
+                left_out::keep_in_mind(worker, &error, &held, shutdown).await;
                 // Another worker may be able to do what this one can't.
                 held.release().await;
                 start_over(&error_or_end(error)?, health, shutdown, backoff).await;
@@ -169,6 +171,7 @@ async fn work(
             }
             Err(error) if error.is_transient() => start_over(&error, health, shutdown, backoff).await,
             Err(error) => {
+                left_out::keep_in_mind(worker, &error, &held, shutdown).await;
                 held.release().await;
                 return Err(error);
             }

@@ -47,7 +47,10 @@ pub enum Change<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
     /// A table lacks a column.
-    #[error("table {table} has no column {column}, which events are made from; put it back, or restore the table")]
+    #[error(
+        "table {table} has no column {column}, which events are made from, where the stream stands: put it back, then run \
+         `waltalkie cdc resnapshot`, which publishes out of the table what was written meanwhile"
+    )]
     MissingColumn {
         /// Table.
         table: &'static str,
@@ -55,7 +58,10 @@ pub enum MapError {
         column: &'static str,
     },
     /// A column has another type.
-    #[error("column {table}.{column} has type id {found}, where {expected} is needed")]
+    #[error(
+        "column {table}.{column} has type id {found}, where {expected} is needed, where the stream stands: change it back, \
+         then run `waltalkie cdc resnapshot`, which publishes out of the table what was written meanwhile"
+    )]
     ColumnType {
         /// Table.
         table: &'static str,
@@ -89,6 +95,15 @@ pub enum MapError {
     /// A row whose bytes aren't the plugin's.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// A table of ours under another name.
+    #[error(
+        "table {name} was named message, chat_change or user_change when the worker started, and is what events are made \
+         from: rename it back, then run `waltalkie cdc resnapshot`, which publishes out of the tables what was written meanwhile"
+    )]
+    Renamed {
+        /// Its name now.
+        name: String,
+    },
     /// A row of a table that was never described.
     #[error("a row of table id {0}, which the stream has not described")]
     UnknownRelation(u32),
@@ -102,13 +117,23 @@ pub enum MapError {
 pub struct Mapping {
     /// By table id. A handful, of which the first are asked for most: searched faster than hashed.
     relations: Vec<(u32, Option<Plan>)>,
+    /// Ids of the tables that are ours, whatever they are called.
+    ours: Vec<u32>,
 }
 
 impl Mapping {
+    /// Knows the tables that are ours by their ids, so that a renamed one isn't taken for somebody else's.
+    pub const fn new(ours: Vec<u32>) -> Self {
+        Self { relations: Vec::new(), ours }
+    }
+
     /// Learns a table's shape, which may have changed. Partitions are described too, though rows come as their root's.
     pub fn learn(&mut self, relation: &Relation) -> Result<(), MapError> {
         let plan = match Table::of(relation) {
             Some(table) => Some(Plan::new(table, relation)?),
+            None if self.ours.contains(&relation.id) => {
+                return Err(MapError::Renamed { name: format!("{}.{}", relation.namespace, relation.name) });
+            }
             None => None,
         };
         match self.relations.iter_mut().find(|(id, _)| *id == relation.id) {

@@ -18,6 +18,7 @@ use crate::progress::Mark;
 use crate::publisher::Fenced;
 use crate::record::Topics;
 use crate::replication::Connection;
+use crate::takeover::Worker;
 use crate::transaction::Place;
 use crate::{Lsn, checks};
 
@@ -183,6 +184,13 @@ pub async fn ensure_first_position(config: &Config) -> Result<bool, Error> {
     write_first_position(config, start).await.map(|()| true)
 }
 
+/// Publishes a position on its own.
+pub(crate) async fn publish(worker: &Worker, mut fenced: Fenced, position: Position) -> Result<Fenced, Error> {
+    let encoder = worker.positions();
+    let blocking = move || fenced.publish_position(&position, &encoder).map(|()| fenced);
+    tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))
+}
+
 async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) -> Result<(), Error> {
     let names = config.names();
     let slot = names.slot();
@@ -225,8 +233,10 @@ async fn try_first_position(config: &Config, slot_made: migrations::SlotMade) ->
             confirmable_lsn: Lsn(slot_made.consistent_lsn).to_bits(),
             cluster_id: kafka.cluster_id,
             partitions: Vec::new(),
+            topics: kafka.topics,
             resnapshot_until_lsn: None,
             handed_over_at: None,
+            left_out_at: None,
             written_at: runtime::clock::now_ms(),
         };
         fenced.publish_position(&position, &Encoder::new(position_id))

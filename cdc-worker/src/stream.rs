@@ -72,11 +72,11 @@ pub(crate) async fn stream(
     shutdown: &Shutdown,
     backoff: &mut Backoff,
 ) -> Result<Ending, Error> {
-    let Session { mut stream, mut publisher, writer, stored, completing, withheld } = session;
+    let Session { mut stream, mut publisher, mapping, writer, stored, completing, withheld } = session;
     let mut state = State {
         worker,
         writer,
-        mapping: Mapping::default(),
+        mapping,
         tracker: Tracker::new(stored.place, stored.confirmable),
         progress: Progress::new(stored, Instant::now()),
         last_place: stored.place,
@@ -88,10 +88,10 @@ pub(crate) async fn stream(
     };
     let outcome = state.turn(&mut stream, &mut publisher, held, health, shutdown, backoff).await;
     // What was read before the end, or before the row that can't be published, still goes out; not so if the lease is
-    // lost, or the publisher is.
+    // lost, or the publisher is, or if rows may be missing between.
     let may_drain = match &outcome {
         Ok(ending) => *ending != Ending::LeaseLost,
-        Err(error) => !error.is_transient(),
+        Err(error) => !error.is_transient() && !matches!(error, Error::Unfit { .. }),
     };
     if may_drain {
         state.drain(&mut publisher).await;
@@ -163,6 +163,9 @@ impl State<'_> {
                     backoff.reset();
                 }
                 _ = ticks.tick() => {
+                    if let Some(reason) = held.unfit() {
+                        return Err(Error::Unfit { slot: self.worker.slot.clone(), reason });
+                    }
                     if self.progress.is_server_stopping() {
                         return Ok(Ending::ServerStopping);
                     }

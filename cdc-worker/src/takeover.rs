@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::failpoint::{Failpoints, Point};
 use crate::lease::Held;
 use crate::lsn::Lsn;
+use crate::mapping::Mapping;
 use crate::position::{self, Looker, mark_of};
 use crate::progress::Mark;
 use crate::publisher::{Fenced, Identity, Publisher, Task};
@@ -56,6 +57,7 @@ pub(crate) struct SchemaIds {
 pub(crate) struct Session {
     pub(crate) stream: ReplicationStream,
     pub(crate) publisher: Publisher,
+    pub(crate) mapping: Mapping,
     pub(crate) writer: Writer,
     pub(crate) stored: Mark,
     /// Set while the history is being completed from the tables.
@@ -145,11 +147,12 @@ impl Worker {
         }
         let mark = stored.as_ref().map_or(Mark { place: Place::START, confirmable: slot.confirmed_flush_lsn }, mark_of);
         let withheld = Withheld::read(&client).await?;
+        let mapping = Mapping::new(checks::event_tables(&client).await?);
         let Some(stream) = self.start_stream(&client, connection, mark, held).await? else { return Ok(None) };
         let ends = stored.map(|stored| stored.partitions).unwrap_or_default();
         let until = completing.as_ref().map(Completing::until);
         let publisher = self.publisher(fenced, &system, kafka, ends, mark, until)?;
-        Ok(Some(Session { stream, publisher, writer: self.writer(), stored: mark, completing, withheld }))
+        Ok(Some(Session { stream, publisher, mapping, writer: self.writer(), stored: mark, completing, withheld }))
     }
 
     /// The thread that publishes after a mark.
@@ -172,6 +175,7 @@ impl Worker {
                 timeline: system.timeline,
                 cluster_id: kafka.cluster_id,
                 topic_ids: kafka.topic_ids,
+                topics: kafka.topics,
                 resnapshot_until,
             },
             ends,

@@ -9,6 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use cdc_worker::failpoint::{Act, Failpoints, Point};
+use cdc_worker::producer::{Options, Producer};
+use runtime::config::Compression;
+use schemas::topics::Topic;
 use support::{Stack, count_all, eventually, read_events};
 
 /// The committed history equals the table: every chat dense from 1, nothing twice.
@@ -87,6 +90,41 @@ async fn killed_between_commit_and_feedback() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_between_commit_and_feedback_within_a_large_transaction() -> Result<()> {
     killed_at(Point::Committed, 2, LARGE, LARGE).await
+}
+
+/// The next transaction is on its way already when the commit of the one before turns out to be refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_is_refused_takes_the_next_transaction_along() -> Result<()> {
+    let stack = Stack::new().await?;
+    let (names, kafka) = (stack.config.names(), stack.config.kafka.clone());
+    let options = Options {
+        transactional_id: names.transactional_id(&format!("cdc-{}-a", stack.slot())),
+        transaction_timeout: Duration::from_secs(10),
+        topics: vec![names.topic(Topic::ChatEvents)],
+        compression: Compression::None,
+    };
+    let is_taken = Arc::new(AtomicBool::new(false));
+    let taken = Arc::clone(&is_taken);
+    // All of the first transaction is at the brokers and its commit is about to be asked for; the queue fills meanwhile.
+    let hook = move |at| {
+        if at == Point::Produced && !taken.load(Ordering::SeqCst) {
+            Producer::take_over(&kafka, &options).expect("the id is taken over");
+            taken.store(true, Ordering::SeqCst);
+        }
+        Act::Continue
+    };
+    let running = stack.start_with(Failpoints::new(Arc::new(hook)));
+    stack.send_many("c", 1, LARGE).await?;
+    check(&stack, LARGE as usize).await?;
+    running.stop().await?;
+    check(&stack, LARGE as usize).await?;
+    ensure!(is_taken.load(Ordering::SeqCst), "nobody took the id over");
+    let aborted = count_all(&stack.config).await? as i64 - LARGE;
+    ensure!(
+        aborted > 20_000,
+        "{aborted} records were aborted: the first transaction and a part of the second are more"
+    );
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,24 +7,12 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use anyhow::{Context, Result, ensure};
 use cdc_worker::failpoint::{Act, Failpoints, Point};
-use cdc_worker::resnapshot::{self, Options, Report, Step, Summary};
+use cdc_worker::resnapshot::{self, Options, Report, Step};
 use runtime::Shutdown;
 use schemas::Position;
+use support::completing::{complete, complete_with};
 use support::history::{check, check_when_arrived};
 use support::{Running, Stack, count_all, eventually, read_events, read_positions, read_users};
-
-async fn complete(stack: &Stack) -> Result<Summary> {
-    complete_with(stack, Failpoints::default()).await
-}
-
-async fn complete_with(stack: &Stack, failpoints: Failpoints) -> Result<Summary> {
-    let (options, report, shutdown) = (Options::default(), Report::default(), Shutdown::new());
-    let run = Box::pin(resnapshot::run_with(Arc::clone(&stack.config), options, report, &shutdown, failpoints));
-    match tokio::time::timeout(support::PATIENCE, run).await? {
-        Ok(summary) => Ok(summary),
-        Err(error) => Err(anyhow::Error::msg(error.chain())),
-    }
-}
 
 /// Why a worker ended.
 async fn refusal(running: Running) -> Result<String> {

@@ -3,6 +3,7 @@
 mod support;
 
 use anyhow::{Context, Result, ensure};
+use support::completing::complete;
 use support::{Running, Stack, eventually, history_is_the_tables, read_events};
 
 /// The `seq`s of a chat in the order of the log.
@@ -20,6 +21,15 @@ async fn stopped(running: Running) -> Result<String> {
     let error = tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the worker stops");
     ensure!(!error.is_transient(), "{}", error.chain());
     Ok(error.chain())
+}
+
+/// A plain worker publishes the next row of chat `c`, and the history is what the tables hold.
+async fn goes_on(stack: &Stack, seq: i64) -> Result<()> {
+    let running = stack.start();
+    stack.send("c", seq, "after it").await?;
+    arrived(stack, seq as usize).await?;
+    running.stop().await?;
+    history_is_the_tables(stack).await.map(drop)
 }
 
 /// The partition that holds a chat, and its remainder.
@@ -69,7 +79,10 @@ async fn columns_may_come_and_other_ones_must_stay() -> Result<()> {
         tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the row is as it was written");
     assert!(error.chain().contains("sender_id"), "{}", error.chain());
     assert_eq!(seqs(&read_events(&stack.config).await?, "c"), [1, 2, 3]);
-    Ok(())
+    // The tables are as they should be again, and hold the rows that the stream can't show.
+    complete(&stack).await?;
+    assert_eq!(seqs(&read_events(&stack.config).await?, "c"), [1, 2, 3, 4, 5]);
+    goes_on(&stack, 6).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -112,7 +112,9 @@ async fn a_publication_that_is_missing_or_publishes_less() -> Result<()> {
         let why = refusal(stack.start()).await?;
         ensure!(why.contains(expected), "{change}: {why}");
         // What it says mends it.
-        let (_, remedy) = why.split_once("Put it back: ").unwrap_or_default();
+        let (_, remedy) = why.split_once("put it back: ").unwrap_or_default();
+        let (remedy, then) = remedy.split_once(". Then run ").unwrap_or_default();
+        ensure!(then.starts_with("`waltalkie cdc resnapshot`"), "{why}");
         ensure!(remedy.starts_with("ALTER PUBLICATION"), "{why}");
         stack.sql.batch_execute(remedy).await?;
         let problem = migrations::publication_problem(&stack.sql, &stack.config.names()).await?;

@@ -2,11 +2,13 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use cdc_worker::failpoint::Failpoints;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
-use runtime::kafka;
+use runtime::{Secret, kafka};
 use schemas::topics::Topic;
 use support::{Running, Stack, eventually, read_events, read_positions};
 
@@ -159,6 +161,24 @@ async fn rows_of_other_tables_are_passed_over() -> Result<()> {
     let events = read_events(&stack.config).await?;
     ensure!(events[1].event.origin.ordinal == 0, "a row of another table doesn't count");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn settings_in_the_url_are_those_of_the_stream() -> Result<()> {
+    let stack = Stack::new().await?;
+    let mut config = (*stack.config).clone();
+    let url = config.postgres.truth_url.expose();
+    config.postgres.replication_url = Secret::new(format!("{url}?options=-c%20logical_decoding_work_mem%3D64kB"));
+    let running = support::start(Arc::new(config), Failpoints::default());
+    stack.send_many("c", 1, 2_000).await?;
+    published(&stack, 2_000).await?;
+    running.stop().await?;
+    // The server of the tests has memory for all of it: only one that was told otherwise spills.
+    eventually("the transaction was spilled to disk", async || {
+        let spilled = "SELECT spill_txns FROM pg_stat_replication_slots WHERE slot_name = $1";
+        Ok(stack.sql.query_one(spilled, &[&stack.slot()]).await?.get::<_, i64>(0) > 0)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

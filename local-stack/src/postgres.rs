@@ -25,7 +25,7 @@ use crate::service::Service;
 pub(crate) const USER: &str = "waltalkie";
 
 /// What the pipeline needs, and what a machine that also runs everything else can give.
-const SETTINGS: [(&str, &str); 13] = [
+const SETTINGS: [(&str, &str); 14] = [
     ("listen_addresses", "127.0.0.1"),
     ("wal_level", "logical"),
     ("max_wal_senders", "20"),
@@ -36,6 +36,8 @@ const SETTINGS: [(&str, &str); 13] = [
     ("full_page_writes", "on"),
     ("wal_compression", "on"),
     ("shared_buffers", "256MB"),
+    // A transaction of a million messages is decoded without being spilled to disk and read again.
+    ("logical_decoding_work_mem", "1GB"),
     ("max_wal_size", "2GB"),
     ("log_line_prefix", "%m [%p] %q%u@%d/%a "),
     ("logging_collector", "off"),

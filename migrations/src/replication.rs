@@ -50,16 +50,18 @@ fn problems_of(version: i32, wal_level: &str, slots: i32, senders: i32) -> Vec<S
     problems
 }
 
-/// What is wrong with the publication.
+/// What is wrong with the publication; the texts say how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PublicationProblem {
     /// It isn't there.
     Missing,
-    /// It publishes something else than it should; the text says how to mend it.
-    Changed(String),
+    /// Rows of the event tables aren't published: nothing tells of that.
+    LeavesOut(String),
+    /// It publishes more than it should, which stops the worker when it comes.
+    More(String),
 }
 
-/// Looks whether the publication is as it was made: more would stop the worker, less would lose events without a sound.
+/// Looks whether the publication is as it was made. Waits for no lock of the tables.
 pub async fn publication_problem(
     client: &Client,
     names: &Names,
@@ -67,27 +69,39 @@ pub async fn publication_problem(
     let name = names.publication();
     let found = client
         .query_opt(
-            "SELECT p.pubinsert AND NOT (p.pubupdate OR p.pubdelete OR p.pubtruncate) AND p.pubviaroot
-                    AND NOT p.puballtables
+            "SELECT p.pubinsert AND p.pubviaroot
                     AND NOT EXISTS (SELECT FROM pg_publication_rel r
-                                     WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL))
-                    AND (SELECT array_agg(t.tablename::text ORDER BY t.tablename)
-                           FROM pg_publication_tables t WHERE t.pubname = p.pubname)
-                        = ARRAY['chat_change', 'message', 'user_change']
+                                     WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)),
+                    p.pubupdate OR p.pubdelete OR p.pubtruncate OR p.puballtables
+                    OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid),
+                    ARRAY(SELECT n.nspname || '.' || c.relname
+                            FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
+                            JOIN pg_namespace n ON n.oid = c.relnamespace
+                           WHERE r.prpubid = p.oid ORDER BY 1)
                FROM pg_publication p WHERE p.pubname = $1",
             &[&name],
         )
         .await?;
-    Ok(match found.map(|row| row.get::<_, Option<bool>>(0).unwrap_or(false)) {
-        Some(true) => None,
-        Some(false) => Some(PublicationProblem::Changed(format!(
-            "publication {name} was changed by somebody: it must publish inserts of {PUBLISHED} through the partition root, \
-             all rows and columns, and nothing else. Put it back: ALTER PUBLICATION {quoted} SET TABLE {PUBLISHED}; ALTER \
-             PUBLICATION {quoted} SET (publish = 'insert', publish_via_partition_root = true)",
-            quoted = quoted(&name)
-        ))),
-        None => Some(PublicationProblem::Missing),
-    })
+    let Some(row) = found else { return Ok(Some(PublicationProblem::Missing)) };
+    let (is_whole, has_more, tables): (bool, bool, Vec<String>) = (row.get(0), row.get(1), row.get(2));
+    let wanted = ["public.chat_change", "public.message", "public.user_change"];
+    let lacks = wanted.iter().any(|wanted| !tables.iter().any(|table| table == wanted));
+    if is_whole && !has_more && tables == wanted {
+        return Ok(None);
+    }
+    let problem = format!(
+        "publication {name} was changed by somebody, or its tables were: it must publish inserts of {PUBLISHED} through the \
+         partition root, all rows and columns, and nothing else, and has the tables {}. Rename back what was renamed, then put it \
+         back: ALTER PUBLICATION {quoted} SET TABLE {PUBLISHED}; ALTER PUBLICATION {quoted} SET (publish = 'insert', \
+         publish_via_partition_root = true)",
+        tables.join(", "),
+        quoted = quoted(&name)
+    );
+    Ok(Some(if !is_whole || lacks {
+        PublicationProblem::LeavesOut(problem)
+    } else {
+        PublicationProblem::More(problem)
+    }))
 }
 
 /// Makes the publication of inserts if it isn't there; refuses one that publishes something else.
@@ -99,7 +113,9 @@ pub async fn ensure_publication(client: &Client, names: &Names) -> Result<(), Mi
     };
     match publication_problem(client, names).await.map_err(statement)? {
         None => Ok(()),
-        Some(PublicationProblem::Changed(problem)) => Err(MigrateError::Server(problem)),
+        Some(PublicationProblem::LeavesOut(problem) | PublicationProblem::More(problem)) => {
+            Err(MigrateError::Server(problem))
+        }
         Some(PublicationProblem::Missing) => client.batch_execute(&publication_sql(names)).await.map_err(statement),
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::{
     Attachment, ChatCommand, ChatEvent, ChatState, Cursor, Decoder, Encoder, Mark, Membership, MessageState, Origin,
-    PartitionEnd, Position, Record, User, codec, record, registry::Registry,
+    PartitionEnd, Position, Record, TopicShape, User, codec, record, registry::Registry,
 };
 
 fn decoder<R: Record>() -> Decoder<R> {
@@ -112,8 +112,10 @@ fn every_other_record_comes_back() {
             partition_number: 1,
             last_offset: 2,
         }],
+        topics: vec![TopicShape { topic_name: "t".into(), partition_count: 3 }],
         resnapshot_until_lsn: None,
         handed_over_at: None,
+        left_out_at: Some(1),
         written_at: 1,
     });
 }

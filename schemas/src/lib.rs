@@ -21,7 +21,7 @@ pub mod wire;
 pub use codec::{Decoder, Encoder, FrameError};
 pub use command::{ChatCommand, ChatSettings, CommandMember, command_type};
 pub use event::{Attachment, ChatEvent, ChatState, Membership, MessageState, Origin, event_type};
-pub use position::{PartitionEnd, Position};
+pub use position::{PartitionEnd, Position, TopicShape};
 pub use receipts::{Cursor, Mark};
 pub use record::Record;
 pub use user::User;

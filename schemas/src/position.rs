@@ -18,9 +18,13 @@ pub struct Position {
     #[serde(default)]
     pub partitions: Vec<PartitionEnd>,
     #[serde(default)]
+    pub topics: Vec<TopicShape>,
+    #[serde(default)]
     pub resnapshot_until_lsn: Option<i64>,
     #[serde(default)]
     pub handed_over_at: Option<i64>,
+    #[serde(default)]
+    pub left_out_at: Option<i64>,
     pub written_at: i64,
 }
 
@@ -31,6 +35,13 @@ pub struct PartitionEnd {
     pub topic_uuid: String,
     pub partition_number: i32,
     pub last_offset: i64,
+}
+
+/// What decides in which partition of a topic a key is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicShape {
+    pub topic_name: String,
+    pub partition_count: i32,
 }
 
 impl Record for Position {

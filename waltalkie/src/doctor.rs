@@ -6,16 +6,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use runtime::kafka::admin::Admin;
 use runtime::{Config, Secret, clock, postgres};
 use schemas::registry::{Compatibility, Registry};
 use schemas::timestamp;
-use schemas::topics::Topic;
 use serde::Serialize;
 
 use crate::durability;
 
 mod failover;
+mod topics;
 
 /// A difference between clocks that is worth a word.
 const CLOCK_DIFFERENCE_MS: i64 = 2_000;
@@ -47,7 +46,7 @@ pub(crate) async fn run(config: &Config, args: &DoctorArgs) -> Result<ExitCode> 
         check("replication slot", slot(config)).await,
         check("failover", failover::look(config)).await,
         check("read models", read_models(config)).await,
-        check("Kafka", kafka(config)).await,
+        check("Kafka", topics::look(config)).await,
         check("schema registry", registry(config)).await,
         check("Redis", redis_server(config)).await,
         check("durability", durable(config)).await,
@@ -161,24 +160,6 @@ async fn read_models(config: &Config) -> Looked {
     let is_there: bool = client.query_one("SELECT to_regclass('chat_head') IS NOT NULL", &[]).await?.get(0);
     let wrong = if is_there { Vec::new() } else { vec!["the tables aren't there: run `waltalkie migrate`".into()] };
     Ok((vec!["tables are there".into()], wrong))
-}
-
-async fn kafka(config: &Config) -> Looked {
-    let admin = Admin::new(&config.kafka)?;
-    let cluster_id = admin.cluster_id().await?;
-    let names = config.names();
-    let mut wrong = Vec::new();
-    let mut seen = vec![format!("cluster {cluster_id}")];
-    for topic in Topic::ALL {
-        let name = names.topic(topic);
-        let facts = admin.topic_facts(&name).await?;
-        if facts.partitions == 0 {
-            wrong.push(format!("topic {name} isn't there: run `waltalkie migrate`"));
-        } else {
-            seen.push(format!("{name}: {} partitions, {} replicas", facts.partitions, facts.replicas));
-        }
-    }
-    Ok((seen, wrong))
 }
 
 async fn registry(config: &Config) -> Looked {

@@ -38,7 +38,7 @@ pub(crate) async fn problems(config: &Config) -> Result<Vec<String>> {
                 "topic {name} has {} replicas: reassign it to {REPLICAS}, with min.insync.replicas=2",
                 facts.replicas
             ));
-        } else if admin.min_insync_replicas(&name).await?.is_some_and(|least| least < 2) {
+        } else if admin.topic_config(&name).await?.get("min.insync.replicas").is_some_and(|least| least == "1") {
             problems.push(format!(
                 "topic {name} has min.insync.replicas below 2: an acknowledged record could be on one disk only; set it \
                  with kafka-configs.sh, and kafka.min_insync_replicas for new topics"

@@ -10,7 +10,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use runtime::kafka::topic_ids;
-use schemas::PartitionEnd;
+use schemas::{PartitionEnd, TopicShape};
 
 use crate::error::Error;
 use crate::position::{Looker, visit};
@@ -58,6 +58,8 @@ pub(crate) struct KafkaFacts {
     pub(crate) cluster_id: String,
     /// Ids of the topics by name.
     pub(crate) topic_ids: BTreeMap<String, String>,
+    /// Numbers of partitions of the topics.
+    pub(crate) topics: Vec<TopicShape>,
     /// The last event of each partition of the history that has one.
     pub(crate) last_events: Vec<LastEvent>,
     /// End of each partition that a stored position speaks of.
@@ -138,7 +140,7 @@ pub(crate) fn partitions_of(consumer: &Looker, topic: &str) -> Result<Vec<i32>, 
     Ok(metadata.topics().iter().flat_map(MetadataTopic::partitions).map(MetadataPartition::id).collect())
 }
 
-/// The cluster's identity and the ids of the topics; blocks. Ends and last event are left empty.
+/// The cluster's identity, and ids and shapes of the topics; blocks. Ends and last event are left empty.
 pub(crate) fn kafka_facts(consumer: &Looker, topics: &Topics) -> Result<KafkaFacts, Error> {
     let cluster_id = consumer
         .client()
@@ -148,7 +150,15 @@ pub(crate) fn kafka_facts(consumer: &Looker, topics: &Topics) -> Result<KafkaFac
     let topic_ids = topic_ids(consumer.client(), &[&topics.events, &topics.users])
         .ok_or(KafkaError::Canceled)
         .map_err(Error::kafka("the cluster doesn't describe its topics"))?;
-    Ok(KafkaFacts { cluster_id, topic_ids, last_events: Vec::new(), ends: BTreeMap::new() })
+    let shape = |topic: &String| {
+        match partitions_of(consumer, topic)?.len() as i32 {
+            // A broker that doesn't know of a new topic yet.
+            0 => Err(Error::kafka(format!("topic {topic} has no partitions yet"))(KafkaError::Canceled)),
+            partition_count => Ok(TopicShape { topic_name: topic.clone(), partition_count }),
+        }
+    };
+    let topics = [&topics.events, &topics.users].into_iter().map(shape).collect::<Result<_, _>>()?;
+    Ok(KafkaFacts { cluster_id, topic_ids, topics, last_events: Vec::new(), ends: BTreeMap::new() })
 }
 
 /// The last committed record of each partition of the history that has one; blocks.

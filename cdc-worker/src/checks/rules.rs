@@ -1,8 +1,9 @@
 //! The rules, without I/O.
 
-use schemas::Position;
+use schemas::{Position, TopicShape};
 
 use super::{KafkaFacts, LastEvent, SlotFacts, timeline};
+use crate::left_out;
 use crate::lsn::Lsn;
 use crate::position::mark_of;
 use crate::replication::{Switch, System};
@@ -27,8 +28,8 @@ pub(super) const WAY_OUT: &str = "`waltalkie cdc resnapshot` completes the histo
 
 /// Why streaming must not start, and the way out.
 pub(crate) fn refusal(facts: &Facts<'_>) -> Option<String> {
-    let handed_over = facts.stored.and_then(handover_refusal);
-    handed_over.or_else(|| slot_refusal(facts.slot)).or_else(|| match facts.stored {
+    let kept_in_mind = facts.stored.and_then(|stored| handover_refusal(stored).or_else(|| left_out::refusal(stored)));
+    kept_in_mind.or_else(|| slot_refusal(facts.slot)).or_else(|| match facts.stored {
         Some(stored) => postgres_refusal(facts, stored).or_else(|| kafka_refusal(facts.kafka, stored)),
         None if facts.is_unused => None,
         None => Some(format!(
@@ -122,6 +123,9 @@ pub(crate) fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<Str
             stored.cluster_id, kafka.cluster_id
         ));
     }
+    if let Some(reason) = reshaped(kafka, stored) {
+        return Some(reason);
+    }
     let published = mark_of(stored).place;
     if let Some(last) = last_new_event(kafka, stored).filter(|last| *last > published) {
         return Some(format!(
@@ -147,6 +151,27 @@ pub(crate) fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<Str
             )
         })
     })
+}
+
+/// Why a topic's number of partitions isn't the one that chats were spread over.
+pub(crate) fn reshaped(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
+    // One that was made anew is another topic, whatever its shape.
+    let is_same = |topic: &String| {
+        let id = kafka.topic_ids.get(topic);
+        stored.partitions.iter().any(|end| end.topic_name == *topic && Some(&end.topic_uuid) == id)
+    };
+    let of_topic = |before: &TopicShape| {
+        let now = kafka.topics.iter().find(|now| now.topic_name == before.topic_name)?;
+        (now.partition_count != before.partition_count && is_same(&before.topic_name)).then(|| {
+            format!(
+                "topic {} has {} partitions, and had {} when the position was written: many keys belong to another partition \
+                 now, and what follows would overtake what is in the old one. Kafka can't take partitions away again; \
+                 docs/operators.md, \"A new generation of the history\", says how to go on with another number",
+                before.topic_name, now.partition_count, before.partition_count
+            )
+        })
+    };
+    stored.topics.iter().find_map(of_topic)
 }
 
 /// The furthest place among the last events that the position may not know of. What lies at or before the ends that it

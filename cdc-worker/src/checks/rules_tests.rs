@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use schemas::PartitionEnd;
+use schemas::{PartitionEnd, TopicShape};
 
 use super::*;
 use crate::transaction::Place;
@@ -26,10 +26,15 @@ fn last_event(offset: i64, commit_lsn: u64, ordinal: i64) -> LastEvent {
     LastEvent { topic: "events".into(), partition: 0, offset, place: Place { commit_lsn: Lsn(commit_lsn), ordinal } }
 }
 
+fn shape(partition_count: i32) -> Vec<TopicShape> {
+    vec![TopicShape { topic_name: "events".into(), partition_count }]
+}
+
 fn kafka() -> KafkaFacts {
     KafkaFacts {
         cluster_id: "k".into(),
         topic_ids: BTreeMap::from([("events".into(), "id".into())]),
+        topics: shape(12),
         last_events: vec![last_event(11, 90, 3)],
         ends: BTreeMap::from([(("events".into(), 0), 13)]),
     }
@@ -50,8 +55,10 @@ fn stored() -> Position {
             partition_number: 0,
             last_offset: 9,
         }],
+        topics: shape(12),
         resnapshot_until_lsn: None,
         handed_over_at: None,
+        left_out_at: None,
         written_at: 0,
     }
 }
@@ -68,6 +75,14 @@ fn what_belongs_together_starts() {
     // The slot may lag behind: its confirmation is on disk only since the last checkpoint.
     let behind = SlotFacts { confirmed_flush_lsn: Lsn(20), ..slot() };
     assert_eq!(reason(&behind, &system(), &kafka(), Some(&stored())), "");
+    // Nothing was published yet: no key has moved.
+    let (unused, larger) =
+        (Position { partitions: Vec::new(), ..stored() }, KafkaFacts { topics: shape(24), ..kafka() });
+    let larger = KafkaFacts { last_events: Vec::new(), ..larger };
+    assert_eq!(reason(&slot(), &system(), &larger, Some(&unused)), "");
+    // Positions of earlier versions don't tell of numbers of partitions.
+    let earlier = Position { topics: Vec::new(), ..stored() };
+    assert_eq!(reason(&slot(), &system(), &kafka(), Some(&earlier)), "");
 }
 
 #[test]
@@ -117,9 +132,17 @@ fn every_mismatch_is_refused_with_a_way_out() {
             reason(
                 &good_slot,
                 &good_system,
-                &KafkaFacts { topic_ids: BTreeMap::from([("events".into(), "new".into())]), ..kafka() },
+                &KafkaFacts {
+                    topic_ids: BTreeMap::from([("events".into(), "new".into())]),
+                    topics: shape(24),
+                    ..kafka()
+                },
                 Some(&good),
             ),
+        ),
+        (
+            "has 24 partitions, and had 12",
+            reason(&good_slot, &good_system, &KafkaFacts { topics: shape(24), ..kafka() }, Some(&good)),
         ),
         (
             "has lost the end",
@@ -142,6 +165,10 @@ fn every_mismatch_is_refused_with_a_way_out() {
         (
             "cdc handover finish",
             reason(&good_slot, &good_system, &good_kafka, Some(&Position { handed_over_at: Some(1), ..stored() })),
+        ),
+        (
+            "left rows out",
+            reason(&good_slot, &good_system, &good_kafka, Some(&Position { left_out_at: Some(1), ..stored() })),
         ),
         ("no position of it", reason(&good_slot, &good_system, &good_kafka, None)),
     ];

@@ -11,8 +11,10 @@ fn stored(timeline: i32) -> Position {
         confirmable_lsn: 100,
         cluster_id: "k".into(),
         partitions: Vec::new(),
+        topics: Vec::new(),
         resnapshot_until_lsn: None,
         handed_over_at: None,
+        left_out_at: None,
         written_at: 0,
     }
 }

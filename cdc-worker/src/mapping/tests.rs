@@ -185,10 +185,8 @@ fn what_cannot_be_read_names_table_and_column() {
     assert!(error(&relation("message", &without), &[]).starts_with("table message has no column sender_id"));
     let retyped: Vec<_> =
         MESSAGE.iter().map(|&(name, oid)| (name, if name == "sequence_number" { 23 } else { oid })).collect();
-    assert_eq!(
-        error(&relation("message", &retyped), &[]),
-        "column message.sequence_number has type id 23, where bigint is needed"
-    );
+    let of_type = error(&relation("message", &retyped), &[]);
+    assert!(of_type.starts_with("column message.sequence_number has type id 23, where bigint is needed"), "{of_type}");
     let message_table = relation("message", MESSAGE);
     assert!(error(&message_table, &message(1, "x", int8(i64::MAX))).starts_with("column message.created_at: infinity"));
     assert!(error(&message_table, &message(1, "x", None)).starts_with("column message.created_at: NULL"));

@@ -1,7 +1,6 @@
 //! Who leads which partition, who coordinates the transactions, and the connections to them.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -42,16 +41,32 @@ struct Found {
 }
 
 impl Cluster {
-    /// Asks the first broker that answers; blocks.
-    pub(super) fn find(
-        kafka: &Kafka,
+    /// Asks the brokers of the settings in turn until one knows everything; blocks.
+    pub(super) fn find(kafka: &Kafka, topics: &[String], transactional_id: &str) -> Result<Self, ProduceError> {
+        let security = Security::of(kafka)?;
+        let mut last = ProduceError::Settings("kafka.brokers names no broker: host:port, several with commas".into());
+        for place in kafka.brokers.split(',').map(str::trim).filter(|place| !place.is_empty()) {
+            let Some((host, Ok(port))) = place.rsplit_once(':').map(|(host, port)| (host, port.parse())) else {
+                return Err(ProduceError::Settings(format!("kafka.brokers: `{place}` isn't host:port")));
+            };
+            let asked = Broker::connect(host.trim_matches(['[', ']']), port, &security)
+                .and_then(|broker| Self::ask(broker, security.clone(), topics, transactional_id));
+            match asked {
+                Err(error) if error.is_transient() => last = error,
+                // One that says no speaks for the cluster.
+                outcome => return outcome,
+            }
+        }
+        Err(last)
+    }
+
+    fn ask(
+        mut first: Broker,
+        security: Security,
         topics: &[String],
         transactional_id: &str,
-        deadline: Instant,
     ) -> Result<Self, ProduceError> {
-        let security = Security::of(kafka)?;
-        let mut first = first_broker(kafka, &security)?;
-        let (coordinator, host, port) = find_coordinator(&mut first, transactional_id, deadline)?;
+        let (coordinator, host, port) = find_coordinator(&mut first, transactional_id)?;
         let mut cluster = Self {
             security,
             topics: topics.to_owned(),
@@ -133,21 +148,6 @@ fn unknown(node: NodeId) -> ProduceError {
     ProduceError::Changed(format!("the cluster names broker {node} and doesn't say where it is"))
 }
 
-fn first_broker(kafka: &Kafka, security: &Security) -> Result<Broker, ProduceError> {
-    let mut last = ProduceError::Settings("kafka.brokers names no broker: host:port, several with commas".into());
-    for place in kafka.brokers.split(',').map(str::trim).filter(|place| !place.is_empty()) {
-        let Some((host, Ok(port))) = place.rsplit_once(':').map(|(host, port)| (host, port.parse())) else {
-            last = ProduceError::Settings(format!("kafka.brokers: `{place}` isn't host:port"));
-            continue;
-        };
-        match Broker::connect(host.trim_matches(['[', ']']), port, security) {
-            Ok(broker) => return Ok(broker),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
 fn describe(broker: &mut Broker, topics: &[String]) -> Result<MetadataResponse, ProduceError> {
     let mut request = MetadataRequest::default();
     let named = |topic: &String| {
@@ -187,25 +187,13 @@ fn leaders(broker: &Broker, topics: &[String], metadata: &MetadataResponse) -> R
     topics.iter().map(of_topic).collect()
 }
 
-fn find_coordinator(
-    broker: &mut Broker,
-    transactional_id: &str,
-    deadline: Instant,
-) -> Result<(NodeId, String, u16), ProduceError> {
+fn find_coordinator(broker: &mut Broker, transactional_id: &str) -> Result<(NodeId, String, u16), ProduceError> {
     let mut request = FindCoordinatorRequest::default();
     request.key = StrBytes::from_string(transactional_id.to_owned());
     request.key_type = TRANSACTION;
-    loop {
-        let answer = broker.call(&request, FIND_COORDINATOR)?;
-        match ResponseError::try_from_code(answer.error_code) {
-            None => return Ok((answer.node_id.0, answer.host.to_string(), u16::try_from(answer.port).unwrap_or(0))),
-            // The first transaction of a cluster makes the coordinators' topic.
-            Some(ResponseError::CoordinatorNotAvailable | ResponseError::CoordinatorLoadInProgress)
-                if Instant::now() < deadline =>
-            {
-                super::pause(super::ASK_EVERY);
-            }
-            Some(source) => return Err(broker.refused("FindCoordinator", source)),
-        }
+    let answer = broker.call(&request, FIND_COORDINATOR)?;
+    match ResponseError::try_from_code(answer.error_code) {
+        None => Ok((answer.node_id.0, answer.host.to_string(), u16::try_from(answer.port).unwrap_or(0))),
+        Some(source) => Err(broker.refused("FindCoordinator", source)),
     }
 }

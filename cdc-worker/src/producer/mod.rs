@@ -42,6 +42,7 @@ pub use batch::Record;
 pub use error::ProduceError;
 
 use batch::Gathered;
+use broker::Awaited;
 use cluster::Cluster;
 use compress::Compressor;
 use sending::Unanswered;
@@ -85,6 +86,13 @@ pub struct Producer {
     is_implicit: bool,
     gathered_bytes: usize,
     unanswered: Unanswered,
+    ending: Option<Ending>,
+}
+
+/// The end of a transaction, asked for and not answered yet.
+struct Ending {
+    request: EndTxnRequest,
+    awaited: Awaited,
 }
 
 /// Who writes, in Kafka's eyes: an id, and how many have had it.
@@ -115,7 +123,7 @@ impl Producer {
         let deadline = Instant::now() + BUSY;
         loop {
             match Self::try_take_over(kafka, options.clone(), deadline) {
-                // Coordinators move, and for a moment nobody is one.
+                // Coordinators move, and for a moment nobody is one. The first transaction of a cluster makes their topic.
                 Err(error) if is_moving(&error) && Instant::now() < deadline => pause(ASK_EVERY),
                 outcome => return outcome,
             }
@@ -123,7 +131,7 @@ impl Producer {
     }
 
     fn try_take_over(kafka: &Kafka, options: Options, deadline: Instant) -> Result<Self, ProduceError> {
-        let cluster = Cluster::find(kafka, &options.topics, &options.transactional_id, deadline)?;
+        let cluster = Cluster::find(kafka, &options.topics, &options.transactional_id)?;
         let topic = |(number, name): (usize, String)| Topic {
             name: StrBytes::from_string(name),
             partitions: (0..cluster.partitions(number)).map(|_| Partition::default()).collect(),
@@ -137,6 +145,7 @@ impl Producer {
             is_implicit: false,
             gathered_bytes: 0,
             unanswered: Unanswered::default(),
+            ending: None,
         };
         producer.init(options.transaction_timeout, deadline)?;
         Ok(producer)
@@ -194,14 +203,27 @@ impl Producer {
     /// Commits what was appended; nothing happens if that is nothing. Afterwards it can't be undone any more, and readers of
     /// committed records see it as soon as Kafka has written its markers.
     pub fn commit(&mut self) -> Result<(), ProduceError> {
+        self.start_commit()?;
+        self.finish_commit()
+    }
+
+    /// Waits until Kafka has everything that was appended and asks for the commit. Nothing may be appended before
+    /// [`Self::finish_commit`].
+    pub fn start_commit(&mut self) -> Result<(), ProduceError> {
         self.flush()?;
-        self.end(true)
+        self.start_end(true)
+    }
+
+    /// Waits for the answer to [`Self::start_commit`], which may be followed by other work meanwhile.
+    pub fn finish_commit(&mut self) -> Result<(), ProduceError> {
+        self.finish_end()
     }
 
     /// Gives up what was appended, as far as Kafka still listens; also after a refusal.
     pub fn abort(mut self) -> Result<(), ProduceError> {
         self.discard_answers()?;
-        self.end(false)
+        self.start_end(false)?;
+        self.finish_end()
     }
 
     /// The last offset that Kafka gave a record of this producer, by topic and partition.
@@ -212,7 +234,7 @@ impl Producer {
         })
     }
 
-    fn end(&mut self, is_committed: bool) -> Result<(), ProduceError> {
+    fn start_end(&mut self, is_committed: bool) -> Result<(), ProduceError> {
         if !self.topics.iter().flat_map(|topic| &topic.partitions).any(|partition| partition.is_joined) {
             return Ok(());
         }
@@ -221,15 +243,23 @@ impl Producer {
         request.producer_id = ProducerId(self.identity.id);
         request.producer_epoch = self.identity.epoch;
         request.committed = is_committed;
+        let awaited = self.cluster.coordinator()?.send(&request, END_TXN[usize::from(self.is_implicit)])?;
+        self.ending = Some(Ending { request, awaited });
+        Ok(())
+    }
+
+    fn finish_end(&mut self) -> Result<(), ProduceError> {
+        let Some(Ending { request, mut awaited }) = self.ending.take() else { return Ok(()) };
         let deadline = Instant::now() + BUSY;
         let coordinator = self.cluster.coordinator()?;
         let answer = loop {
-            let answer = coordinator.call(&request, END_TXN[usize::from(self.is_implicit)])?;
+            let answer = coordinator.receive::<EndTxnRequest>(awaited)?;
             match ResponseError::try_from_code(answer.error_code) {
                 None => break answer,
                 Some(source) if is_busy(source) && Instant::now() < deadline => pause(ASK_EVERY),
                 Some(source) => return Err(coordinator.refused("EndTxn", source)),
             }
+            awaited = coordinator.send(&request, END_TXN[usize::from(self.is_implicit)])?;
         };
         let has_new_epoch = self.is_implicit && answer.producer_id.0 >= 0;
         if has_new_epoch {
@@ -252,7 +282,14 @@ const fn is_busy(error: ResponseError) -> bool {
 
 /// Whether the broker that was asked isn't the coordinator any more, or not yet.
 const fn is_moving(error: &ProduceError) -> bool {
-    matches!(error.refusal(), Some(ResponseError::NotCoordinator | ResponseError::CoordinatorNotAvailable))
+    matches!(
+        error.refusal(),
+        Some(
+            ResponseError::NotCoordinator
+                | ResponseError::CoordinatorNotAvailable
+                | ResponseError::CoordinatorLoadInProgress
+        )
+    )
 }
 
 /// Before Kafka is asked again.

@@ -25,9 +25,10 @@ const IDS: [&str; 2] = ["a", "b"];
 
 /// Producers that have fenced every earlier one of their slot.
 ///
-/// Transactions still follow one another: the next is begun when the one before is committed, so each partition has
-/// their records in order, and its readers see them in order. Between partitions a reader may see one transaction
-/// before the end of the one before it.
+/// Transactions still follow one another: the next is begun when everything of the one before is at the brokers and its
+/// commit has been asked for, so each partition has their records in order; and it is committed after that one was, so
+/// that none is ever committed whose predecessor wasn't. Between partitions a reader may see one transaction before the
+/// end of the one before it.
 ///
 /// Two ids can't be taken over at once, so their order matters: always the first id first, and the first transaction is
 /// always of the first id. Of two workers that take over at the same time, the one whose first id is the older so fails
@@ -52,12 +53,20 @@ impl Fenced {
         &mut self.producers[self.turn]
     }
 
-    /// To be called after a commit.
-    pub(super) const fn take_turns(&mut self) {
+    /// Asks for the commit of what is at the brokers, and gives the turn to the other producer. The commit before must have
+    /// been finished.
+    pub(super) fn start_commit(&mut self) -> Result<(), ProduceError> {
+        self.producer().start_commit()?;
         self.turn = 1 - self.turn;
+        Ok(())
     }
 
-    /// Gives up the open transaction, as far as Kafka still listens; the other producers are dropped.
+    /// Waits for the commit that was asked for.
+    pub(super) fn finish_commit(&mut self) -> Result<(), ProduceError> {
+        self.producers[1 - self.turn].finish_commit()
+    }
+
+    /// Gives up the open transaction, as far as Kafka still listens. A commit that was asked for stays so.
     pub(super) fn abort(self) -> Result<(), ProduceError> {
         let [first, second] = self.producers;
         if self.turn == 0 { first } else { second }.abort()

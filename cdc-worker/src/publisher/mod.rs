@@ -7,9 +7,9 @@
 //! ```
 //!
 //! A transaction takes what has arrived when it begins and while it is being sent, up to a limit, and waits only for a
-//! chunk that was promised: idle, one commit of Postgres goes at once; under load transactions grow by themselves. The
-//! position travels in the same transaction as the records that it speaks of, so that the two can't differ whatever
-//! happens.
+//! chunk that was promised: idle, one commit of Postgres goes at once; under load transactions grow by themselves. While
+//! Kafka is at work on a commit, the next transaction is sent already. The position travels in the same transaction as the
+//! records that it speaks of, so that the two can't differ whatever happens.
 //!
 //! *Failure.* Nothing is tried twice here except what Kafka asks to ask again. Any other failure ends the thread, and
 //! its producers with it: the next ones, under the same transactional ids, abort what these left open; the worker reads the
@@ -22,7 +22,7 @@ mod thread;
 
 use std::collections::BTreeMap;
 
-use schemas::{Encoder, PartitionEnd, Position};
+use schemas::{Encoder, PartitionEnd, Position, TopicShape};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use fenced::Fenced;
@@ -73,6 +73,8 @@ pub struct Identity {
     pub cluster_id: String,
     /// Ids of the topics by name.
     pub topic_ids: BTreeMap<String, String>,
+    /// Numbers of partitions of the topics.
+    pub topics: Vec<TopicShape>,
     /// Set while the history is being completed from the tables.
     pub resnapshot_until: Option<Lsn>,
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use schemas::Position;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
 
 use super::ends::Ends;
@@ -29,45 +30,60 @@ pub(super) struct Loop {
     reports: watch::Sender<Committed>,
     ends: Ends,
     headers: HeaderMaker,
+    under_way: Option<UnderWay>,
+}
+
+/// A transaction whose commit was asked for.
+struct UnderWay {
+    committed: Committed,
+    began: Instant,
+    rows: usize,
+    largest: Largest,
+}
+
+/// Why the thread ends.
+enum Stop {
+    /// The worker has been dropped, or a failpoint said to die: no commit, no abort.
+    Dropped,
+    /// Something failed.
+    Failed(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Loop {
     pub(super) fn new(mut task: Task, reports: watch::Sender<Committed>) -> Self {
         let ends = Ends::of(std::mem::take(&mut task.ends));
         let headers = HeaderMaker::new(std::mem::take(&mut task.source));
-        Self { task, reports, ends, headers }
+        Self { task, reports, ends, headers, under_way: None }
     }
 
     /// Publishes until the channel is dropped or something fails; blocks.
     pub(super) fn run(mut self, mut chunks: mpsc::Receiver<Chunk>) -> Result<(), Error> {
-        while let Some(first) = chunks.blocking_recv() {
-            let started = Instant::now();
-            let rows = match self.publish(first, &mut chunks) {
-                Ok(Some(rows)) => rows,
-                Ok(None) => return Ok(()),
-                Err(error) => {
-                    ::metrics::counter!(metrics::FAILED_TRANSACTIONS).increment(1);
-                    self.give_up(&error);
-                    return Err(error);
-                }
-            };
-            ::metrics::histogram!(metrics::PUBLISH).record(started.elapsed().as_secs_f64());
-            ::metrics::histogram!(metrics::BATCH).record(rows as f64);
-            ::metrics::counter!(metrics::ROWS).increment(rows as u64);
-            ::metrics::counter!(metrics::TRANSACTIONS).increment(1);
-        }
-        Ok(())
+        let stop = loop {
+            if let Err(stop) = self.publish(&mut chunks) {
+                break stop;
+            }
+        };
+        let Stop::Failed(error) = stop else { return Ok(()) };
+        ::metrics::counter!(metrics::FAILED_TRANSACTIONS).increment(1);
+        self.give_up(&error);
+        Err(error)
     }
 
-    /// One Kafka transaction: a chunk, and what arrives while it is being sent. Returns its number of rows; `None` if the
-    /// worker has been dropped or a failpoint said to die.
-    fn publish(&mut self, first: Chunk, chunks: &mut mpsc::Receiver<Chunk>) -> Result<Option<usize>, Error> {
+    /// One Kafka transaction: a chunk, and what arrives while it is being sent. Ends when its commit has been asked for.
+    fn publish(&mut self, chunks: &mut mpsc::Receiver<Chunk>) -> Result<(), Stop> {
+        let mut next = self.next_chunk(chunks, true)?;
+        let began = Instant::now();
         let mut largest = Largest::default();
         let (mut rows, mut bytes) = (0, 0);
-        let mut next = Some(first);
-        let (mut number, mut mark) = (0, self.task.stored);
+        let mut committed = Committed { number: 0, mark: self.task.stored };
         while let Some(chunk) = next {
-            (number, mark) = (chunk.number, chunk.mark);
+            committed = Committed { number: chunk.number, mark: chunk.mark };
             rows += chunk.records.len();
             bytes += chunk.records.bytes();
             for record in chunk.records.iter() {
@@ -75,34 +91,56 @@ impl Loop {
                 self.send(&record, &largest)?;
             }
             let has_room = rows < TRANSACTION_ROWS && bytes < TRANSACTION_BYTES;
-            next = match (has_room, chunk.is_followed) {
-                (false, _) => None,
-                (true, false) => chunks.try_recv().ok(),
-                (true, true) => match chunks.blocking_recv() {
-                    Some(chunk) => Some(chunk),
-                    None => return Ok(None),
-                },
-            };
+            next = if has_room { self.next_chunk(chunks, chunk.is_followed)? } else { None };
         }
-        self.send_position(mark, &largest)?;
-        if self.task.failpoints.is_armed() {
-            self.task.fenced.producer().flush().map_err(|source| self.refused(source, "sending records", &largest))?;
-            if self.task.failpoints.dies_at(Point::Produced) {
-                return Ok(None);
-            }
-        }
-        self.task
-            .fenced
-            .producer()
-            .commit()
-            .map_err(|source| self.refused(source, "committing a transaction", &largest))?;
-        if self.task.failpoints.dies_at(Point::Committed) {
-            return Ok(None);
+        self.send_position(committed.mark, &largest)?;
+        self.task.fenced.producer().flush().map_err(|source| self.refused(source, "sending records", &largest))?;
+        if self.task.failpoints.dies_at(Point::Produced) {
+            return Err(Stop::Dropped);
         }
         self.note_ends();
-        self.task.fenced.take_turns();
-        self.reports.send_replace(Committed { number, mark });
-        Ok(Some(rows))
+        self.finish_commit()?;
+        self.task
+            .fenced
+            .start_commit()
+            .map_err(|source| self.refused(source, "asking for the commit of a transaction", &largest))?;
+        self.under_way = Some(UnderWay { committed, began, rows, largest });
+        Ok(())
+    }
+
+    /// The chunk that is here, if any; one that surely comes is waited for. Where none is, the commit under way is finished
+    /// first, so that it is told at once; what came meanwhile belongs to this transaction too.
+    fn next_chunk(&mut self, chunks: &mut mpsc::Receiver<Chunk>, surely_comes: bool) -> Result<Option<Chunk>, Stop> {
+        if let Ok(chunk) = chunks.try_recv() {
+            return Ok(Some(chunk));
+        }
+        self.finish_commit()?;
+        if surely_comes {
+            return chunks.blocking_recv().map(Some).ok_or(Stop::Dropped);
+        }
+        match chunks.try_recv() {
+            Ok(chunk) => Ok(Some(chunk)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Stop::Dropped),
+        }
+    }
+
+    /// Waits for the commit under way, if there is one, and tells of it.
+    fn finish_commit(&mut self) -> Result<(), Stop> {
+        let Some(UnderWay { committed, began, rows, largest }) = self.under_way.take() else { return Ok(()) };
+        self.task
+            .fenced
+            .finish_commit()
+            .map_err(|source| self.refused(source, "committing a transaction", &largest))?;
+        if self.task.failpoints.dies_at(Point::Committed) {
+            return Err(Stop::Dropped);
+        }
+        self.reports.send_replace(committed);
+        ::metrics::histogram!(metrics::PUBLISH).record(began.elapsed().as_secs_f64());
+        ::metrics::histogram!(metrics::BATCH).record(rows as f64);
+        ::metrics::counter!(metrics::ROWS).increment(rows as u64);
+        ::metrics::counter!(metrics::TRANSACTIONS).increment(1);
+        Ok(())
     }
 
     fn send(&mut self, record: &Outgoing<'_>, largest: &Largest) -> Result<(), Error> {
@@ -113,7 +151,7 @@ impl Loop {
         sent.map_err(|source| self.refused(source, "sending records", largest))
     }
 
-    /// Where the partitions end after a commit.
+    /// Where the partitions will end after the commit that is asked for next.
     fn note_ends(&mut self) {
         let names = [&self.task.topics.events, &self.task.topics.users];
         for (topic, partition, offset) in self.task.fenced.producer().last_offsets() {
@@ -134,8 +172,10 @@ impl Loop {
             confirmable_lsn: mark.confirmable.to_bits(),
             cluster_id: identity.cluster_id.clone(),
             partitions: self.ends.list(&identity.topic_ids),
+            topics: identity.topics.clone(),
             resnapshot_until_lsn: identity.resnapshot_until.map(Lsn::to_bits),
             handed_over_at: None,
+            left_out_at: None,
             written_at: runtime::clock::now_ms(),
         };
         let value = self.task.positions.encode(&position)?;

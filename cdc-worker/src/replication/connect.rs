@@ -125,6 +125,8 @@ impl Connection {
         let database = config.get_dbname().unwrap_or(user);
         let mut connection = Self { channel: Channel { transport, buffer: BytesMut::with_capacity(8 << 10) } };
         let mut startup = BytesMut::new();
+        // Settings of the URL's `options`, such as `-c logical_decoding_work_mem=1GB`, are the session's.
+        let options = config.get_options().map(|options| ("options", options));
         let parameters = [
             ("user", user),
             ("database", database),
@@ -132,7 +134,7 @@ impl Connection {
             ("client_encoding", "UTF8"),
             ("application_name", "waltalkie-cdc"),
         ];
-        frontend::startup_message(parameters, &mut startup)?;
+        frontend::startup_message(parameters.into_iter().chain(options), &mut startup)?;
         connection.channel.send(&startup).await?;
         auth::log_in(&mut connection.channel, user, config.get_password()).await?;
         connection.until_ready("the session").await?;

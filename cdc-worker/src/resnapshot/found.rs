@@ -85,6 +85,9 @@ impl Found {
 
     /// Whether the tables can complete the history; an error says why not.
     pub(super) async fn is_prefix(&self) -> Result<(), Error> {
+        if let Some(problem) = self.stored.as_ref().and_then(|stored| checks::reshaped(&self.kafka, stored)) {
+            return Err(Fault::NotAPrefix { place: "the history".into(), problem }.into());
+        }
         if let Some(last) = self.log.last.filter(|last| last.commit_lsn >= self.system.flush_lsn) {
             return Err(Fault::NotAPrefix {
                 place: "the history".into(),

@@ -45,7 +45,9 @@ pub use report::{Report, Step, Summary};
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::lease::{Held, Lease};
+use crate::left_out;
 use crate::lsn::Lsn;
+use crate::position;
 use crate::progress::Mark;
 use crate::publisher::Fenced;
 use crate::stream::{self, Ending};
@@ -88,6 +90,9 @@ pub async fn run_with(
     } else {
         let mut held = take_lease(&worker, &report, shutdown).await?;
         let outcome = complete(&worker, &mut held, &report, shutdown, &mut summary).await;
+        if let Err(error) = &outcome {
+            left_out::keep_in_mind(&worker, error, &held, shutdown).await;
+        }
         held.release().await;
         outcome?;
     }
@@ -217,12 +222,14 @@ async fn mark(worker: &Worker, fenced: Fenced, found: &Found, start: Lsn) -> Res
         confirmable_lsn: start.to_bits(),
         cluster_id: found.kafka.cluster_id.clone(),
         partitions: found.log.ends.clone(),
+        topics: found.kafka.topics.clone(),
         // The stream's part isn't known before the tables are read; any mark keeps plain workers away.
         resnapshot_until_lsn: Some(start.to_bits()),
         handed_over_at: None,
+        left_out_at: None,
         written_at: runtime::clock::now_ms(),
     };
-    publish(worker, fenced, position).await
+    position::publish(worker, fenced, position).await
 }
 
 /// The last position once more, without the mark.
@@ -230,13 +237,7 @@ async fn take_mark_away(worker: &Worker) -> Result<(), Error> {
     let (fenced, stored, _) = worker.fence_and_read().await?;
     let stored = stored.ok_or_else(|| worker.refused("topic cdc.positions has lost its position".into()))?;
     let position = Position { resnapshot_until_lsn: None, written_at: runtime::clock::now_ms(), ..stored };
-    publish(worker, fenced, position).await.map(drop)
-}
-
-async fn publish(worker: &Worker, mut fenced: Fenced, position: Position) -> Result<Fenced, Error> {
-    let encoder = worker.positions();
-    let blocking = move || fenced.publish_position(&position, &encoder).map(|()| fenced);
-    tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))
+    position::publish(worker, fenced, position).await.map(drop)
 }
 
 /// What a run would do.

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 mod compare;
+pub mod completing;
 pub mod history;
 mod log;
 pub mod moving;

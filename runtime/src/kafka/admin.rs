@@ -1,6 +1,6 @@
 //! Topics: making them, and what the cluster says of itself.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,13 +178,13 @@ impl Admin {
         Ok(metadata.unwrap_or(TopicFacts { partitions: 0, replicas: 0 }))
     }
 
-    /// A topic's `min.insync.replicas`, if it may be read.
-    pub async fn min_insync_replicas(&self, topic: &str) -> Result<Option<u16>, AdminError> {
+    /// A topic's settings by name; none if they may not be read.
+    pub async fn topic_config(&self, topic: &str) -> Result<BTreeMap<String, String>, AdminError> {
         let resource = ResourceSpecifier::Topic(topic);
         let configs = self.client.describe_configs([&resource], &AdminOptions::new()).await;
         let configs = configs.map_err(|source| self.away(source))?;
-        let value = |config: ConfigResource| config.get("min.insync.replicas")?.value.as_ref()?.parse().ok();
-        Ok(configs.into_iter().find_map(|config| config.ok().and_then(value)))
+        let entries = configs.into_iter().filter_map(Result::ok).flat_map(|config: ConfigResource| config.entries);
+        Ok(entries.filter_map(|entry| Some((entry.name, entry.value?))).collect())
     }
 
     /// Client calls that block go to a thread that may.

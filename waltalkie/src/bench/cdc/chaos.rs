@@ -58,6 +58,9 @@ pub struct ChaosArgs {
     /// Seconds to wait for the history after a run's faults before what is missing counts as lost
     #[arg(long, value_name = "S", help_heading = HEADING, requires = "chaos", default_value_t = 120)]
     pub drain_s: u64,
+    /// Begins no run after so many seconds, however many are asked for
+    #[arg(long, value_name = "S", help_heading = HEADING, requires = "chaos")]
+    pub within_s: Option<u64>,
     /// Decides faults and transactions [default: a random one, printed]
     #[arg(long, help_heading = HEADING, requires = "chaos")]
     pub seed: Option<u64>,
@@ -71,7 +74,15 @@ struct Extent {
     writers: u16,
     chats: u16,
     drain: Duration,
+    /// When no further run begins.
+    end: Option<Instant>,
     seed: u64,
+}
+
+impl Extent {
+    fn is_done(&self, runs: u32) -> bool {
+        runs >= self.runs || runs > 0 && self.end.is_some_and(|end| Instant::now() > end)
+    }
 }
 
 /// Runs it; the exit code says whether every run was clean.
@@ -84,6 +95,7 @@ pub(super) async fn run(args: &CdcArgs, config: &Config) -> Result<ExitCode> {
         writers: chaos.writers,
         chats: chaos.writers * CHATS_A_WRITER,
         drain: Duration::from_secs(chaos.drain_s),
+        end: chaos.within_s.map(|seconds| Instant::now() + Duration::from_secs(seconds)),
         seed,
     };
     eprintln!("seed {seed}");
@@ -94,19 +106,20 @@ pub(super) async fn run(args: &CdcArgs, config: &Config) -> Result<ExitCode> {
     if outcome.is_err() || !report.is_clean() {
         eprintln!("the workers' logs are in {}", logs.keep().display());
     }
-    outcome?;
+    // What the runs before a failure showed counts too.
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print!("{}", report.table());
     }
+    outcome?;
     Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs on one installation after another: what is wrong in a history stays wrong, so a new one follows.
 async fn all_runs(extent: Extent, config: &Config, logs: &Path, report: &mut Report) -> Result<()> {
     let mut done = 0;
-    while done < extent.runs {
+    while !extent.is_done(done) {
         let site = Site::make(config.clone(), &[]).await.context("making a database for the workers")?;
         let outcome = on_site(extent, &site, logs, done, report).await;
         if let Err(error) = site.unmake().await {
@@ -132,7 +145,7 @@ async fn runs_on(extent: Extent, config: &Shared, logs: &Path, mut done: u32, re
     let mut cast = Cast::start(config, &logs.join(config.names().slot())).await?;
     let mut writers = Writers::new(config, extent.writers, extent.chats).await?;
     let (seed, mut before) = (extent.seed, Before::default());
-    while done < extent.runs {
+    while !extent.is_done(done) {
         done += 1;
         let mut random = StdRng::seed_from_u64(seed.wrapping_add(u64::from(done)));
         let run = one_run(extent, config, &mut cast, &mut writers, &mut random, &mut before).await;

@@ -64,9 +64,10 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
     }
     let peers =
         args.peer.iter().zip(&beside).map(|(peer, drains)| Beside::new(&peer.name, args.events, drains)).collect();
+    let decoding_memory = site.decoding_memory().await?;
     site.remove(&for_references).await?;
     site.unmake().await?;
-    Ok(Drain::new(workload.name(), args.events, runs, &costs, counted, &references).beside(peers))
+    Ok(Drain::new(workload.name(), args.events, runs, &costs, counted, &references).with(decoding_memory, peers))
 }
 
 /// One run of the worker, from the moment at which it streams to the commit of the last position.

@@ -88,6 +88,8 @@ pub(super) struct Drain {
     transactions: f64,
     /// Over all runs.
     counted: Counted,
+    /// `logical_decoding_work_mem` of the slot's server, as it writes it.
+    decoding_memory: String,
     null_reader_per_s: Option<f64>,
     /// The same with `streaming`, which sends large transactions in pieces while they are open.
     null_reader_in_pieces_per_s: Option<f64>,
@@ -127,13 +129,14 @@ impl Drain {
             bare_producer_per_s,
             of_null_reader: null_reader_per_s.map(|reference| events_per_s / reference),
             of_bare_producer: bare_producer_per_s.map(|reference| events_per_s / reference),
+            decoding_memory: String::new(),
             peers: Vec::new(),
         }
     }
 
-    /// With peers.
-    pub(super) fn beside(self, peers: Vec<Beside>) -> Self {
-        Self { peers, ..self }
+    /// With the server's memory for decoding, and peers.
+    pub(super) fn with(self, decoding_memory: String, peers: Vec<Beside>) -> Self {
+        Self { decoding_memory, peers, ..self }
     }
 }
 
@@ -203,12 +206,13 @@ impl Drain {
         let counted = &self.counted;
         writeln!(
             out,
-            "\n{}, {} events: {:.0} events/s, {:.0} Kafka transactions, {:.0} MiB at most",
+            "\n{}, {} events: {:.0} events/s, {:.0} Kafka transactions, {:.0} MiB at most; the server decodes in {}",
             self.workload,
             self.events,
             self.events_per_s,
             self.transactions,
-            self.peak_rss_bytes as f64 / 1_048_576.0
+            self.peak_rss_bytes as f64 / 1_048_576.0,
+            self.decoding_memory
         )?;
         let runs: Vec<String> = self.runs.iter().map(|run| format!("{:.0}", run.events_per_s)).collect();
         writeln!(out, "  runs: {} events/s", runs.join(", "))?;

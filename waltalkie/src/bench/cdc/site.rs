@@ -63,6 +63,12 @@ impl Site {
         Ok(postgres::connect(&postgres::parse(&self.config.postgres.truth_url, "postgres.truth_url")?).await?)
     }
 
+    /// How much memory the server takes for decoding before it spills to disk: what a large transaction hangs on.
+    pub(super) async fn decoding_memory(&self) -> Result<String> {
+        let client = postgres::connect(&cdc_worker::slot_server(&self.config)?).await?;
+        Ok(client.query_one("SHOW logical_decoding_work_mem", &[]).await?.get(0))
+    }
+
     /// Makes an installation. Before any row is written: a slot shows what comes after it.
     pub(super) async fn install(&self, number: usize) -> Result<Installation> {
         let mut config = self.config.clone();
