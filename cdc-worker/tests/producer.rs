@@ -249,6 +249,38 @@ async fn what_is_refused_amid_a_backlog_is_given_up_at_once() -> Result<()> {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backlog_right_behind_a_commit_stays_in_order() -> Result<()> {
+    const ROUNDS: usize = 8;
+    const RECORDS: usize = 8_000;
+    let site = Site::shared().await?;
+    let mut producer = site.take_over(Compression::None)?;
+    let padding = [b'x'; 1 << 10];
+    // Kafka is still busy with the transaction before, and refuses the first batches while more are under way than it takes.
+    for round in 0..ROUNDS {
+        for number in 0..RECORDS {
+            let value = [format!("{:08}", round * RECORDS + number).as_bytes(), padding.as_slice()].concat();
+            let record = Record { key: b"key", value: Some(&value), timestamp_ms: 1_000, headers: &[] };
+            producer.append(0, None, &record)?;
+        }
+        producer.commit()?;
+    }
+    let all = ROUNDS * RECORDS;
+    let deadline = Instant::now() + PATIENCE;
+    let committed = loop {
+        let committed = read_committed(&site, &site.topic(), i32::from(site.kafka.partitions))?;
+        if committed.len() >= all {
+            break committed;
+        }
+        ensure!(Instant::now() < deadline, "{} of {all} records", committed.len());
+    };
+    let numbers = committed
+        .iter()
+        .map(|read| String::from_utf8_lossy(&read.value.as_deref().unwrap_or_default()[..8]).into_owned());
+    ensure!(numbers.eq((0..all).map(|number| format!("{number:08}"))), "out of order, or twice");
+    site.clear().await
+}
+
 /// The certificate authority's file, and one with the key and the certificate of a broker.
 fn certificates(folder: &Path) -> Result<(PathBuf, PathBuf)> {
     let mut params = CertificateParams::default();

@@ -86,10 +86,14 @@ impl Producer {
             while self.unanswered.requests.len() >= MOST_UNANSWERED {
                 self.await_oldest()?;
             }
-            // A batch that follows one that Kafka wants again would be out of order.
+            // A batch that follows one that Kafka wants again would be out of order; so are those between, as their answers
+            // will say.
             if self.unanswered.again.is_empty() {
                 self.produce(node, batches)?;
             } else {
+                while !self.unanswered.requests.is_empty() {
+                    self.await_oldest()?;
+                }
                 self.unanswered.again.extend(batches);
             }
         }
