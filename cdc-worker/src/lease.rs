@@ -128,6 +128,7 @@ impl Lease {
     async fn keep(mut self, findings: Findings, release: Shutdown) {
         let Findings { until, wal_end, unfit } = findings;
         let mut last_heartbeat: Option<Instant> = None;
+        let mut is_looked_at = true;
         while release.pause(RENEW_EVERY).await {
             let asked = Instant::now();
             match self.claim().await {
@@ -162,6 +163,10 @@ impl Lease {
             if last_heartbeat.is_none_or(|last| last.elapsed() >= HEARTBEAT_EVERY) {
                 last_heartbeat = Some(Instant::now());
                 self.beat().await;
+                is_looked_at = false;
+            } else if !is_looked_at {
+                // In a turn of its own: the lease has to be renewed between statements.
+                is_looked_at = true;
                 if let Some(reason) = self.misfit().await {
                     unfit.send_replace(Some(reason));
                 }

@@ -7,31 +7,50 @@ use schemas::Position;
 
 use crate::error::Error;
 use crate::lease::Held;
-use crate::position;
+use crate::replication::Connection;
+use crate::resnapshot::Fault;
 use crate::takeover::Worker;
+use crate::{checks, position};
 
 pub(crate) const WAY_OUT: &str =
     "Then run `waltalkie cdc resnapshot`: it publishes out of the tables what was left out meanwhile";
 
 /// If that is what ended a session, it is written down before anybody else may stream, however long Kafka takes.
 pub(crate) async fn keep_in_mind(worker: &Worker, error: &Error, held: &Held, shutdown: &Shutdown) {
-    let Error::Unfit { .. } = error else { return };
+    if !needs_a_look(error) {
+        return;
+    }
+    tracing::error!(error = %error.chain(), "the stream can't be trusted; writing that down");
     let mut backoff = Backoff::default();
-    while held.is_held() && !shutdown.has_begun() {
+    while held.is_held() {
         match Box::pin(mark(worker)).await {
             Ok(()) => return,
             Err(error) => {
-                tracing::warn!(error = %error.chain(), "that rows were left out isn't written down yet; trying again");
-                shutdown.pause(backoff.next_pause()).await;
+                tracing::warn!(error = %error.chain(), "it isn't written down yet; trying again");
+                if !shutdown.pause(backoff.next_pause()).await {
+                    return;
+                }
             }
         }
     }
 }
 
+/// Whether only a slot that begins anew, and a look at the tables, make the history whole.
+fn needs_a_look(error: &Error) -> bool {
+    match error {
+        Error::Unfit { .. } | Error::NotAnInsert { .. } | Error::Resnapshot(Fault::Gap { .. }) => true,
+        Error::Replication(error) => error.lacks_publication(),
+        _ => false,
+    }
+}
+
 /// Marks the position, so that no worker streams over the hole.
 async fn mark(worker: &Worker) -> Result<(), Error> {
+    let system = Connection::open(&checks::slot_server(&worker.config)?).await?.identify().await?;
     let (fenced, stored, _) = worker.fence_and_read().await?;
-    let Some(stored) = stored.filter(|stored| stored.left_out_at.is_none()) else { return Ok(()) };
+    // Of another server, or of a hand-over, it isn't ours to mark.
+    let is_ours = |stored: &Position| stored.system_identifier == system.identifier && stored.handed_over_at.is_none();
+    let Some(stored) = stored.filter(|stored| is_ours(stored) && stored.left_out_at.is_none()) else { return Ok(()) };
     let now = runtime::clock::now_ms();
     position::publish(worker, fenced, Position { left_out_at: Some(now), written_at: now, ..stored }).await.map(drop)
 }
@@ -39,5 +58,5 @@ async fn mark(worker: &Worker) -> Result<(), Error> {
 /// Why nothing may be published yet.
 pub(crate) fn refusal(stored: &Position) -> Option<String> {
     stored.left_out_at?;
-    Some(format!("the publication left rows out, or wasn't there, for a while. {WAY_OUT}"))
+    Some(format!("the publication was changed for a while, and may have left rows out. {WAY_OUT}"))
 }

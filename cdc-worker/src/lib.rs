@@ -162,6 +162,11 @@ async fn work(
         ::metrics::gauge!(metrics::STREAMING).set(1.0);
         let outcome = stream::stream(worker, session, &mut held, health, shutdown, backoff).await;
         ::metrics::gauge!(metrics::STREAMING).set(0.0);
+        // However it ended: what the keeper saw meanwhile counts more.
+        let outcome = match held.unfit() {
+            Some(reason) => Err(Error::Unfit { slot: worker.slot.clone(), reason }),
+            None => outcome,
+        };
         match outcome {
             Ok(Ending::Shutdown | Ending::Completed) => {}
             Ok(Ending::LeaseLost) => tracing::warn!(slot = worker.slot, "the lease is lost; standing by"),

@@ -90,8 +90,9 @@ pub(crate) async fn stream(
     // What was read before the end, or before the row that can't be published, still goes out; not so if the lease is
     // lost, or the publisher is, or if rows may be missing between.
     let may_drain = match &outcome {
+        _ if held.unfit().is_some() => false,
         Ok(ending) => *ending != Ending::LeaseLost,
-        Err(error) => !error.is_transient() && !matches!(error, Error::Unfit { .. }),
+        Err(error) => !error.is_transient(),
     };
     if may_drain {
         state.drain(&mut publisher).await;

@@ -78,7 +78,7 @@ async fn what_a_publication_left_out_is_not_forgotten() -> Result<()> {
     // Nothing looks wrong any more, and publishing the next row would make the hole one for good.
     stack.send("c", 3, "after it").await?;
     let why = stopped(stack.start()).await?;
-    ensure!(why.contains("left rows out") && why.contains("cdc resnapshot"), "{why}");
+    ensure!(why.contains("may have left rows out") && why.contains("cdc resnapshot"), "{why}");
     assert_eq!(seqs(&stack).await?, [1]);
     complete(&stack).await?;
     assert_eq!(seqs(&stack).await?, [1, 2, 3]);

@@ -69,10 +69,10 @@ pub async fn publication_problem(
     let name = names.publication();
     let found = client
         .query_opt(
-            "SELECT p.pubinsert AND p.pubviaroot
+            "SELECT p.puballtables, p.pubinsert AND p.pubviaroot
                     AND NOT EXISTS (SELECT FROM pg_publication_rel r
                                      WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)),
-                    p.pubupdate OR p.pubdelete OR p.pubtruncate OR p.puballtables
+                    p.pubupdate OR p.pubdelete OR p.pubtruncate
                     OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid),
                     ARRAY(SELECT n.nspname || '.' || c.relname
                             FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
@@ -83,7 +83,15 @@ pub async fn publication_problem(
         )
         .await?;
     let Some(row) = found else { return Ok(Some(PublicationProblem::Missing)) };
-    let (is_whole, has_more, tables): (bool, bool, Vec<String>) = (row.get(0), row.get(1), row.get(2));
+    let (is_of_all, is_whole): (bool, bool) = (row.get(0), row.get(1));
+    let (has_more, tables): (bool, Vec<String>) = (row.get(2), row.get(3));
+    if is_of_all && is_whole {
+        return Ok(Some(PublicationProblem::More(format!(
+            "publication {name} publishes all tables, and must publish inserts of {PUBLISHED} alone: DROP PUBLICATION {} while \
+             no worker streams and nobody writes, then `waltalkie migrate`",
+            quoted(&name)
+        ))));
+    }
     let wanted = ["public.chat_change", "public.message", "public.user_change"];
     let lacks = wanted.iter().any(|wanted| !tables.iter().any(|table| table == wanted));
     if is_whole && !has_more && tables == wanted {

@@ -167,7 +167,7 @@ fn every_mismatch_is_refused_with_a_way_out() {
             reason(&good_slot, &good_system, &good_kafka, Some(&Position { handed_over_at: Some(1), ..stored() })),
         ),
         (
-            "left rows out",
+            "may have left rows out",
             reason(&good_slot, &good_system, &good_kafka, Some(&Position { left_out_at: Some(1), ..stored() })),
         ),
         ("no position of it", reason(&good_slot, &good_system, &good_kafka, None)),

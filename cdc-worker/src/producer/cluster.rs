@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::broker::Broker;
 use super::error::ProduceError;
+use super::is_moving;
 use super::security::Security;
 
 /// Versions that say all that is needed, by topics' names.
@@ -47,11 +48,18 @@ impl Cluster {
         let mut last = ProduceError::Settings("kafka.brokers names no broker: host:port, several with commas".into());
         for place in kafka.brokers.split(',').map(str::trim).filter(|place| !place.is_empty()) {
             let Some((host, Ok(port))) = place.rsplit_once(':').map(|(host, port)| (host, port.parse())) else {
-                return Err(ProduceError::Settings(format!("kafka.brokers: `{place}` isn't host:port")));
+                last = ProduceError::Settings(format!("kafka.brokers: `{place}` isn't host:port"));
+                continue;
             };
-            let asked = Broker::connect(host.trim_matches(['[', ']']), port, &security)
-                .and_then(|broker| Self::ask(broker, security.clone(), topics, transactional_id));
-            match asked {
+            let broker = match Broker::connect(host.trim_matches(['[', ']']), port, &security) {
+                Ok(broker) => broker,
+                Err(error) => {
+                    // That there is no coordinator for the moment is worth more than that a broker is away.
+                    last = if is_moving(&last) { last } else { error };
+                    continue;
+                }
+            };
+            match Self::ask(broker, security.clone(), topics, transactional_id) {
                 Err(error) if error.is_transient() => last = error,
                 // One that says no speaks for the cluster.
                 outcome => return outcome,

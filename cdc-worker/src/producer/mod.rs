@@ -121,10 +121,14 @@ impl Producer {
     /// Takes the transactional id over: earlier producers of it are fenced and what they left open is aborted. Blocks.
     pub fn take_over(kafka: &Kafka, options: &Options) -> Result<Self, ProduceError> {
         let deadline = Instant::now() + BUSY;
+        let mut patience = ASK_EVERY;
         loop {
             match Self::try_take_over(kafka, options.clone(), deadline) {
                 // Coordinators move, and for a moment nobody is one. The first transaction of a cluster makes their topic.
-                Err(error) if is_moving(&error) && Instant::now() < deadline => pause(ASK_EVERY),
+                Err(error) if is_moving(&error) && Instant::now() < deadline => {
+                    pause(patience);
+                    patience = (patience * 2).min(ASK_PATIENTLY_EVERY);
+                }
                 outcome => return outcome,
             }
         }

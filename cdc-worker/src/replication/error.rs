@@ -107,7 +107,15 @@ pub enum ReplicationError {
     Protocol(String),
 }
 
+/// What is asked of a server that streams.
+pub(super) const GOING_ON: &str = "to go on streaming";
+
 impl ReplicationError {
+    /// Whether the stream came to a time in which the publication wasn't there, and ended of it.
+    pub(crate) fn lacks_publication(&self) -> bool {
+        matches!(self, Self::Server { what: GOING_ON, source } if source.code == "42704")
+    }
+
     /// Whether connecting again can help.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -7,7 +7,7 @@ use postgres_protocol::message::backend;
 use tokio::io::AsyncWriteExt;
 
 use super::connect::Channel;
-use super::error::{ReplicationError, ServerError};
+use super::error::{GOING_ON, ReplicationError, ServerError};
 use crate::lsn::Lsn;
 
 /// Room for one read; a busy stream fills it.
@@ -138,7 +138,7 @@ impl ReplicationStream {
     fn server_error(&mut self) -> ReplicationError {
         match backend::Message::parse(&mut self.channel.buffer) {
             Ok(Some(backend::Message::ErrorResponse(body))) => {
-                ReplicationError::Server { what: "to go on streaming", source: ServerError::read(&body) }
+                ReplicationError::Server { what: GOING_ON, source: ServerError::read(&body) }
             }
             _ => ReplicationError::Protocol("an error that can't be read".into()),
         }

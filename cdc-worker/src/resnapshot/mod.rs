@@ -160,7 +160,11 @@ async fn complete(
     let taken = unless_stopped(shutdown, Box::pin(worker.take_over_for(held, Some(completing)))).await?;
     let session = taken.ok_or(Fault::LeaseLost)?;
     let health = Health::default().role("cdc resnapshot");
-    match stream::stream(worker, session, held, &health, shutdown, &mut Backoff::default()).await? {
+    let ended = stream::stream(worker, session, held, &health, shutdown, &mut Backoff::default()).await?;
+    if let Some(reason) = held.unfit() {
+        return Err(Error::Unfit { slot: worker.slot.clone(), reason });
+    }
+    match ended {
         Ending::Completed => {}
         Ending::Shutdown => return Err(Fault::Stopped.into()),
         Ending::LeaseLost => return Err(Fault::LeaseLost.into()),
