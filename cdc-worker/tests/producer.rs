@@ -36,17 +36,24 @@ struct Site {
 impl Site {
     async fn shared() -> Result<Self> {
         let config = support::Stack::draft("postgres://nobody@127.0.0.1/none");
-        let site = Self { kafka: config.kafka.clone(), names: config.names() };
-        Admin::new(&site.kafka)?.make_topics(&site.kafka, &site.names).await?;
-        Ok(site)
+        Self { kafka: config.kafka.clone(), names: config.names() }.made().await
     }
 
     async fn on(broker: &LoneKafka) -> Result<Self> {
         let config = support::Stack::draft("postgres://nobody@127.0.0.1/none");
         let kafka = Kafka { brokers: broker.admin_brokers(), ..config.kafka.clone() };
-        let site = Self { kafka, names: config.names() };
-        Admin::new(&site.kafka)?.make_topics(&site.kafka, &site.names).await?;
-        Ok(site)
+        Self { kafka, names: config.names() }.made().await
+    }
+
+    /// Makes the topics, and waits until the broker knows of them.
+    async fn made(self) -> Result<Self> {
+        let admin = Admin::new(&self.kafka)?;
+        admin.make_topics(&self.kafka, &self.names).await?;
+        for topic in [Topic::ChatEvents, Topic::CdcPositions] {
+            let name = self.names.topic(topic);
+            support::eventually(&name, async || Ok(admin.topic_facts(&name).await?.partitions > 0)).await?;
+        }
+        Ok(self)
     }
 
     fn topic(&self) -> String {
