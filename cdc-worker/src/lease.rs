@@ -42,6 +42,7 @@ pub struct Lease {
 
 /// A lease that is held, as long as [`Held::is_held`].
 pub struct Held {
+    slot: String,
     until: watch::Receiver<Option<Instant>>,
     wal_end: Arc<AtomicU64>,
     unfit: watch::Receiver<Option<String>>,
@@ -120,8 +121,9 @@ impl Lease {
         let release = Shutdown::new();
         let wal_end = Arc::new(AtomicU64::new(wal_end.0));
         let findings = Findings { until: until_sender, wal_end: Arc::clone(&wal_end), unfit: unfit_sender };
+        let slot = self.slot.clone();
         let keeper = shutdown.spawn(self.keep(findings, release.clone()));
-        Held { until, wal_end, unfit, keeper, release }
+        Held { slot, until, wal_end, unfit, keeper, release }
     }
 
     /// Renews until released or lost. The time counts from before the question, so that it ends here no later than there.
@@ -214,9 +216,10 @@ impl Held {
         Lsn(self.wal_end.load(Ordering::Relaxed))
     }
 
-    /// Why the stream can't be trusted any more, as far as it was seen; looked for with each heartbeat.
-    pub fn unfit(&self) -> Option<String> {
-        self.unfit.borrow().clone()
+    /// [`Error::Unfit`] once it was seen that the stream can't be trusted any more; looked for after each heartbeat.
+    pub fn stream_is_fit(&self) -> Result<(), Error> {
+        let reason = self.unfit.borrow().clone();
+        reason.map_or(Ok(()), |reason| Err(Error::Unfit { slot: self.slot.clone(), reason }))
     }
 
     /// Waits until the lease is lost.

@@ -146,7 +146,7 @@ async fn work(
             () = shutdown.begun() => break,
             taken = tokio::time::timeout(START, Box::pin(worker.take_over(&held))) => taken.unwrap_or(Err(Error::SlowStart)),
         };
-        let session = match taken {
+        let session = match held.stream_is_fit().and(taken) {
             Ok(Some(session)) => session,
             Ok(None) => break,
             Err(error) => {
@@ -163,11 +163,7 @@ async fn work(
         let outcome = stream::stream(worker, session, &mut held, health, shutdown, backoff).await;
         ::metrics::gauge!(metrics::STREAMING).set(0.0);
         // However it ended: what the keeper saw meanwhile counts more.
-        let outcome = match held.unfit() {
-            Some(reason) => Err(Error::Unfit { slot: worker.slot.clone(), reason }),
-            None => outcome,
-        };
-        match outcome {
+        match held.stream_is_fit().and(outcome) {
             Ok(Ending::Shutdown | Ending::Completed) => {}
             Ok(Ending::LeaseLost) => tracing::warn!(slot = worker.slot, "the lease is lost; standing by"),
             Ok(Ending::ServerStopping) => {

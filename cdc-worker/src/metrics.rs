@@ -10,7 +10,7 @@ pub const TRANSACTIONS: &str = "waltalkie_cdc_transactions_total";
 pub const FAILED_TRANSACTIONS: &str = "waltalkie_cdc_failed_transactions_total";
 /// Rows in one Kafka transaction.
 pub const BATCH: &str = "waltalkie_cdc_batch_records";
-/// From the beginning of a Kafka transaction to its commit, while which the next one is sent already.
+/// From the beginning of a Kafka transaction to its commit; under load the next one is sent before that.
 pub const PUBLISH: &str = "waltalkie_cdc_publish_seconds";
 /// From a transaction's commit in Postgres to its arrival here, by the two machines' clocks.
 pub const ARRIVAL: &str = "waltalkie_cdc_arrival_seconds";

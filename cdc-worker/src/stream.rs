@@ -90,10 +90,9 @@ pub(crate) async fn stream(
     // What was read before the end, or before the row that can't be published, still goes out; not so if the lease is
     // lost, or the publisher is, or if rows may be missing between.
     let may_drain = match &outcome {
-        _ if held.unfit().is_some() => false,
         Ok(ending) => *ending != Ending::LeaseLost,
         Err(error) => !error.is_transient(),
-    };
+    } && held.stream_is_fit().is_ok();
     if may_drain {
         state.drain(&mut publisher).await;
         let feedback = state.progress.last_report(state.tracker.received_lsn(), Instant::now());
@@ -164,9 +163,7 @@ impl State<'_> {
                     backoff.reset();
                 }
                 _ = ticks.tick() => {
-                    if let Some(reason) = held.unfit() {
-                        return Err(Error::Unfit { slot: self.worker.slot.clone(), reason });
-                    }
+                    held.stream_is_fit()?;
                     if self.progress.is_server_stopping() {
                         return Ok(Ending::ServerStopping);
                     }

@@ -12,14 +12,7 @@ use runtime::Shutdown;
 use schemas::Position;
 use support::completing::{complete, complete_with};
 use support::history::{check, check_when_arrived};
-use support::{Running, Stack, count_all, eventually, read_events, read_positions, read_users};
-
-/// Why a worker ended.
-async fn refusal(running: Running) -> Result<String> {
-    let error = tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the worker ends");
-    ensure!(!error.is_transient(), "{}", error.chain());
-    Ok(error.chain())
-}
+use support::{Stack, count_all, eventually, read_events, read_positions, read_users};
 
 /// Publishes what is there, and loses the slot.
 async fn publish_and_lose_the_slot(stack: &Stack) -> Result<()> {
@@ -58,7 +51,7 @@ async fn a_lost_slot_is_made_anew_and_what_it_missed_is_added() -> Result<()> {
     stack.change_user("carol", 1, "Carol", false).await?;
     stack.change_user("gone", 1, "Gone", false).await?;
     stack.change_user("gone", 2, "", true).await?;
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("isn't there") && why.contains("`waltalkie cdc resnapshot`"), "{why}");
 
     let summary = complete(&stack).await?;
@@ -85,7 +78,7 @@ async fn rows_without_any_history_are_its_first_snapshot() -> Result<()> {
     stack.change_user("alice", 3, "Alice", false).await?;
     let made = stack.make_slot().await.expect_err("the first position would hide what is there");
     ensure!(format!("{made:#}").contains("`waltalkie cdc resnapshot`"), "{made:#}");
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("has no position") && why.contains("`waltalkie cdc resnapshot`"), "{why}");
     let summary = complete(&stack).await?;
     check(&stack).await?;
@@ -138,7 +131,7 @@ async fn killed_at(point: Point, nth: usize) -> Result<()> {
         let (failpoints, passed) = dies_from(point, nth);
         let error = complete_with(&stack, failpoints).await.expect_err("it is killed");
         ensure!(passed.load(Ordering::SeqCst) >= nth, "the fault never hit: {error:#}");
-        let why = refusal(stack.start()).await?;
+        let why = stack.start().refusal().await?;
         ensure!(why.contains("isn't whole yet") && why.contains("`waltalkie cdc resnapshot`"), "{why}");
     }
     if point == Point::Produced {

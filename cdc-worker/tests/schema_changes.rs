@@ -3,8 +3,8 @@
 mod support;
 
 use anyhow::{Context, Result, ensure};
-use support::completing::complete;
-use support::{Running, Stack, eventually, history_is_the_tables, read_events};
+use support::completing::{complete, goes_on};
+use support::{Stack, eventually, history_is_the_tables, read_events};
 
 /// The `seq`s of a chat in the order of the log.
 fn seqs(events: &[support::Logged], chat: &str) -> Vec<i64> {
@@ -14,22 +14,6 @@ fn seqs(events: &[support::Logged], chat: &str) -> Vec<i64> {
 async fn arrived(stack: &Stack, count: usize) -> Result<Vec<support::Logged>> {
     eventually(&format!("{count} events"), async || Ok(read_events(&stack.config).await?.len() >= count)).await?;
     read_events(&stack.config).await
-}
-
-/// Why a worker ended; it needs somebody.
-async fn stopped(running: Running) -> Result<String> {
-    let error = tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the worker stops");
-    ensure!(!error.is_transient(), "{}", error.chain());
-    Ok(error.chain())
-}
-
-/// A plain worker publishes the next row of chat `c`, and the history is what the tables hold.
-async fn goes_on(stack: &Stack, seq: i64) -> Result<()> {
-    let running = stack.start();
-    stack.send("c", seq, "after it").await?;
-    arrived(stack, seq as usize).await?;
-    running.stop().await?;
-    history_is_the_tables(stack).await.map(drop)
 }
 
 /// The partition that holds a chat, and its remainder.
@@ -100,7 +84,7 @@ async fn a_column_renamed_within_the_transaction_stops_at_its_rows() -> Result<(
             row("message", "c", 2)
         ))
         .await?;
-    let why = stopped(running).await?;
+    let why = running.refusal().await?;
     ensure!(why.contains("table message has no column created_at"), "{why}");
     ensure!(seqs(&read_events(&stack.config).await?, "c") == [1, 2], "what came before it in the same transaction");
     Ok(())
@@ -115,7 +99,7 @@ async fn a_column_that_events_need_may_not_be_dropped() -> Result<()> {
     arrived(&stack, 1).await?;
     stack.sql.batch_execute("ALTER TABLE message DROP COLUMN parent_seq").await?;
     stack.send("c", 2, "lacks one").await?;
-    let why = stopped(running).await?;
+    let why = running.refusal().await?;
     ensure!(why.contains("table message has no column parent_seq"), "{why}");
     ensure!(seqs(&read_events(&stack.config).await?, "c") == [1]);
     Ok(())
@@ -130,7 +114,7 @@ async fn a_type_may_change_to_one_that_reads_the_same() -> Result<()> {
     arrived(&stack, 1).await?;
     stack.sql.batch_execute("ALTER TABLE message ALTER COLUMN parent_seq TYPE numeric").await?;
     stack.send("c", 2, "of another type").await?;
-    let why = stopped(running).await?;
+    let why = running.refusal().await?;
     ensure!(why.contains("column message.parent_seq has type id 1700, where bigint is needed"), "{why}");
     ensure!(seqs(&read_events(&stack.config).await?, "c") == [1]);
     Ok(())
@@ -348,7 +332,7 @@ async fn deletes_and_truncates_of_a_changed_publication_stop_the_worker() -> Res
         let change = format!("ALTER PUBLICATION \"{publication}\" SET (publish = 'insert, delete, truncate')");
         stack.sql.batch_execute(&change).await?;
         stack.sql.batch_execute(statement).await?;
-        let why = stopped(running).await?;
+        let why = running.refusal().await?;
         ensure!(why.contains(expected) && why.contains("changed by somebody"), "{statement}: {why}");
     }
     Ok(())

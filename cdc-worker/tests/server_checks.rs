@@ -12,14 +12,7 @@ use runtime::kafka::admin::Admin;
 use runtime::names::Database;
 use runtime::{Config, Secret};
 use schemas::registry::Registry;
-use support::{Running, Stack, eventually, read_events};
-
-/// Why a worker ended.
-async fn refusal(running: Running) -> Result<String> {
-    let error = tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the worker ends");
-    ensure!(!error.is_transient(), "{}", error.chain());
-    Ok(error.chain())
-}
+use support::{Stack, eventually, read_events};
 
 /// Everything of an installation that a server without logical replication can have.
 async fn tables_and_topics(server: &LonePostgres) -> Result<Config> {
@@ -38,7 +31,7 @@ async fn refused_with(settings: &[(&str, &str)], expected: &[&str]) -> Result<()
     let config = tables_and_topics(&server).await?;
     let sql = support::connect(config.postgres.truth_url.expose()).await?;
     let problems = migrations::server_problems(&sql).await?.join("; ");
-    let why = refusal(support::start(Arc::new(config.clone()), Failpoints::default())).await?;
+    let why = support::start(Arc::new(config.clone()), Failpoints::default()).refusal().await?;
     Admin::new(&config.kafka)?.delete_topics(&config.names()).await?;
     for expected in expected {
         ensure!(problems.contains(expected) && why.contains(expected), "{expected}: {problems}: {why}");
@@ -109,7 +102,7 @@ async fn a_publication_that_is_missing_or_publishes_less() -> Result<()> {
     ];
     for (change, expected) in cases {
         stack.sql.batch_execute(&format!("ALTER PUBLICATION {publication} {change}")).await?;
-        let why = refusal(stack.start()).await?;
+        let why = stack.start().refusal().await?;
         ensure!(why.contains(expected), "{change}: {why}");
         // What it says mends it.
         let (_, remedy) = why.split_once("put it back: ").unwrap_or_default();
@@ -121,7 +114,7 @@ async fn a_publication_that_is_missing_or_publishes_less() -> Result<()> {
         ensure!(problem.is_none(), "{change}: {problem:?}");
     }
     stack.sql.batch_execute(&format!("DROP PUBLICATION {publication}")).await?;
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("isn't there; `waltalkie migrate` makes it"), "{why}");
     Ok(())
 }
@@ -140,7 +133,7 @@ async fn a_role_that_may_not_replicate() -> Result<()> {
     let mut config = (*stack.config).clone();
     let database = config.names().database(Database::Truth);
     config.postgres.truth_url = Secret::new(format!("postgres://weak:weak@127.0.0.1:{}/{database}", server.port()));
-    let why = refusal(support::start(Arc::new(config), Failpoints::default())).await?;
+    let why = support::start(Arc::new(config), Failpoints::default()).refusal().await?;
     ensure!(why.contains("attribute REPLICATION"), "{why}");
     Ok(())
 }

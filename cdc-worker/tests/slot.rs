@@ -10,14 +10,7 @@ use cdc_worker::failpoint::Failpoints;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use runtime::{Secret, kafka};
 use schemas::topics::Topic;
-use support::{Running, Stack, eventually, read_events, read_positions};
-
-/// Why a worker ended.
-async fn refusal(running: Running) -> Result<String> {
-    let error = tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the worker ends");
-    ensure!(!error.is_transient(), "{}", error.chain());
-    Ok(error.chain())
-}
+use support::{Stack, eventually, read_events, read_positions};
 
 async fn published(stack: &Stack, count: usize) -> Result<()> {
     eventually(&format!("{count} events"), async || Ok(read_events(&stack.config).await?.len() == count)).await
@@ -64,7 +57,7 @@ async fn a_stopped_worker_leaves_the_slot_confirmed_and_the_lease_free() -> Resu
 async fn a_slot_that_is_not_there_names_migrate() -> Result<()> {
     let stack = Stack::new().await?;
     stack.drop_slot().await?;
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("`waltalkie migrate`"), "{why}");
     Ok(())
 }
@@ -80,7 +73,7 @@ async fn a_slot_that_was_made_anew_is_refused() -> Result<()> {
     stack.send("c", 2, "in no slot").await?;
     let made = stack.make_slot().await.expect_err("the first position would hide a hole");
     ensure!(format!("{made:#}").contains("made after rows had been written"), "{made:#}");
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("made anew"), "{why}");
     ensure!(read_events(&stack.config).await?.len() == 1);
     Ok(())
@@ -110,7 +103,7 @@ async fn no_position_is_accepted_only_where_nothing_was_written() -> Result<()> 
         Ok(admin.make_topics(&config.kafka, &config.names()).await?.len() > 1)
     })
     .await?;
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("has no position"), "{why}");
     Ok(())
 }
@@ -129,9 +122,9 @@ async fn a_changed_publication_is_refused_at_the_start_and_stops_in_mid_stream()
         ))
         .await?;
     stack.sql.execute("UPDATE message SET is_delete = true", &[]).await?;
-    let why = refusal(running).await?;
+    let why = running.refusal().await?;
     ensure!(why.contains("UPDATE of table message"), "{why}");
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("changed by somebody"), "{why}");
     stack.sql.batch_execute(&format!("ALTER PUBLICATION \"{publication}\" SET (publish = 'insert')")).await?;
     Ok(())
@@ -204,7 +197,7 @@ async fn nothing_is_published_over_records_that_kafka_never_decided() -> Result<
     })
     .await?;
     stack.send("c", 2, "waits").await?;
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("neither committed nor aborted") && why.contains("find-hanging"), "{why}");
     ensure!(read_events(&stack.config).await?.len() == 1, "published over it");
     // Decided, it is in nobody's way any more.

@@ -8,9 +8,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use runtime::kafka::admin::Admin;
 use schemas::topics::Topic;
-use support::completing::complete;
+use support::completing::{complete, goes_on};
 use support::history::check_when_arrived;
-use support::{Running, Stack, eventually, history_is_the_tables, read_events};
+use support::{Stack, eventually, read_events};
 
 /// The `seq`s of the one chat in the order of the log.
 async fn seqs(stack: &Stack) -> Result<Vec<i64>> {
@@ -19,22 +19,6 @@ async fn seqs(stack: &Stack) -> Result<Vec<i64>> {
 
 async fn arrived(stack: &Stack, count: usize) -> Result<()> {
     eventually(&format!("{count} events"), async || Ok(read_events(&stack.config).await?.len() >= count)).await
-}
-
-/// Why a worker ended; it needs somebody.
-async fn stopped(running: Running) -> Result<String> {
-    let error = tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the worker stops");
-    ensure!(!error.is_transient(), "{}", error.chain());
-    Ok(error.chain())
-}
-
-/// A plain worker publishes the next row, and the history is what the tables hold.
-async fn goes_on(stack: &Stack, seq: i64) -> Result<()> {
-    let running = stack.start();
-    stack.send("c", seq, "after it").await?;
-    arrived(stack, seq as usize).await?;
-    running.stop().await?;
-    history_is_the_tables(stack).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -52,11 +36,11 @@ async fn a_renamed_table_stops_and_is_no_stranger() -> Result<()> {
              VALUES (gen_random_uuid(), 'c', 'alice', 'text', 2, now()); COMMIT",
         )
         .await?;
-    let why = stopped(running).await?;
+    let why = running.refusal().await?;
     ensure!(why.contains("public.message_before") && why.contains("cdc resnapshot"), "{why}");
     // Renamed back, a start finds nothing wrong; the stream still shows the row under the other name.
     stack.sql.batch_execute("ALTER TABLE message_before RENAME TO message").await?;
-    let why = stopped(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("cdc resnapshot"), "{why}");
     complete(&stack).await?;
     assert_eq!(seqs(&stack).await?, [1, 2]);
@@ -72,12 +56,12 @@ async fn what_a_publication_left_out_is_not_forgotten() -> Result<()> {
     arrived(&stack, 1).await?;
     stack.sql.batch_execute(&format!("ALTER PUBLICATION \"{publication}\" DROP TABLE message")).await?;
     stack.send("c", 2, "left out").await?;
-    let why = stopped(running).await?;
+    let why = running.refusal().await?;
     ensure!(why.contains("changed by somebody") && why.contains("cdc resnapshot"), "{why}");
     stack.sql.batch_execute(&format!("ALTER PUBLICATION \"{publication}\" ADD TABLE message")).await?;
     // Nothing looks wrong any more, and publishing the next row would make the hole one for good.
     stack.send("c", 3, "after it").await?;
-    let why = stopped(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("may have left rows out") && why.contains("cdc resnapshot"), "{why}");
     assert_eq!(seqs(&stack).await?, [1]);
     complete(&stack).await?;
@@ -103,7 +87,7 @@ async fn a_topic_with_more_partitions_is_refused_by_worker_and_resnapshot() -> R
     })
     .await?;
     stack.busy_chat("a", 20, 30).await?;
-    let why = stopped(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("has 6 partitions, and had 3"), "{why}");
     let why = complete(&stack).await.expect_err("keys have moved").to_string();
     ensure!(why.contains("has 6 partitions, and had 3"), "{why}");

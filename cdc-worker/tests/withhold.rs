@@ -10,13 +10,7 @@ use cdc_worker::withhold::{Decided, withhold};
 use runtime::Shutdown;
 use schemas::event_type;
 use support::history::{check, check_when_arrived};
-use support::{Running, Stack, eventually, read_events};
-
-async fn refusal(running: Running) -> Result<String> {
-    let error = tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the worker ends");
-    ensure!(!error.is_transient(), "{}", error.chain());
-    Ok(error.chain())
-}
+use support::{Stack, eventually, read_events};
 
 async fn give_up(stack: &Stack, chat: &str, seq: i64) -> Result<Decided> {
     let decided = Box::pin(withhold(Arc::clone(&stack.config), chat, seq, &Shutdown::new())).await;
@@ -41,7 +35,7 @@ async fn with_a_bad_row() -> Result<Stack> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_stops_the_worker_is_given_up_by_hand() -> Result<()> {
     let stack = with_a_bad_row().await?;
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("message c/3") && why.contains("`waltalkie cdc withhold c 3`"), "{why}");
     ensure!(why.contains("infinity"), "{why}");
     let published = give_up(&stack, "c", 2).await.expect_err("it is published");
@@ -85,7 +79,7 @@ async fn what_completes_the_history_withholds_the_same() -> Result<()> {
              VALUES (gen_random_uuid(), 'c', 'mallory', 'at no time', 5, 'infinity')",
         )
         .await?;
-    refusal(stack.start()).await?;
+    stack.start().refusal().await?;
     give_up(&stack, "c", 5).await?;
     let running = stack.start();
     eventually("all five", async || Ok(read_events(&stack.config).await?.len() == 5)).await?;
@@ -104,13 +98,13 @@ async fn a_change_of_members_is_never_given_up() -> Result<()> {
                VALUES ('c', 1, 'member.left', 'alice', now(), '[{"user_id": 7}]')"#,
         )
         .await?;
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("change c/1") && !why.contains("cdc withhold"), "{why}");
     let refused = give_up(&stack, "c", 1).await.expect_err("it is no message");
     ensure!(format!("{refused:#}").contains("no message but a member.left"), "{refused:#}");
     // Nor does a decision that was written by hand help.
     stack.sql.batch_execute("INSERT INTO cdc_withheld VALUES ('c', 1, 'x', now(), now())").await?;
-    let why = refusal(stack.start()).await?;
+    let why = stack.start().refusal().await?;
     ensure!(why.contains("change c/1"), "{why}");
     ensure!(read_events(&stack.config).await?.is_empty());
     Ok(())

@@ -161,9 +161,7 @@ async fn complete(
     let session = taken.ok_or(Fault::LeaseLost)?;
     let health = Health::default().role("cdc resnapshot");
     let ended = stream::stream(worker, session, held, &health, shutdown, &mut Backoff::default()).await?;
-    if let Some(reason) = held.unfit() {
-        return Err(Error::Unfit { slot: worker.slot.clone(), reason });
-    }
+    held.stream_is_fit()?;
     match ended {
         Ending::Completed => {}
         Ending::Shutdown => return Err(Fault::Stopped.into()),

@@ -1,4 +1,4 @@
-//! `cdc resnapshot`, run by a test.
+//! `cdc resnapshot`, run by a test, and a worker after it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use cdc_worker::failpoint::Failpoints;
 use cdc_worker::resnapshot::{self, Options, Report, Summary};
 use runtime::Shutdown;
 
-use super::{PATIENCE, Stack};
+use super::{PATIENCE, Stack, eventually, history_is_the_tables, read_events};
 
 pub async fn complete(stack: &Stack) -> Result<Summary> {
     complete_with(stack, Failpoints::default()).await
@@ -20,4 +20,13 @@ pub async fn complete_with(stack: &Stack, failpoints: Failpoints) -> Result<Summ
         Ok(summary) => Ok(summary),
         Err(error) => Err(anyhow::Error::msg(error.chain())),
     }
+}
+
+/// A plain worker publishes the next row of chat `c`, the only one there is, and the history is what the tables hold.
+pub async fn goes_on(stack: &Stack, seq: i64) -> Result<()> {
+    let running = stack.start();
+    stack.send("c", seq, "after it").await?;
+    eventually("the next event", async || Ok(read_events(&stack.config).await?.len() as i64 >= seq)).await?;
+    running.stop().await?;
+    history_is_the_tables(stack).await.map(drop)
 }

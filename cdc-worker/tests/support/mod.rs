@@ -14,7 +14,7 @@ pub mod victims;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use cdc_worker::failpoint::Failpoints;
 use runtime::health::Health;
 use runtime::kafka::admin::Admin;
@@ -216,6 +216,13 @@ impl Running {
         self.shutdown.begin();
         self.task.await??;
         Ok(())
+    }
+
+    /// Why it ended by itself, for somebody to mend.
+    pub async fn refusal(self) -> Result<String> {
+        let error = tokio::time::timeout(PATIENCE, self.task).await??.expect_err("the worker ends");
+        ensure!(!error.is_transient(), "{}", error.chain());
+        Ok(error.chain())
     }
 
     /// Ends it as a kill would: nothing of it runs on.
