@@ -37,7 +37,7 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
     drop(client);
     let (mut runs, mut costs, mut references) = (Vec::new(), Vec::new(), References::default());
     let mut counted = Counted::default();
-    let mut beside = vec![Vec::new(); args.peer.len()];
+    let mut beside: Vec<Beside> = args.peer.iter().map(|peer| Beside::new(&peer.name)).collect();
     let records = if args.no_reference { None } else { Some(reference::capture(&for_references, args.events).await?) };
     for installation in &installations {
         if let Some(records) = &records {
@@ -57,17 +57,18 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
         let read = tokio::task::spawn_blocking(move || read_back(&config, &topic, events, chats, place)).await??;
         counted.add(&read);
         site.remove(installation).await?;
-        for (number, (peer, drains)) in args.peer.iter().zip(&mut beside).enumerate() {
-            let name = format!("{number}_{}", drains.len());
-            drains.push(peer::drain(peer, &name, args, &for_references, &site).await?);
+        for (number, (peer, beside)) in args.peer.iter().zip(&mut beside).enumerate() {
+            if beside.has_failed() {
+                continue;
+            }
+            let name = format!("{number}_{}", runs.len());
+            beside.add(peer::drain(peer, &name, args, &for_references, &site).await, args.events);
         }
     }
-    let peers =
-        args.peer.iter().zip(&beside).map(|(peer, drains)| Beside::new(&peer.name, args.events, drains)).collect();
     let decoding_memory = site.decoding_memory().await?;
     site.remove(&for_references).await?;
     site.unmake().await?;
-    Ok(Drain::new(workload.name(), args.events, runs, &costs, counted, &references).with(decoding_memory, peers))
+    Ok(Drain::new(workload.name(), args.events, runs, &costs, counted, &references).with(decoding_memory, beside))
 }
 
 /// One run of the worker, from the moment at which it streams to the commit of the last position.

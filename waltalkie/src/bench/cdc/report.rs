@@ -154,10 +154,9 @@ pub(super) struct Latency {
 }
 
 impl Report {
-    /// Whether nothing was lost, repeated or out of order.
+    /// Whether nothing was lost, repeated or out of order, and no peer failed.
     pub(super) fn is_right(&self) -> bool {
-        let of_peers = self.drains.iter().flat_map(|drain| &drain.peers).map(|peer| &peer.counted);
-        self.drains.iter().map(|drain| &drain.counted).chain(of_peers).all(Counted::is_right)
+        self.drains.iter().all(|drain| drain.counted.is_right() && drain.peers.iter().all(Beside::is_right))
     }
 
     pub(super) fn table(&self) -> String {
@@ -240,7 +239,7 @@ impl Drain {
         let worker = Line {
             name: "waltalkie run cdc",
             role: "cdc worker",
-            events_per_s: self.events_per_s,
+            events_per_s: Some(self.events_per_s),
             cpu_s_per_million: &self.cpu_s_per_million,
             peak_rss_bytes: self.peak_rss_bytes,
             counted,

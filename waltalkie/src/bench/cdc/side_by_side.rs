@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use anyhow::Result;
 use serde::Serialize;
 
 use super::ledger::Counted;
@@ -14,28 +15,57 @@ use crate::bench::figures::median;
 #[derive(Debug, Serialize)]
 pub(super) struct Beside {
     name: String,
-    events_per_s: f64,
+    /// Why it wasn't run to the end; the figures are those of the runs before.
+    failure: Option<String>,
+    events_per_s: Option<f64>,
     runs: Vec<Speed>,
     cpu_s_per_million: BTreeMap<String, f64>,
     peak_rss_bytes: u64,
-    pub(super) counted: Counted,
+    counted: Counted,
+    #[serde(skip)]
+    costs: Vec<Costs>,
 }
 
 impl Beside {
-    pub(super) fn new(name: &str, events: u64, drains: &[(Speed, Costs, Counted)]) -> Self {
-        let costs: Vec<Costs> = drains.iter().map(|(_, costs, _)| costs.clone()).collect();
-        let mut counted = Counted::default();
-        for (_, _, drain) in drains {
-            counted.add(drain);
-        }
+    /// Before its first run.
+    pub(super) fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            events_per_s: median(drains.iter().map(|(speed, _, _)| speed.events_per_s)),
-            runs: drains.iter().map(|(speed, _, _)| *speed).collect(),
-            cpu_s_per_million: Costs::cpu_s_per_million(&costs, events),
-            peak_rss_bytes: Costs::peak_rss_bytes(&costs),
-            counted,
+            failure: None,
+            events_per_s: None,
+            runs: Vec::new(),
+            cpu_s_per_million: BTreeMap::new(),
+            peak_rss_bytes: 0,
+            counted: Counted::default(),
+            costs: Vec::new(),
         }
+    }
+
+    /// With one more run. One that failed doesn't cost the others their figures.
+    pub(super) fn add(&mut self, run: Result<(Speed, Costs, Counted)>, events: u64) {
+        let (speed, costs, counted) = match run {
+            Ok(run) => run,
+            Err(error) => {
+                eprintln!("{error:#}");
+                self.failure = Some(format!("{error:#}"));
+                return;
+            }
+        };
+        self.runs.push(speed);
+        self.costs.push(costs);
+        self.counted.add(&counted);
+        self.events_per_s = Some(median(self.runs.iter().map(|speed| speed.events_per_s)));
+        self.cpu_s_per_million = Costs::cpu_s_per_million(&self.costs, events);
+        self.peak_rss_bytes = Costs::peak_rss_bytes(&self.costs);
+    }
+
+    pub(super) const fn has_failed(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// Whether it drained all, once and in order, in each run.
+    pub(super) const fn is_right(&self) -> bool {
+        !self.has_failed() && self.counted.is_right()
     }
 }
 
@@ -43,7 +73,7 @@ impl Beside {
 pub(super) struct Line<'a> {
     pub(super) name: &'a str,
     pub(super) role: &'a str,
-    pub(super) events_per_s: f64,
+    pub(super) events_per_s: Option<f64>,
     pub(super) cpu_s_per_million: &'a BTreeMap<String, f64>,
     pub(super) peak_rss_bytes: u64,
     pub(super) counted: &'a Counted,
@@ -81,9 +111,9 @@ pub(super) fn write(out: &mut String, worker: Line<'_>, peers: &[Beside]) -> std
         let counted = line.counted;
         writeln!(
             out,
-            "  {:<38}{:>10.0}{:>9}{:>9}{:>12}{:>9.0}{:>8}{:>10}{:>14}",
+            "  {:<38}{:>10}{:>9}{:>9}{:>12}{:>9.0}{:>8}{:>10}{:>14}",
             line.name,
-            line.events_per_s,
+            line.events_per_s.map_or_else(|| "-".to_owned(), |events_per_s| format!("{events_per_s:.0}")),
             cpu_s(line.role),
             cpu_s("kafka"),
             cpu_s("postgres"),
@@ -92,6 +122,11 @@ pub(super) fn write(out: &mut String, worker: Line<'_>, peers: &[Beside]) -> std
             counted.repeated,
             counted.out_of_order
         )?;
+    }
+    for peer in peers {
+        if let Some(failure) = &peer.failure {
+            writeln!(out, "  {} failed after {} runs: {failure}", peer.name, peer.runs.len())?;
+        }
     }
     Ok(())
 }
