@@ -56,6 +56,11 @@ export function messages(page, text) {
   return page.getByTestId('message').filter({ has: page.locator('p.body', { hasText: new RegExp(`^${text}$`) }) });
 }
 
+/** Chats of the list that are called so. */
+export function inList(page, title) {
+  return page.locator('.sidebar li a', { hasText: title });
+}
+
 /** Writes and sends. */
 export async function say(page, text) {
   await page.getByRole('textbox', { name: /^Message to/ }).fill(text);
@@ -76,10 +81,10 @@ export async function cut(page) {
   await page.evaluate(() => window.openedSockets.forEach((socket) => socket.close()));
 }
 
-/** What axe-core finds, as lines to read. Not a script of the page, so the page's policy stays as it is. */
-export async function violations(page) {
+/** What axe-core finds on the page or a part of it, as lines to read. Not a script of the page, so the page's policy stays as it is. */
+export async function violations(page, part = 'html') {
   await page.evaluate(axe.source);
-  const result = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
+  const result = await page.evaluate((selector) => window.axe.run(selector, { resultTypes: ['violations'] }), part);
   return result.violations.flatMap(({ id, help, nodes }) => nodes.map(({ html, failureSummary }) => `${id}: ${help}\n  ${html}\n  ${failureSummary}`));
 }
 
@@ -91,16 +96,25 @@ export async function picture(page, name) {
   await page.screenshot({ path: join(folder, `${name}.png`), animations: 'disabled' });
 }
 
-/** One call of the HTTP API as a person. */
-export async function api(person, path) {
+const tokens = new Map();
+
+async function tokenOf(person) {
   const signed = await fetch(`${base}/v1/dev/token`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ user_id: person }),
   });
   if (!signed.ok) throw new Error(`no token for ${person}: ${signed.status} ${await signed.text()}`);
-  const { token } = await signed.json();
-  const answer = await fetch(`${base}${path}`, { headers: { authorization: `Bearer ${token}` } });
+  return (await signed.json()).token;
+}
+
+/** One call of the HTTP API as a person, who is there from the first one on: a POST if there is a body. */
+export async function api(person, path, body) {
+  if (!tokens.has(person)) tokens.set(person, await tokenOf(person));
+  const answer = await fetch(`${base}${path}`, {
+    headers: { authorization: `Bearer ${tokens.get(person)}`, ...(body ? { 'content-type': 'application/json' } : {}) },
+    ...(body ? { method: 'POST', body: JSON.stringify(body) } : {}),
+  });
   if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
   return answer.json();
 }

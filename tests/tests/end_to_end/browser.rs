@@ -1,4 +1,5 @@
-//! Two people in two pages of a real browser, against everything real. The pages' own test is `web/e2e`.
+//! People in pages of a real browser, against everything real: two who talk, a group, a long chat. The pages' own tests are
+//! `web/e2e`.
 
 use std::process::Command;
 

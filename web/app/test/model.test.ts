@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Entry, Message } from '@waltalkie/client';
 import { linkify } from '../src/model/linkify.ts';
+import { listed } from '../src/model/names.ts';
+import { byRole, mayGiveRoles, mayManage, mayRemove, ROLES } from '../src/model/roles.ts';
 import { buildBlocks, type MessageRow, type RowsInput } from '../src/model/rows.ts';
 import { dayText } from '../src/model/times.ts';
 import { wayOf } from '../src/model/way.ts';
@@ -12,6 +14,11 @@ test('links: only web addresses, without the sentence around them', () => {
   assert.deepEqual(links('see https://a.example/x?y=1, or (http://b.example/(z)).'), ['https://a.example/x?y=1', 'http://b.example/(z)']);
   assert.deepEqual(links('javascript:alert(1) data:text/html,x <img src=x> ftp://a.example'), []);
   assert.deepEqual(links('https://'), []);
+});
+
+test('links: nothing that pretends to lead elsewhere', () => {
+  assert.deepEqual(links('https://bank.example@evil.example/ https://:x@evil.example'), []);
+  assert.deepEqual(links('https://a.example/\u202egpj.exe https://a.example\u200b.evil.example'), ['https://a.example/', 'https://a.example']);
 });
 
 test('links: the pieces make up the body again', () => {
@@ -37,7 +44,7 @@ const entry = (change: Partial<Entry>): Entry => ({
   failure: null, phase: 'queued', attempts: 0, not_before_ms: 0, sent_ms: 0, ...change,
 });
 const input = (change: Partial<RowsInput>): RowsInput => ({
-  me: 'alice', messages: [], notes: [], entries: [], deliveredSeq: 0, readSeq: 0, hideDeleted: false, unreadFromSeq: null, ...change,
+  me: 'alice', messages: [], notes: [], entries: [], deliveredSeq: 0, readSeq: 0, hideDeleted: false, unreadFromSeq: null, quoted: () => 'absent' as const, ...change,
 });
 const rowsOf = (change: Partial<RowsInput>) =>
   buildBlocks(input(change), []).flatMap(({ rows }) => rows).filter((row): row is MessageRow => row.kind === 'message');
@@ -70,6 +77,36 @@ test('rows: deleted ones are tombstones or hidden, as the chat has it', () => {
   const messages = [message(1, 'bob', 0, { content: null, deleted_at: '2026-01-01T00:00:00.000Z' }), message(2, 'bob', 0)];
   assert.equal(rowsOf({ messages }).length, 2);
   assert.equal(rowsOf({ messages, hideDeleted: true }).length, 1);
+});
+
+test('rows: a reply shows what it answers, as it is now, and no body of a deleted one', () => {
+  const parent = message(1, 'bob', 0, { content: 'edited since' });
+  const answers = { parent_message_id: 'm1', parent_seq: 1 };
+  const reply = (quoted: RowsInput['quoted']) => rowsOf({ messages: [message(2, 'alice', 0, answers)], quoted })[0];
+  const known = reply(() => parent);
+  assert.deepEqual([known?.parent, known?.parentSender, known?.parentText, known?.parentSeq], ['known', 'bob', 'edited since', 1]);
+  const deleted = reply(() => ({ ...parent, content: null, deleted_at: '2026-01-01T00:00:00.000Z' }));
+  assert.deepEqual([deleted?.parent, deleted?.parentText], ['deleted', null]);
+  assert.equal(reply(() => 'absent')?.parent, 'absent');
+  const [gone] = rowsOf({ messages: [message(2, 'alice', 0, { ...answers, content: null, deleted_at: '2026-01-01T00:00:00.000Z' })], quoted: () => parent });
+  assert.equal(gone?.parent, null, 'a tombstone answers nothing');
+  const [waiting] = rowsOf({ entries: [entry({ parent_message_id: 'm1' })], quoted: () => parent });
+  assert.equal(waiting?.parentText, 'edited since');
+});
+
+test('roles: who is offered what, as the table in docs/roles.md', () => {
+  assert.deepEqual(ROLES.map(mayManage), [false, true, true]);
+  assert.deepEqual(ROLES.map(mayGiveRoles), [false, false, true]);
+  const removes = (role: string) => ROLES.filter((other) => mayRemove(role, other));
+  assert.deepEqual(ROLES.map(removes), [[], ['member'], ['member', 'admin', 'owner']]);
+  const people = [{ role: 'member', name: 'Al' }, { role: 'owner', name: 'Zoe' }, { role: 'admin', name: 'Bo' }, { role: 'admin', name: 'Ann' }];
+  assert.deepEqual(people.sort(byRole).map(({ name }) => name), ['Zoe', 'Ann', 'Bo', 'Al']);
+});
+
+test('names: the first few of many', () => {
+  const plain = (text: string) => text.replace(/[\u2068\u2069]/g, '');
+  assert.equal(plain(listed(['A', 'B'])), 'A, B');
+  assert.equal(plain(listed(['A', 'B', 'C', 'D', 'E', 'F', 'G'])), 'A, B, C, D, E and 2 more');
 });
 
 test('blocks that did not change are the same objects', () => {

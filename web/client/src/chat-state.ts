@@ -14,6 +14,8 @@ export interface Note {
   kind: Exclude<Sequenced['kind'], 'message'>;
   actor_id: string | null;
   user_ids: string[];
+  /** The role that was given. */
+  role: string | null;
   name: string | null;
   at: string | null;
 }
@@ -29,8 +31,21 @@ export interface ChatRow {
   read_seq: number;
   visible?: Visible;
   unread_count: number;
+  /** The person's own role. */
+  role?: string;
+  /** Counted to 1,000. */
+  member_count?: number;
+  deleted_shown_as?: string;
+  history_for_new_members?: boolean;
   last_message: LastMessage | null;
   last_activity_at: string | null;
+}
+
+/** A row of a chat's members. */
+export interface MemberRow extends Marked {
+  user_id: string;
+  role: string;
+  name: string | null;
 }
 
 /** As much of a message as a list of chats shows. */
@@ -59,10 +74,18 @@ export class ChatState {
   readonly cursor: ChatCursor<Sequenced>;
   readonly log: MessageLog;
   readonly receipts = new Map<string, Marked>();
+  /** Roles of the members that are known; complete once all pages of them have come. */
+  readonly members = new Map<string, string>();
+  memberCount = 0;
+  /** Rises with each event about members: a page that was asked for before is out of date. */
+  membersVersion = 0;
   name: string | null = null;
   isGroup = false;
   peer: { user_id: string; name: string } | null = null;
   deletedShownAs = 'tombstone';
+  historyForNewMembers = true;
+  /** The person's own role. */
+  role = 'member';
   visible: Visible = [[1, null]];
   readSeq = 0;
   unread = 0;
@@ -104,9 +127,13 @@ export class ChatState {
     this.isGroup = row.is_group;
     this.peer = row.peer;
     if (row.visible) this.visible = row.visible;
+    this.deletedShownAs = row.deleted_shown_as ?? this.deletedShownAs;
+    this.historyForNewMembers = row.history_for_new_members ?? this.historyForNewMembers;
     this.readSeq = Math.max(this.readSeq, row.read_seq);
     if (row.head_seq >= this.cursor.cursor) {
       this.unread = row.unread_count;
+      this.role = row.role ?? this.role;
+      this.memberCount = row.member_count ?? this.memberCount;
       this.#countedTo = row.head_seq;
     } else {
       this.#recount(me);
@@ -133,9 +160,12 @@ export class ChatState {
 
   /** Applies a member or chat event that the cursor let through. */
   applyChange(kind: Note['kind'], event: ChatEvent, me: string): void {
+    const renamed = event.name !== undefined && event.name !== this.name;
     if (event.name !== undefined) this.name = event.name;
     if (event.is_group !== undefined) this.isGroup = event.is_group;
     if (event.deleted_shown_as !== undefined) this.deletedShownAs = event.deleted_shown_as;
+    if (event.history_for_new_members !== undefined) this.historyForNewMembers = event.history_for_new_members;
+    this.#applyMembers(kind, event, me);
     const mine = event.memberships?.find(({ user_id }) => user_id === me);
     if (mine && kind === 'member_left') this.#leave(mine.left_seq ?? event.seq);
     if (mine && kind === 'member_joined' && !this.isMember) this.visible = [...this.visible, [mine.visible_from_seq, null]];
@@ -144,10 +174,11 @@ export class ChatState {
       kind,
       actor_id: event.actor_id ?? null,
       user_ids: event.memberships?.map(({ user_id }) => user_id) ?? [],
-      name: event.name ?? null,
+      role: kind === 'member_updated' ? (event.memberships?.[0]?.role ?? null) : null,
+      name: renamed ? (event.name ?? null) : null,
       at: event.occurred_at ?? null,
     };
-    if (kind !== 'member_updated') this.notes = [...this.notes.filter(({ seq }) => seq !== note.seq), note].slice(-NOTES_LIMIT);
+    this.notes = [...this.notes.filter(({ seq }) => seq !== note.seq), note].slice(-NOTES_LIMIT);
     if (event.occurred_at && event.occurred_at > this.lastActivityAt) this.lastActivityAt = event.occurred_at;
   }
 
@@ -174,12 +205,32 @@ export class ChatState {
     return true;
   }
 
+  /** Takes a page of members; the first one replaces what was known. */
+  meet(rows: readonly MemberRow[], isFirst: boolean): void {
+    if (isFirst) this.members.clear();
+    for (const { user_id, role } of rows) this.members.set(user_id, role);
+  }
+
   /** Starts anew at `head`: too much was missed to be worth replaying. */
   restart(head: number): void {
     this.cursor.restart(head);
     this.log.restart(head + 1);
     this.notes = [];
+    this.members.clear();
+    this.membersVersion += 1;
     this.#countedTo = head;
+  }
+
+  #applyMembers(kind: Note['kind'], { seq, memberships = [] }: ChatEvent, me: string): void {
+    if (memberships.length === 0) return;
+    this.membersVersion += 1;
+    for (const { user_id, role } of memberships) {
+      if (kind === 'member_left') this.members.delete(user_id);
+      else this.members.set(user_id, role);
+      if (user_id === me) this.role = role;
+    }
+    if (seq <= this.#countedTo || kind === 'member_updated') return;
+    this.memberCount += kind === 'member_left' ? -memberships.length : memberships.length;
   }
 
   #leave(seq: number): void {

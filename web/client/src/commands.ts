@@ -2,8 +2,14 @@ import type { ClientFrame } from './frames.ts';
 import type { Entry } from './outbox.ts';
 
 /** The frame that carries out an outbox entry. Its id is the entry's, so that each answer finds it. */
-export function commandFrame({ kind, op_id, chat_id, message_id, content }: Entry): ClientFrame {
-  const event = { send: 'send_message', edit: 'edit_message', delete: 'delete_message' }[kind];
-  const payload = kind === 'delete' ? { chat_id, message_id } : { chat_id, message_id, content };
-  return { event, id: op_id, payload };
+export function commandFrame({ kind, op_id, chat_id, message_id, content, parent_message_id }: Entry): ClientFrame {
+  const message = { chat_id, message_id };
+  switch (kind) {
+    case 'send':
+      return { event: 'send_message', id: op_id, payload: { ...message, content, ...(parent_message_id ? { parent_message_id } : {}) } };
+    case 'edit':
+      return { event: 'edit_message', id: op_id, payload: { ...message, content } };
+    case 'delete':
+      return { event: 'delete_message', id: op_id, payload: message };
+  }
 }

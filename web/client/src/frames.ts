@@ -63,6 +63,7 @@ export interface ChatEvent {
   name?: string | null;
   is_group?: boolean;
   deleted_shown_as?: string;
+  history_for_new_members?: boolean;
 }
 
 /** How far one person has received and read a chat. */

@@ -1,6 +1,6 @@
 export { afterClose, backoffMs, Heartbeat, type AfterClose } from './connection.ts';
 export { ChatCursor } from './chat-cursor.ts';
-export { ChatState, seqOf, type ChatRow, type Delivery, type LastMessage, type Note } from './chat-state.ts';
+export { ChatState, seqOf, type ChatRow, type Delivery, type LastMessage, type MemberRow, type Note } from './chat-state.ts';
 export { decodeFrame } from './frames.ts';
 export type { ChatHead, ClientFrame, Hello, Marked, Membership, MessageState, Refusal, ServerFrame, Way } from './frames.ts';
 export { uuidV7 } from './ids.ts';

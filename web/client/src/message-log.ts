@@ -102,6 +102,14 @@ export class MessageLog {
     }
   }
 
+  /** Keeps messages from a page that doesn't join what is loaded, such as one that is quoted. */
+  learn(page: HistoryPage): void {
+    for (const state of page.messages) {
+      if (state.message_seq >= this.#floor) continue;
+      this.#keepUnloaded(newer(this.#unloaded.get(state.message_id), { ...state, version: page.as_of_seq }));
+    }
+  }
+
   /** Forgets everything: history is read again. */
   restart(floor: number): void {
     this.#sorted = [];

@@ -30,6 +30,8 @@ export interface Command {
   chat_id: string;
   message_id: string;
   content: string | null;
+  /** The message of the same chat that a send answers. */
+  parent_message_id?: string;
   created_ms: number;
   /** Set when the server refused it for good. */
   failure: { code: string; message: string } | null;

@@ -9,7 +9,7 @@
  * It does no I/O and reads no clock: time and randomness come in, effects go out. Whoever drives it sends
  * the frames, fetches what is asked for, and hands the answers back.
  */
-import { ChatState, type ChatRow, type Note, type Sequenced } from './chat-state.ts';
+import { ChatState, type ChatRow, type MemberRow, type Note, type Sequenced } from './chat-state.ts';
 import type { ChatHead, ClientFrame, Hello, Marked, MessageEvent, Refusal, ServerFrame } from './frames.ts';
 import { Marks } from './marks.ts';
 import type { HistoryPage, Message } from './message-log.ts';
@@ -164,6 +164,21 @@ export class Session {
     chat.log.merge(page);
     for (const state of page.messages) this.outbox.seen(state, page.as_of_seq);
     this.#note(chat, now);
+    return [{ do: 'changed', chatId }];
+  }
+
+  /** Takes a page that doesn't join what is loaded: messages that others quote. */
+  learn(chatId: string, page: HistoryPage): Effect[] {
+    this.chats.get(chatId)?.log.learn(page);
+    return [{ do: 'changed', chatId }];
+  }
+
+  /** Takes a page of a chat's members with how far each has read; the first page replaces what was known. */
+  members(chatId: string, rows: readonly MemberRow[], isFirst: boolean, now: number): Effect[] {
+    const chat = this.chats.get(chatId);
+    if (chat === undefined) return [];
+    chat.meet(rows, isFirst);
+    for (const row of rows) if (row.user_id !== this.me) chat.receipt(row.user_id, row, now);
     return [{ do: 'changed', chatId }];
   }
 

@@ -4,11 +4,13 @@ export interface Piece {
   href: string | null;
 }
 
-const ADDRESS = /\bhttps?:\/\/[^\s<>"'`]+/gi;
+/** Ends at white space, quotes, and signs that can't be seen or that turn the direction of what follows. */
+const ADDRESS = /\bhttps?:\/\/[^\s<>"'`\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]+/gi;
 
 /**
  * Splits a body into text and links. Only `http` and `https` become links, and the text shown is always
- * the address itself, so that a link can't pretend to lead elsewhere.
+ * the address itself, so that a link can't pretend to lead elsewhere; one with a name before an `@`, as in
+ * `https://bank.example@evil.example`, stays text.
  */
 export function linkify(body: string): Piece[] {
   const pieces: Piece[] = [];
@@ -37,8 +39,8 @@ function count(text: string, sign: string): number {
 
 function isWebAddress(address: string): boolean {
   try {
-    const { protocol, hostname } = new URL(address);
-    return (protocol === 'http:' || protocol === 'https:') && hostname !== '';
+    const { protocol, hostname, username, password } = new URL(address);
+    return (protocol === 'http:' || protocol === 'https:') && hostname !== '' && username === '' && password === '';
   } catch {
     return false;
   }

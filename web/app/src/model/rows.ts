@@ -27,7 +27,16 @@ export interface MessageRow {
   changing: 'edit' | 'delete' | null;
   newDay: boolean;
   unreadFrom: boolean;
+  /** What it answers, and whether that can be shown. */
+  parent: 'known' | 'deleted' | 'loading' | 'absent' | null;
+  parentId: string | null;
+  parentSeq: number | null;
+  parentSender: string | null;
+  parentText: string | null;
 }
+
+/** The parts of a row that tell what it answers. */
+export type Quote = Pick<MessageRow, 'parent' | 'parentId' | 'parentSeq' | 'parentSender' | 'parentText'>;
 
 export interface NoteRow {
   kind: 'note';
@@ -56,10 +65,13 @@ export interface RowsInput {
   hideDeleted: boolean;
   /** The first message that was unread when the chat was opened. */
   unreadFromSeq: number | null;
+  /** Finds what a message answers. */
+  quoted: (messageId: string, seq: number | null) => Message | 'loading' | 'absent';
 }
 
 const GROUP_MS = 5 * 60_000;
 const BLOCK_SEQS = 40;
+const QUOTED_CHARS = 300;
 const times = new WeakMap<Message, number>();
 
 /** Makes blocks; gives back the ones of `before` that didn't change, so that only the rest is drawn. */
@@ -78,7 +90,7 @@ export function buildBlocks(input: RowsInput, before: Block[]): Block[] {
   return blocks.map((block) => reuse(block, known.get(block.key)));
 }
 
-function sentRows({ me, messages, notes, entries, deliveredSeq, readSeq, hideDeleted, unreadFromSeq }: RowsInput): Row[] {
+function sentRows({ me, messages, notes, entries, deliveredSeq, readSeq, hideDeleted, unreadFromSeq, quoted }: RowsInput): Row[] {
   const changes = new Map<string, Entry>();
   for (const entry of entries) if (entry.kind !== 'send') changes.set(entry.message_id, entry);
   const floor = messages[0]?.message_seq ?? 0;
@@ -114,13 +126,14 @@ function sentRows({ me, messages, notes, entries, deliveredSeq, readSeq, hideDel
       changing: change === undefined || change.kind === 'send' || change.phase === 'failed' ? null : change.kind,
       newDay: false,
       unreadFrom: message.message_seq === unreadFromSeq,
+      ...quoteOf(message.deleted_at === null ? message.parent_message_id : null, message.parent_seq, quoted),
     });
   }
   notesBefore(Number.POSITIVE_INFINITY);
   return rows;
 }
 
-function pendingRows({ me, messages, entries }: RowsInput): Row[] {
+function pendingRows({ me, messages, entries, quoted }: RowsInput): Row[] {
   const shown = new Set(messages.slice(-200).map(({ message_id }) => message_id));
   const gone = new Set(entries.filter(({ kind }) => kind === 'delete').map(({ message_id }) => message_id));
   return entries
@@ -144,7 +157,23 @@ function pendingRows({ me, messages, entries }: RowsInput): Row[] {
       changing: gone.has(entry.message_id) ? 'delete' : null,
       newDay: false,
       unreadFrom: false,
+      ...quoteOf(entry.parent_message_id ?? null, null, quoted),
     }));
+}
+
+/** What a message answers, as a row shows it. */
+export function quoteOf(parentId: string | null, parentSeq: number | null, quoted: RowsInput['quoted']): Quote {
+  const nothing = { parent: null, parentId, parentSeq, parentSender: null, parentText: null };
+  if (parentId === null) return nothing;
+  const found = quoted(parentId, parentSeq);
+  if (typeof found === 'string') return { ...nothing, parent: found };
+  return {
+    parent: found.deleted_at === null ? 'known' : 'deleted',
+    parentId,
+    parentSeq: found.message_seq,
+    parentSender: found.sender_id,
+    parentText: found.content?.slice(0, QUOTED_CHARS) ?? null,
+  };
 }
 
 function noteRow(note: Note): NoteRow {

@@ -1,9 +1,15 @@
 /** The HTTP side of the server, as far as this client uses it. */
-import type { ChatRow, HistoryPage } from '@waltalkie/client';
+import type { ChatRow, HistoryPage, MemberRow } from '@waltalkie/client';
 
 export interface Person {
   user_id: string;
-  name: string;
+  name: string | null;
+}
+
+/** What can be changed about a chat. */
+export interface Settings {
+  name?: string;
+  history_for_new_members?: boolean;
 }
 
 /** An answer that isn't a success; `status` 0 means that there was no answer. */
@@ -69,9 +75,9 @@ export class Api {
     return rows;
   }
 
-  /** The settings of one chat that its list row doesn't have. */
-  chat(chatId: string): Promise<{ deleted_shown_as?: string }> {
-    return this.#call('GET', `/v1/chats/${encodeURIComponent(chatId)}`);
+  /** Changes a chat's settings. */
+  async change(chatId: string, settings: Settings): Promise<void> {
+    await this.#call('PATCH', `/v1/chats/${encodeURIComponent(chatId)}`, settings);
   }
 
   /** The newest page of history, or the one before `beforeSeq`. */
@@ -80,10 +86,24 @@ export class Api {
     return this.#call('GET', `/v1/chats/${encodeURIComponent(chatId)}/messages?limit=${limit}${before}`);
   }
 
-  /** The members of a chat. */
-  async members(chatId: string): Promise<{ user_id: string; delivered_seq?: number; read_seq?: number }[]> {
-    const { members } = await this.#call<{ members?: { user_id: string }[] }>('GET', `/v1/chats/${encodeURIComponent(chatId)}/members`);
-    return members ?? [];
+  /** A page of a chat's members by id: the first, or the one at `cursor`. */
+  members(chatId: string, cursor: string | null): Promise<{ members: MemberRow[]; next_cursor: string | null }> {
+    return this.#call('GET', `${members(chatId)}?limit=100${cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`}`);
+  }
+
+  /** Adds people as members. */
+  async addMembers(chatId: string, userIds: string[]): Promise<void> {
+    await this.#call('POST', members(chatId), { user_ids: userIds });
+  }
+
+  /** Gives somebody a role. */
+  async giveRole(chatId: string, userId: string, role: string): Promise<void> {
+    await this.#call('PATCH', `${members(chatId)}/${encodeURIComponent(userId)}`, { role });
+  }
+
+  /** Removes somebody, or leaves as `me`. */
+  async removeMember(chatId: string, userId: string): Promise<void> {
+    await this.#call('DELETE', `${members(chatId)}/${encodeURIComponent(userId)}`);
   }
 
   /** Names of people one shares a chat with. */
@@ -114,6 +134,15 @@ export class Api {
       return authorized();
     }
   }
+}
+
+function members(chatId: string): string {
+  return `/v1/chats/${encodeURIComponent(chatId)}/members`;
+}
+
+/** What went wrong, as a person reads it. */
+export function problemOf(error: unknown): string {
+  return error instanceof ApiError ? error.message : 'Something went wrong. Try again.';
 }
 
 async function call<T>(method: string, path: string, options: { body?: unknown; headers?: Record<string, string> } = {}): Promise<T> {

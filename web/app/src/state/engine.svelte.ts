@@ -5,14 +5,20 @@
 import { Session, type ChatState, type Effect, type Message } from '@waltalkie/client';
 import { SvelteMap } from 'svelte/reactivity';
 import { buildBlocks, type Block } from '../model/rows.ts';
-import { Api } from '../net/api.ts';
+import { Api, demoPeople } from '../net/api.ts';
 import { Socket, type Connection } from '../net/socket.ts';
+import { Drafts } from './drafts.ts';
 import { History } from './history.ts';
+import { Members } from './members.ts';
 import { Outgoing } from './outgoing.ts';
 import { People } from './people.svelte.ts';
+import { Quotes, type Quoted } from './quotes.ts';
+import { Unread } from './unread.ts';
 
 const TICK_MS = 250;
 const FETCH_AGAIN_MS = 3_000;
+/** Groups whose members are offered where people are picked. */
+const GROUPS_LOOKED_AT = 20;
 
 export class Engine {
   readonly me: string;
@@ -21,6 +27,8 @@ export class Engine {
   readonly session: Session;
   readonly outgoing: Outgoing;
   readonly history: History;
+  readonly members: Members;
+  readonly drafts: Drafts;
   connection = $state<Connection>({ state: 'connecting' });
   /** The list of chats has come at least once. */
   listed = $state(false);
@@ -30,7 +38,8 @@ export class Engine {
   #list = $state(0);
   readonly #versions = new SvelteMap<string, number>();
   readonly #blocks = new Map<string, Block[]>();
-  readonly #unreadFrom = new Map<string, number | null>();
+  readonly #unread = new Unread();
+  readonly #quotes: Quotes;
   readonly #dirty = new Set<string>();
   readonly #socket: Socket;
   #timer: ReturnType<typeof setInterval> | undefined;
@@ -48,7 +57,11 @@ export class Engine {
       onChange: (chatId) => this.#changed(chatId),
       onReady: () => this.#tick(),
     });
-    this.history = new History(this.api, this.session, (effects) => this.#run(effects));
+    this.drafts = new Drafts(me);
+    const run = (effects: Effect[]) => this.#run(effects);
+    this.history = new History(this.api, this.session, run);
+    this.members = new Members(this.api, this.session, this.people, run);
+    this.#quotes = new Quotes(this.api, this.session, run);
     this.#socket = new Socket({
       token: () => this.api.token(),
       forgetToken: () => this.api.forgetToken(),
@@ -123,7 +136,8 @@ export class Engine {
         deliveredSeq: Math.max(0, ...marks.map(({ delivered_seq }) => delivered_seq)),
         readSeq: Math.max(0, ...marks.map(({ read_seq }) => read_seq)),
         hideDeleted: chat.deletedShownAs === 'hidden',
-        unreadFromSeq: this.#unreadFrom.get(chatId) ?? null,
+        unreadFromSeq: this.#unread.from(chat, this.me),
+        quoted: (messageId, seq) => this.#quotes.find(chatId, messageId, seq),
       },
       this.#blocks.get(chatId) ?? [],
     );
@@ -133,15 +147,30 @@ export class Engine {
 
   /** A chat comes to the front: its history is fetched, and where the unread began is remembered. */
   open(chatId: string): void {
-    const readSeq = this.session.chats.get(chatId)?.readSeq ?? null;
-    this.#unreadFrom.delete(chatId);
-    void this.history.open(chatId).then(() => {
-      const chat = this.session.chats.get(chatId);
-      if (chat === undefined || readSeq === null) return;
-      const first = chat.log.messages.find(({ message_seq, sender_id }) => message_seq > readSeq && sender_id !== this.me);
-      this.#unreadFrom.set(chatId, first?.message_seq ?? null);
-      this.#changed(chatId);
-    });
+    const chat = this.session.chats.get(chatId);
+    if (chat) this.#unread.open(chat);
+    this.#changed(chatId);
+    void this.history.open(chatId);
+    this.members.load(chatId).catch(() => undefined);
+  }
+
+  /** Sends a text, as an answer to a message if `parentId` names one. */
+  say(chatId: string, text: string, parentId: string | null): void {
+    this.#unread.clear(chatId);
+    void this.outgoing.send(chatId, text, parentId);
+  }
+
+  /** A message that is quoted. */
+  quoted(chatId: string, messageId: string, seq: number): Quoted {
+    void this.chat(chatId);
+    return this.#quotes.find(chatId, messageId, seq);
+  }
+
+  /** Learns whom one could write to: everybody in development, elsewhere those one shares a group with. */
+  async meet(): Promise<void> {
+    if (this.development) return this.people.learn(await demoPeople());
+    const groups = this.chats.filter(({ isGroup }) => isGroup).slice(0, GROUPS_LOOKED_AT);
+    await Promise.all(groups.map(({ chatId }) => this.members.load(chatId)));
   }
 
   /** The person sees the end of this chat. */
@@ -185,6 +214,7 @@ export class Engine {
         return;
       case 'fetch_history':
         void this.history.newest(effect.chatId);
+        this.members.load(effect.chatId).catch(() => undefined);
         return;
       case 'fresh_token':
         this.api.forgetToken();
@@ -197,6 +227,7 @@ export class Engine {
 
   #announce(chatId: string, message: Message): void {
     const chat = this.session.chats.get(chatId);
+    if (chat && document.visibilityState !== 'visible') this.#unread.missed(chat, message.message_seq);
     this.#announced = { chatId, messageId: message.message_id };
     const place = chat && chat.isGroup ? ` in ${this.title(chat)}` : '';
     this.announcement = `${this.people.name(message.sender_id)}${place}: ${(message.content ?? '').slice(0, 200)}`;

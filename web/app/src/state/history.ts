@@ -5,18 +5,20 @@ import type { Api } from '../net/api.ts';
 
 const NEWEST = 50;
 const OLDER = 100;
+/** As many as the server gives at once, where much is to be passed. */
+const MOST = 200;
+/** Pages passed to reach one message, beyond which it is too far. */
+const PAGES_TO_REACH = 50;
 
 export type Loading = 'newest' | 'older' | 'failed';
 
 export class History {
   /** What is being fetched, or failed, by chat. */
   readonly loading = new SvelteMap<string, Loading>();
-  /** Who is in a chat, as of when it was opened. */
-  readonly members = new SvelteMap<string, string[]>();
   readonly #api: Api;
   readonly #session: Session;
   readonly #run: (effects: Effect[]) => void;
-  readonly #opened = new Set<string>();
+  readonly #fetching = new Map<string, Promise<void>>();
 
   constructor(api: Api, session: Session, run: (effects: Effect[]) => void) {
     this.#api = api;
@@ -26,22 +28,30 @@ export class History {
 
   /** Fetches what an opened chat needs and doesn't have. */
   async open(chatId: string): Promise<void> {
-    if (!this.#opened.has(chatId)) {
-      this.#opened.add(chatId);
-      void this.#describe(chatId);
-    }
     if (!this.#session.chats.get(chatId)?.log.loaded) await this.newest(chatId);
   }
 
-  /** Fetches the newest page. */
+  /** Fetches the newest page, back to where the unread begins if that is near enough. */
   newest(chatId: string): Promise<void> {
-    return this.#page(chatId, 'newest', null, NEWEST);
+    const chat = this.#session.chats.get(chatId);
+    const unread = chat === undefined ? 0 : chat.cursor.head - chat.readSeq;
+    return this.#page(chatId, 'newest', null, Math.min(MOST, Math.max(NEWEST, unread + 10)));
   }
 
   /** Fetches the page before what is loaded, if there is one. */
   async older(chatId: string): Promise<void> {
     const log = this.#session.chats.get(chatId)?.log;
     if (log?.loaded && log.hasMoreBefore) await this.#page(chatId, 'older', log.floor, OLDER);
+  }
+
+  /** Fetches pages until everything from `seq` on is loaded. */
+  async reach(chatId: string, seq: number): Promise<void> {
+    const log = this.#session.chats.get(chatId)?.log;
+    for (let pages = 0; log?.loaded && log.hasMoreBefore && log.floor > seq && pages < PAGES_TO_REACH; pages++) {
+      const { floor } = log;
+      await this.#page(chatId, 'older', floor, MOST);
+      if (log.floor === floor) return;
+    }
   }
 
   /** The connection is back: what failed is fetched again. */
@@ -53,9 +63,17 @@ export class History {
     }
   }
 
-  async #page(chatId: string, what: 'newest' | 'older', beforeSeq: number | null, limit: number): Promise<void> {
-    const loading = this.loading.get(chatId);
-    if (loading === 'newest' || loading === 'older') return;
+  /** One page of a chat at a time: whoever asks meanwhile waits for that one. */
+  #page(chatId: string, what: 'newest' | 'older', beforeSeq: number | null, limit: number): Promise<void> {
+    let fetching = this.#fetching.get(chatId);
+    if (fetching === undefined) {
+      fetching = this.#fetch(chatId, what, beforeSeq, limit).finally(() => this.#fetching.delete(chatId));
+      this.#fetching.set(chatId, fetching);
+    }
+    return fetching;
+  }
+
+  async #fetch(chatId: string, what: 'newest' | 'older', beforeSeq: number | null, limit: number): Promise<void> {
     this.loading.set(chatId, what);
     try {
       const page = await this.#api.history(chatId, beforeSeq, limit);
@@ -63,20 +81,6 @@ export class History {
       this.loading.delete(chatId);
     } catch {
       this.loading.set(chatId, 'failed');
-    }
-  }
-
-  async #describe(chatId: string): Promise<void> {
-    const [chat, members] = await Promise.allSettled([this.#api.chat(chatId), this.#api.members(chatId)]);
-    const state = this.#session.chats.get(chatId);
-    if (state === undefined) return;
-    if (chat.status === 'fulfilled' && chat.value.deleted_shown_as) state.deletedShownAs = chat.value.deleted_shown_as;
-    if (members.status === 'fulfilled') {
-      this.members.set(chatId, members.value.map(({ user_id }) => user_id));
-      for (const { user_id, delivered_seq, read_seq } of members.value) {
-        if (user_id === this.#session.me || delivered_seq === undefined || read_seq === undefined) continue;
-        this.#run(this.#session.receive({ event: 'receipt', payload: { chat_id: chatId, users: { [user_id]: { delivered_seq, read_seq } } } }, Date.now(), 0));
-      }
     }
   }
 }

@@ -27,9 +27,10 @@ export class Outgoing {
   }
 
   /** Sends a text. It is kept before it goes out, so that from here on it can't be lost. */
-  send(chatId: string, content: string): Promise<void> {
+  send(chatId: string, content: string, parentId: string | null): Promise<void> {
     const id = newId();
-    return this.#add({ op_id: id, kind: 'send', chat_id: chatId, message_id: id, content, created_ms: Date.now(), failure: null });
+    const parent = parentId === null ? {} : { parent_message_id: parentId };
+    return this.#add({ op_id: id, kind: 'send', chat_id: chatId, message_id: id, content, ...parent, created_ms: Date.now(), failure: null });
   }
 
   /** Replaces the body of an own message. */
@@ -37,7 +38,7 @@ export class Outgoing {
     return this.#add({ op_id: newId(), kind: 'edit', chat_id: chatId, message_id: messageId, content, created_ms: Date.now(), failure: null });
   }
 
-  /** Deletes an own message. */
+  /** Deletes a message. */
   remove(chatId: string, messageId: string): Promise<void> {
     return this.#add({ op_id: newId(), kind: 'delete', chat_id: chatId, message_id: messageId, content: null, created_ms: Date.now(), failure: null });
   }
@@ -47,8 +48,9 @@ export class Outgoing {
     const entry = this.#options.session.outbox.entries.find(({ op_id }) => op_id === opId);
     if (entry?.phase !== 'failed') return;
     await this.#store.remove(entry.order);
-    const { op_id, kind, chat_id, message_id, content, created_ms } = entry;
-    await this.#add({ op_id, kind, chat_id, message_id, content, created_ms, failure: null });
+    const { op_id, kind, chat_id, message_id, content, created_ms, parent_message_id: parent } = entry;
+    const answers = parent === undefined ? {} : { parent_message_id: parent };
+    await this.#add({ op_id, kind, chat_id, message_id, content, ...answers, created_ms, failure: null });
   }
 
   /** Gives a refused command up. */

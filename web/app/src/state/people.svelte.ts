@@ -16,8 +16,14 @@ export class People {
   learn(people: Person[]): void {
     for (const { user_id, name } of people) {
       this.#asked.add(user_id);
-      if (name && this.#names.get(user_id) !== name) this.#names.set(user_id, name);
+      const known = name || user_id;
+      if (this.#names.get(user_id) !== known) this.#names.set(user_id, known);
     }
+  }
+
+  /** Everybody who is known here, by name. */
+  get all(): { id: string; name: string }[] {
+    return [...this.#names].map(([id, name]) => ({ id, name })).sort((a, b) => a.name.localeCompare(b.name));
   }
 
   /** The name, or until it is known the id. */
