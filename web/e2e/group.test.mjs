@@ -215,6 +215,22 @@ describe('a group', { timeout: 180_000 }, () => {
     await there.locator('h3.unread').waitFor({ state: 'detached' });
   });
 
+  test('a chat opens where the unread begins, and counts as read only when its end was seen', async () => {
+    await there.goto(`${base}/?as=${other}#/`);
+    await inList(there, name).waitFor();
+    const path = `/v1/chats/${encodeURIComponent(chatId)}/messages`;
+    for (let line = 1; line <= 40; line++) await api(one, path, { content: `much ${line} ${run}` });
+    await inList(there, name).getByText('40 unread').waitFor({ state: 'attached' });
+    await inList(there, name).click();
+    await there.locator('h3.unread').waitFor();
+    await there.getByRole('button', { name: 'Go to the newest' }).waitFor();
+    const [line, room] = [await there.locator('h3.unread').boundingBox(), await there.getByTestId('messages').boundingBox()];
+    assert.ok(Math.abs(line.y - room.y) < 60, 'the line is at the top');
+    await inList(there, name).getByText('40 unread').waitFor({ state: 'attached' });
+    await there.getByRole('button', { name: 'Go to the newest' }).click();
+    await inList(there, name).getByText('40 unread').waitFor({ state: 'detached' });
+  });
+
   test('a text is a text: no markup, links that are safe, and each in its own direction', async () => {
     const hostile = `<img src=x onerror="document.title='x'"> javascript:alert(1) https://a.example/${run} ‮ https://b.example@evil.example ${run}`;
     await api(one, `/v1/chats/${encodeURIComponent(chatId)}/messages`, { content: hostile });
@@ -227,7 +243,7 @@ describe('a group', { timeout: 180_000 }, () => {
     await say(here, `שלום ${run}`);
     const start = await messages(there, `שלום ${run}`).locator('p.body').evaluate((body) => getComputedStyle(body).direction);
     assert.equal(start, 'rtl');
-    const direction = await messages(there, `unread 1 ${run}`).locator('p.body').evaluate((body) => getComputedStyle(body).direction);
+    const direction = await messages(there, `much 40 ${run}`).locator('p.body').evaluate((body) => getComputedStyle(body).direction);
     assert.equal(direction, 'ltr');
   });
 
@@ -239,7 +255,7 @@ describe('a group', { timeout: 180_000 }, () => {
     await page.getByRole('button', { name: 'Leave', exact: true }).click();
     await page.getByText('You are no longer in this chat.').waitFor();
     assert.equal(await textbox(page).count(), 0);
-    await messages(page, `unread 1 ${run}`).waitFor();
+    await messages(page, `much 40 ${run}`).waitFor();
     assert.deepEqual(page.problems, []);
     await page.context().close();
   });
@@ -252,8 +268,8 @@ describe('a group', { timeout: 180_000 }, () => {
         await picture(page, `${what}-${width}-${colorScheme}`);
       };
       await enter(page, one, chatId);
-      await messages(page, `quoting ${run}`).waitFor();
-      await choose(page, `quoting ${run}`, 'Reply');
+      await messages(page, `שלום ${run}`).waitFor();
+      await choose(page, `much 40 ${run}`, 'Reply');
       await look('reply', 'html');
       await about(page);
       await member(page, other).waitFor();
@@ -262,7 +278,7 @@ describe('a group', { timeout: 180_000 }, () => {
       await page.getByRole('textbox', { name: 'Find people' }).waitFor();
       await look('picker');
       await page.keyboard.press('Escape');
-      await choose(page, `unread 2 ${run}`, 'Seen by');
+      await choose(page, `שלום ${run}`, 'Seen by');
       await page.getByRole('region', { name: 'Read' }).waitFor();
       await look('seen');
       assert.deepEqual(page.problems, []);

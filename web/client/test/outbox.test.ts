@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { commandFrame } from '../src/commands.ts';
 import { Outbox, type Command } from '../src/outbox.ts';
 
 const send = (order: number, chat = 'c'): Command => ({
@@ -25,6 +26,16 @@ test('a send goes out once, is accepted, persisted, and gone', () => {
   assert.deepEqual(ids(outbox.takeChanges().settled), ['m1'], 'forgotten by storage at once');
   outbox.seen(shown('m1'), 7);
   assert.deepEqual(outbox.entries, []);
+});
+
+test('a reply says what it answers, also when it goes again', () => {
+  const outbox = new Outbox();
+  outbox.add({ ...send(1), parent_message_id: 'p' });
+  for (let time = 1; time <= 2; time++) {
+    const [entry] = outbox.pump(time);
+    assert.deepEqual(entry && commandFrame(entry).payload, { chat_id: 'c', message_id: 'm1', content: 'text 1', parent_message_id: 'p' });
+    outbox.disconnected();
+  }
 });
 
 test('an event before the acks ends the entry, and late acks still tell their times', () => {
