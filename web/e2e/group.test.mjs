@@ -185,7 +185,7 @@ describe('a group', { timeout: 180_000 }, () => {
   });
 
   test('a draft stays with its chat, over other chats and a reload, with what it answers', async () => {
-    const elsewhere = inList(here, new RegExp(other, 'i')).first();
+    const elsewhere = inList(here, new RegExp(other, 'i')).filter({ hasNotText: name }).first();
     await choose(here, `seen ${run}`, 'Reply');
     await textbox(here).fill(`draft ${run}`);
     await elsewhere.click();
