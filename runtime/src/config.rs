@@ -284,7 +284,7 @@ pub struct Persister {
 
 impl Default for Persister {
     fn default() -> Self {
-        Self { batch_commands: 500 }
+        Self { batch_commands: 2_000 }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::config::Kafka;
 
 pub use flush::flush;
 pub use quiet::Quiet;
-pub use reader::{Batch, OffsetStore, Reader, ReaderError, Received, Start};
+pub use reader::{Assignment, Batch, OffsetStore, Reader, ReaderError, Received, Start};
 pub use topic_ids::topic_ids;
 
 /// Settings that every client of the configured cluster shares.

@@ -97,6 +97,11 @@ enum BenchCommand {
   waltalkie bench cdc --own-stack --workload a --peer 'other=./other --fast'
   waltalkie bench cdc --own-stack --chaos --runs 20")]
     Cdc(OwnStack<bench::cdc::CdcArgs>),
+    /// The persister: a backlog of commands into rows, beside a bare COPY of the same rows
+    #[command(after_help = "Examples:
+  waltalkie bench persist --own-stack
+  waltalkie bench persist --own-stack --workload hot --runs 5 --json")]
+    Persist(OwnStack<bench::persist::PersistArgs>),
     /// A CDC worker that takes orders to die
     #[command(hide = true)]
     CdcVictim { orders: Vec<String> },
@@ -147,6 +152,13 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             match args.own_stack {
                 Some(folder) => Box::pin(up::own_stack::cdc(config, args.bench, folder)).await,
                 None => bench::cdc::run(&args.bench, &up::or_local(config)?, Vec::new()).await,
+            }
+        }
+        Command::Bench(BenchCommand::Persist(args)) => {
+            let config = quiet(config);
+            match args.own_stack {
+                Some(folder) => Box::pin(up::own_stack::persist(config, args.bench, folder)).await,
+                None => Box::pin(bench::persist::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
             }
         }
         Command::Bench(BenchCommand::CdcVictim { orders }) => {

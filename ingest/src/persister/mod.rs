@@ -1,14 +1,15 @@
 //! Commands into Postgres: the order of each chat is made here.
 //!
 //! ```text
-//!   chat.commands ──▶ Reader ──▶ decode ──▶ ┌ one transaction ───────────────────────────────┐ ──▶ answers
-//!                                  │        │ lock counters · read · decide · write · offsets │     (Redis, the
+//!   chat.commands ──▶ Reader ──▶ decode ──▶ ┌ one transaction, or two side by side ──────────┐ ──▶ answers
+//!                       (intake)   │        │ lock counters · read · decide · write · offsets │     (Redis, the
 //!                                  ▼        └─────────────────────────────────────────────────┘      node's channel)
 //!                          chat.commands.dlq
 //! ```
 //!
 //! *Progress.* A batch's rows, results and Kafka offsets are one transaction; the offset moves by compare-and-set, so a
-//! command is decided once, by whoever holds the partition.
+//! command is decided once, by whoever holds the partition. A large batch is two transactions of different partitions,
+//! hence of different chats; the next batch is decoded meanwhile.
 //!
 //! *Failure.* Lost connections and serialization failures retry the same batch. A batch that fails for good is split
 //! to single commands; a single one that fails is a poison: it goes to the dead-letter topic with the reason and its
@@ -17,19 +18,20 @@
 
 mod book;
 mod dead_letter;
+mod intake;
 mod load;
 mod offsets;
 pub(crate) mod roles;
 mod sequencer;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
 use runtime::kafka::reader::{Place, Settings};
-use runtime::kafka::{Batch, Reader, Received};
+use runtime::kafka::{Assignment, Reader, Received};
 use runtime::retry::Backoff;
 use runtime::{Config, RoleHealth, Shutdown, kafka, postgres};
 use schemas::registry::Registry;
@@ -38,6 +40,7 @@ use schemas::wire::{Answer, Code, Rejection};
 use schemas::{ChatCommand, Decoder};
 
 use self::dead_letter::DeadLetters;
+use self::intake::{Decoded, Decoding, Intake};
 use self::sequencer::Candidate;
 use self::write::WriteError;
 use crate::body_hash::BodyHasher;
@@ -45,6 +48,9 @@ use crate::error::Error;
 use crate::{answers, metrics, start};
 
 pub(crate) use sequencer::MAX_MEMBERS;
+
+/// Commands from which on a batch is worth two transactions.
+const LARGE: usize = 200;
 
 /// Runs the persister until it is time to stop.
 pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
@@ -61,43 +67,52 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
         gather: Duration::ZERO,
         lag_metric: metrics::PERSISTER_LAG,
     };
-    let mut reader = Reader::start(settings, Arc::new(store), &shutdown)?;
+    let health = Arc::new(health);
+    let reader = Reader::start(settings, Arc::new(store), &shutdown)?;
+    let dead_letters = Arc::new(DeadLetters::new(&config.kafka, &names)?);
     let persister = Persister {
         pool: ground.pool,
         log_id: ground.log_id,
-        hasher: BodyHasher::new(ground.installation.body_hash_key),
-        decoder: Decoder::new(registry, schema_id),
-        dead_letters: DeadLetters::new(&config.kafka, &names)?,
+        assignment: reader.assignment(),
+        dead_letters: Arc::clone(&dead_letters),
         answers: answers::Sender::start(&config, names, &shutdown)?,
         shutdown: shutdown.clone(),
+        health: Arc::clone(&health),
     };
+    let decoding = Decoding {
+        hasher: BodyHasher::new(ground.installation.body_hash_key),
+        decoder: Decoder::new(registry, schema_id),
+        dead_letters,
+        health: Arc::clone(&health),
+        is_waiting: Arc::default(),
+        shutdown: shutdown.clone(),
+    };
+    let mut intake = Intake::start(reader, decoding);
     let mut still = tokio::time::interval(Duration::from_secs(2));
     loop {
-        let batch = tokio::select! {
+        tokio::select! {
             biased;
             () = shutdown.begun() => return Ok(()),
-            batch = reader.next() => match batch? {
-                Some(batch) => batch,
+            next = intake.next() => match next? {
+                Some(decoded) => persister.persist(decoded).await?,
                 None => return Ok(()),
             },
-            _ = still.tick() => {
-                health.ready();
-                continue;
-            }
-        };
-        persister.persist(batch, &reader, &health).await?;
-        health.ready();
+            _ = still.tick() => {}
+        }
+        if !intake.is_waiting() {
+            health.ready();
+        }
     }
 }
 
 struct Persister {
     pool: Pool,
     log_id: String,
-    hasher: BodyHasher,
-    decoder: Decoder<ChatCommand>,
-    dead_letters: DeadLetters,
+    assignment: Assignment,
+    dead_letters: Arc<DeadLetters>,
     answers: answers::Sender,
     shutdown: Shutdown,
+    health: Arc<RoleHealth>,
 }
 
 /// A record and the command in it, if it holds one.
@@ -107,12 +122,18 @@ struct Entry {
 }
 
 impl Persister {
-    /// Persists a batch whole, or leaves it to whoever has the partition now.
-    async fn persist(&self, batch: Batch, reader: &Reader, health: &RoleHealth) -> Result<(), Error> {
-        let mut entries = Vec::with_capacity(batch.records.len());
-        for record in batch.records {
-            let Some(candidate) = self.decode(&record, health).await? else { return Ok(()) };
-            entries.push(Entry { record, candidate: candidate.ok() });
+    /// Persists a batch whole, or leaves it to whoever has the partitions now.
+    async fn persist(&self, decoded: Decoded) -> Result<(), Error> {
+        if !self.assignment.is_present(&decoded.batch) {
+            return Ok(());
+        }
+        let [one, other] = lanes(decoded.entries);
+        tokio::try_join!(self.persist_lane(one), self.persist_lane(other)).map(drop)
+    }
+
+    async fn persist_lane(&self, entries: Vec<Entry>) -> Result<(), Error> {
+        if entries.is_empty() {
+            return Ok(());
         }
         let mut backoff = Backoff::default();
         let mut waiting = vec![entries];
@@ -127,14 +148,14 @@ impl Persister {
                 Err(WriteError::Superseded) => {
                     tracing::warn!("another persister has the partitions; asking where to go on");
                     metrics::batch_superseded();
-                    reader.reload();
+                    self.assignment.reload();
                     return Ok(());
                 }
                 Err(error) if is_transient(&error) => {
                     let problem = describe(&error);
                     tracing::warn!(error = %problem, "a batch could not be persisted and is tried again");
                     metrics::batch_retried();
-                    health.not_ready(format!("Postgres: {problem}"));
+                    self.health.not_ready(format!("Postgres: {problem}"));
                     waiting.push(part);
                     if !self.shutdown.pause(backoff.next_pause()).await {
                         return Ok(());
@@ -148,36 +169,6 @@ impl Persister {
             }
         }
         Ok(())
-    }
-
-    /// The command in a record: `None` when it is time to stop, an error inside when it is poison, which is then in
-    /// the dead-letter topic already.
-    async fn decode(&self, record: &Received, health: &RoleHealth) -> Result<Option<Result<Candidate, ()>>, Error> {
-        let mut backoff = Backoff::default();
-        loop {
-            match self.decoder.decode(record.value.as_deref().unwrap_or_default()).await {
-                Ok(command) if record.key.as_deref() == Some(command.chat_id.as_bytes()) => {
-                    let body_hash =
-                        self.hasher.hash(command.content.as_deref().unwrap_or_default(), &command.media_ids);
-                    return Ok(Some(Ok(Candidate { command, body_hash })));
-                }
-                // A key that isn't the chat could be in another chat's partition: there is no order to decide it in.
-                Ok(_) => {
-                    self.dead_letters.bury(record, "the key isn't the command's chat_id").await?;
-                    return Ok(Some(Err(())));
-                }
-                Err(error) if error.is_transient() => {
-                    health.not_ready(format!("a new schema of chat.commands can't be read: {error}"));
-                    if !self.shutdown.pause(backoff.next_pause()).await {
-                        return Ok(None);
-                    }
-                }
-                Err(error) => {
-                    self.dead_letters.bury(record, &describe(&error)).await?;
-                    return Ok(Some(Err(())));
-                }
-            }
-        }
     }
 
     async fn transact(&self, part: &[Entry]) -> Result<Vec<Answer>, WriteError> {
@@ -220,6 +211,30 @@ impl Persister {
     }
 }
 
+/// Splits a large batch into two of about the same size by partition, so that Postgres works on both at once. No chat is
+/// in both, and each partition's commands keep their order.
+fn lanes(entries: Vec<Entry>) -> [Vec<Entry>; 2] {
+    let mut counts: HashMap<i32, usize> = HashMap::new();
+    for entry in &entries {
+        *counts.entry(entry.record.partition).or_default() += 1;
+    }
+    if entries.len() < LARGE || counts.len() == 1 {
+        return [entries, Vec::new()];
+    }
+    let mut by_size: Vec<(usize, i32)> = counts.into_iter().map(|(partition, count)| (count, partition)).collect();
+    by_size.sort_unstable_by(|one, other| other.cmp(one));
+    let (mut loads, mut second) = ([0, 0], HashSet::new());
+    for (count, partition) in by_size {
+        let lighter = usize::from(loads[1] < loads[0]);
+        loads[lighter] += count;
+        if lighter == 1 {
+            second.insert(partition);
+        }
+    }
+    let (other, one) = entries.into_iter().partition(|entry| second.contains(&entry.record.partition));
+    [one, other]
+}
+
 fn offsets_of(part: &[Entry]) -> HashMap<Place, (i64, i64)> {
     let mut offsets: HashMap<Place, (i64, i64)> = HashMap::new();
     for Entry { record, .. } in part {
@@ -250,4 +265,50 @@ fn describe(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(partition: i32, offset: i64) -> Entry {
+        let record = Received {
+            topic: "t".into(),
+            partition,
+            offset,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+            event_type: None,
+        };
+        Entry { record, candidate: None }
+    }
+
+    fn places(lane: &[Entry]) -> Vec<(i32, i64)> {
+        lane.iter().map(|entry| (entry.record.partition, entry.record.offset)).collect()
+    }
+
+    #[test]
+    fn lanes_share_no_partition_and_keep_each_partitions_order() {
+        let entries: Vec<Entry> = (0..900).map(|number| entry(number % 3, i64::from(number / 3))).collect();
+        let [one, other] = lanes(entries);
+        assert_eq!((one.len(), other.len()), (300, 600));
+        let partitions = |lane: &[Entry]| lane.iter().map(|entry| entry.record.partition).collect::<HashSet<_>>();
+        assert!(partitions(&one).is_disjoint(&partitions(&other)));
+        for lane in [one, other] {
+            for partition in partitions(&lane) {
+                let offsets: Vec<i64> =
+                    places(&lane).into_iter().filter(|place| place.0 == partition).map(|place| place.1).collect();
+                assert_eq!(offsets, (0..300).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn small_batches_and_those_of_one_partition_stay_one() {
+        let [one, other] = lanes((0..100).map(|number| entry(number % 2, i64::from(number))).collect());
+        assert_eq!((one.len(), other.len()), (100, 0));
+        let [one, other] = lanes((0..500).map(|number| entry(0, i64::from(number))).collect());
+        assert_eq!((one.len(), other.len()), (500, 0));
+    }
 }

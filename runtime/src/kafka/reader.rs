@@ -161,8 +161,7 @@ pub struct Settings {
 pub struct Reader {
     batches: mpsc::Receiver<Result<Batch, ReaderError>>,
     consumer: Arc<BaseConsumer<Context>>,
-    generation: Arc<AtomicU64>,
-    reload: Arc<AtomicBool>,
+    assignment: Assignment,
     /// Ends questions to the store that nobody waits for any more.
     _life: DropGuard,
 }
@@ -212,7 +211,7 @@ impl Reader {
         std::thread::Builder::new().name("kafka-reader".into()).spawn(move || puller.run(&sender)).map_err(
             |error| ReaderError::Definite { group, problem: format!("no thread could be started: {error}") },
         )?;
-        Ok(Self { batches, consumer, generation, reload, _life: life.drop_guard() })
+        Ok(Self { batches, consumer, assignment: Assignment { generation, reload }, _life: life.drop_guard() })
     }
 
     /// The next batch of the present assignment; `None` when it is time to stop.
@@ -228,13 +227,17 @@ impl Reader {
 
     /// Whether a batch belongs to the present assignment.
     fn is_present(&self, batch: &Batch) -> bool {
-        // In this order: whoever takes up a reload raises the generation before the mark is taken away.
-        !self.reload.load(Ordering::Acquire) && batch.generation == self.generation.load(Ordering::Acquire)
+        self.assignment.is_present(batch)
     }
 
     /// Asks the store again where to go on: what was read since is dropped. For loops whose compare-and-set failed.
     pub fn reload(&self) {
-        self.reload.store(true, Ordering::Release);
+        self.assignment.reload();
+    }
+
+    /// The assignment, for a loop that takes batches from a task that reads ahead.
+    pub fn assignment(&self) -> Assignment {
+        self.assignment.clone()
     }
 
     /// Commits a batch's end to the group, for readers with [`GroupOffsets`].
@@ -249,6 +252,26 @@ impl Reader {
     /// The consumer's group membership, with which a transactional producer is fenced.
     pub fn group_metadata(&self) -> Option<rdkafka::consumer::ConsumerGroupMetadata> {
         self.consumer.group_metadata()
+    }
+}
+
+/// What a reader has of its topics just now.
+#[derive(Clone)]
+pub struct Assignment {
+    generation: Arc<AtomicU64>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Assignment {
+    /// Whether a batch belongs to it.
+    pub fn is_present(&self, batch: &Batch) -> bool {
+        // In this order: whoever takes up a reload raises the generation before the mark is taken away.
+        !self.reload.load(Ordering::Acquire) && batch.generation == self.generation.load(Ordering::Acquire)
+    }
+
+    /// As [`Reader::reload`].
+    pub fn reload(&self) {
+        self.reload.store(true, Ordering::Release);
     }
 }
 

@@ -16,7 +16,21 @@ mod floor;
 mod ledger;
 mod machine;
 mod pacer;
+pub mod persist;
 mod plan;
 mod processes;
+mod program;
 mod report;
 mod stages;
+mod text;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar on standard error, where somebody looks.
+pub(crate) fn progress(length: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::new(length).with_message(what);
+    if let Ok(style) = ProgressStyle::with_template("{msg:<34} {wide_bar} {human_pos}/{human_len} {per_sec}") {
+        bar.set_style(style);
+    }
+    bar
+}

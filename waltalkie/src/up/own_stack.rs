@@ -11,6 +11,7 @@ use runtime::Config;
 use super::{READY, local_config};
 use crate::bench::cdc::{self, CdcArgs};
 use crate::bench::chat::{self, ChatArgs, Target};
+use crate::bench::persist::{self, PersistArgs};
 use crate::migrate;
 use crate::roles::{self, RoleName};
 use crate::stop_signal::StopSignal;
@@ -26,6 +27,16 @@ pub(crate) async fn cdc(config: Config, args: CdcArgs, folder: Option<PathBuf>) 
         let config = local_config::complete(config, stack).await?;
         let servers = servers(stack);
         Box::pin(cdc::run(&args, &config, servers)).await
+    })
+    .await
+}
+
+/// Runs `bench persist` against a stack of its own.
+pub(crate) async fn persist(config: Config, args: PersistArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on_stack(folder, async |stack| {
+        let config = local_config::complete(config, stack).await?;
+        let servers = servers(stack);
+        Box::pin(persist::run(&args, &config, servers)).await
     })
     .await
 }

@@ -2,35 +2,17 @@
 
 use anyhow::{Result, ensure};
 use cdc_worker::Lsn;
-use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, rngs::StdRng};
 use tokio_postgres::Client;
 
-use super::{CdcArgs, Workload, progress};
+use super::{CdcArgs, Workload};
+use crate::bench::progress;
+use crate::bench::text::body;
 
 /// Different bodies; more than fit into one compressed batch.
 const BODIES: usize = 50_000;
 /// Rows between two looks at the progress.
 const STEP_ROWS: u64 = 50_000;
-/// What bodies are made of: with its spaces, text that compresses about as people's does.
-const SYLLABLES: [&str; 24] = [
-    "ka", "lo", "mi", "ren", "sto", "u", "ve", "pra", "ne", "di", "on", "ter", "al", "ic", "es", "for", "ing", "ou",
-    "th", "er", "wa", "ly", "com", "ag",
-];
-
-/// A text of exactly so many bytes.
-pub(super) fn body(random: &mut StdRng, bytes: usize) -> String {
-    let mut text = String::with_capacity(bytes + 8);
-    while text.len() < bytes {
-        for _ in 0..random.random_range(1..4) {
-            text.push_str(SYLLABLES.choose(random).unwrap_or(&"a"));
-        }
-        text.push(' ');
-    }
-    text.truncate(bytes);
-    text
-}
-
 /// Writes the rows; `seq` is dense in each chat. Returns a place of the log inside the last transaction, after its rows:
 /// whoever has seen everything before a later place has seen them all. (The log's end wouldn't do: what the server writes
 /// for itself lies before it, and nobody is told of that at once.)

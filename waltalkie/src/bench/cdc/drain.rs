@@ -19,8 +19,9 @@ use super::report::{Costs, Drain, References, Speed};
 use super::side_by_side::Beside;
 use super::site::{Installation, Site};
 use super::worker::Worker;
-use super::{CdcArgs, Workload, backlog, progress};
+use super::{CdcArgs, Workload, backlog};
 use crate::bench::processes::Watch;
+use crate::bench::progress;
 
 /// Longest that the worker may commit nothing.
 const STALL: Duration = Duration::from_secs(60);

@@ -17,9 +17,11 @@ use super::reference::{self, Bare};
 use super::report::Latency;
 use super::site::{Installation, Site};
 use super::worker::Worker;
-use super::{CdcArgs, Workload, backlog, progress};
+use super::{CdcArgs, Workload, backlog};
 use crate::bench::figures::{Percentiles, median};
 use crate::bench::processes::Watch;
+use crate::bench::progress;
+use crate::bench::text::body;
 
 /// Connections that commit.
 const WRITERS: u64 = 16;
@@ -122,7 +124,7 @@ async fn through_the_worker(
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..load.writers {
         let (client, committed, bar) = (site.connect().await?, Arc::clone(&committed), bar.clone());
-        let content = backlog::body(&mut StdRng::seed_from_u64(writer), args.content_bytes);
+        let content = body(&mut StdRng::seed_from_u64(writer), args.content_bytes);
         let prefix = installation.config.names.prefix.clone();
         writers.spawn(async move {
             let insert = client

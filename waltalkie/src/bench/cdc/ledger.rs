@@ -13,7 +13,7 @@ use runtime::Config;
 use runtime::kafka::Quiet;
 use serde::Serialize;
 
-use super::progress;
+use crate::bench::progress;
 
 /// Longest that nothing may arrive before the end.
 const SILENCE: Duration = Duration::from_secs(30);

@@ -18,7 +18,6 @@ mod drain;
 mod latency;
 mod ledger;
 mod peer;
-mod program;
 mod reference;
 mod report;
 mod side_by_side;
@@ -28,7 +27,6 @@ mod worker;
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use indicatif::{ProgressBar, ProgressStyle};
 use runtime::Config;
 use runtime::config::Compression;
 
@@ -186,13 +184,4 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
         print!("{}", report.table());
     }
     Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// A bar on standard error, where somebody looks.
-fn progress(length: u64, what: &'static str) -> ProgressBar {
-    let bar = ProgressBar::new(length).with_message(what);
-    if let Ok(style) = ProgressStyle::with_template("{msg:<34} {wide_bar} {human_pos}/{human_len} {per_sec}") {
-        bar.set_style(style);
-    }
-    bar
 }

@@ -28,12 +28,13 @@ use tokio_postgres::Client;
 
 use ends::Ends;
 
+use super::CdcArgs;
 use super::ledger::{Counted, read_back};
-use super::program::Program;
 use super::report::{Costs, Speed};
 use super::site::{Installation, Site};
-use super::{CdcArgs, progress};
 use crate::bench::processes::{Usage, Watch};
+use crate::bench::program::Program;
+use crate::bench::progress;
 
 /// Its process among the roles.
 pub(super) const ROLE: &str = "peer";

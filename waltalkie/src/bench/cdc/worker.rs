@@ -1,14 +1,13 @@
 //! The worker under measurement: `waltalkie run cdc` as a process of its own, as in service.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use tokio::process::Command;
 use tokio_postgres::Client;
 
-use super::program::Program;
 use super::site::Installation;
+use crate::bench::program::Program;
 
 /// How long it may take to begin streaming, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -68,12 +67,8 @@ impl Worker {
         self.0.pid()
     }
 
-    /// The most memory that it has held.
     pub(super) fn peak_rss_bytes(&self) -> u64 {
-        let status = self.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
-        let line = status.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-        kib.unwrap_or(0) * 1_024
+        self.0.peak_rss_bytes()
     }
 
     /// Stops it in order; an error tells what it said.

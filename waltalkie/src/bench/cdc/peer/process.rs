@@ -5,8 +5,8 @@ use runtime::postgres;
 use tokio::process::Command;
 use tokio_postgres::config::Host;
 
-use super::super::program::Program;
 use super::{Peer, Task};
+use crate::bench::program::Program;
 
 /// Starts it with its orders in the environment.
 pub(super) fn start(peer: &Peer, task: &Task<'_>, events: u64) -> Result<Program> {

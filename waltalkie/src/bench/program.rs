@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 const LINES: usize = 20;
 
 /// The process. Dropped, it is killed.
-pub(super) struct Program {
+pub(crate) struct Program {
     child: Child,
     log: PathBuf,
     _folder: TempDir,
@@ -21,7 +21,7 @@ pub(super) struct Program {
 
 impl Program {
     /// Starts what `command` makes of the program's folder.
-    pub(super) fn start(command: impl FnOnce(&Path) -> Command) -> Result<Self> {
+    pub(crate) fn start(command: impl FnOnce(&Path) -> Command) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut command = command(folder.path());
         let log = folder.path().join("log");
@@ -32,12 +32,20 @@ impl Program {
         Ok(Self { child, log, _folder: folder })
     }
 
-    pub(super) fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         self.child.id()
     }
 
+    /// The most memory that it has held.
+    pub(crate) fn peak_rss_bytes(&self) -> u64 {
+        let status = self.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
+        let line = status.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+        kib.unwrap_or(0) * 1_024
+    }
+
     /// Fails with what it said if it has ended.
-    pub(super) fn must_run(&mut self) -> Result<()> {
+    pub(crate) fn must_run(&mut self) -> Result<()> {
         match self.child.try_wait()? {
             Some(status) => bail!("it ended ({status}): {}", self.said()),
             None => Ok(()),
@@ -45,7 +53,7 @@ impl Program {
     }
 
     /// Tells it to end (SIGTERM) and waits; whatever it ends with, and what it said.
-    pub(super) async fn stop(mut self, patience: Duration) -> Result<(ExitStatus, String)> {
+    pub(crate) async fn stop(mut self, patience: Duration) -> Result<(ExitStatus, String)> {
         if let Some(pid) = self.pid().and_then(|pid| rustix::process::Pid::from_raw(pid as i32)) {
             rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
         }
@@ -55,7 +63,7 @@ impl Program {
     }
 
     /// The end of its log.
-    pub(super) fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
