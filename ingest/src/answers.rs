@@ -3,8 +3,9 @@
 //! An answer may be lost: Redis keeps nothing. Whoever waits reads the tables after a second of silence, where the same
 //! transaction left the result.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use redis::aio::ConnectionManager;
 use runtime::redis::Heard;
@@ -53,7 +54,13 @@ async fn send_all(mut redis: ConnectionManager, names: Names, mut queued: mpsc::
     }
 }
 
-type Waiting = Arc<Mutex<HashMap<String, oneshot::Sender<Answer>>>>;
+/// Those that wait, oldest first: ids are version 7 UUIDs, which begin with their time.
+type Waiting = Arc<Mutex<BTreeMap<String, Waiter>>>;
+
+struct Waiter {
+    since: Instant,
+    answer: oneshot::Sender<Answer>,
+}
 
 /// The gateway's end.
 #[derive(Clone)]
@@ -87,8 +94,16 @@ impl Listener {
     /// Expects the answer to a command; ask before the command is sent.
     pub(crate) fn expect(&self, command_id: &str) -> Expected {
         let (sender, answer) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(command_id.to_owned(), sender);
+        let waiter = Waiter { since: Instant::now(), answer: sender };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(command_id.to_owned(), waiter);
         Expected { answer, command_id: command_id.to_owned(), waiting: Arc::clone(&self.waiting) }
+    }
+
+    /// How many wait, and for how long the oldest.
+    pub(crate) fn undecided(&self) -> (usize, Duration) {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = waiting.first_key_value().map(|(_, waiter)| waiter.since.elapsed());
+        (waiting.len(), oldest.unwrap_or_default())
     }
 }
 
@@ -107,9 +122,9 @@ async fn hear_all(mut hearing: mpsc::Receiver<Heard>, waiting: Waiting) {
         };
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for answer in answers {
-            if let Some(sender) = waiting.remove(&answer.command_id) {
+            if let Some(waiter) = waiting.remove(&answer.command_id) {
                 // Whoever waited may have gone; the answer is in the tables.
-                let _ = sender.send(answer);
+                let _ = waiter.answer.send(answer);
             }
         }
     }

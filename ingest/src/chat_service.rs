@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Pool;
 use futures_util::future::{BoxFuture, FutureExt};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use runtime::{Config, Names, RoleHealth, Shutdown, clock, kafka, postgres};
 use schemas::registry::Registry;
 use schemas::topics::Topic;
@@ -22,6 +22,7 @@ use schemas::{ChatCommand, ChatSettings, CommandMember, Encoder, command_type};
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
+use crate::admission::{Admission, UnderWay};
 use crate::answers::{Expected, Listener};
 use crate::error::Error;
 use crate::limits::Limits;
@@ -73,6 +74,7 @@ pub struct ChatService {
     listener: Listener,
     pool: Pool,
     limits: Arc<Limits>,
+    admission: Admission,
     node_id: String,
 }
 
@@ -98,6 +100,7 @@ impl ChatService {
             listener: Listener::start(config, &names, node_id, shutdown)?,
             pool: ground.pool,
             limits,
+            admission: Admission::new(&config.limits),
             node_id: node_id.to_owned(),
         }))
     }
@@ -112,11 +115,19 @@ impl ChatService {
     /// `is_known_member`: the caller's own view says that the asker is a member. The persister decides in any case.
     pub async fn submit(&self, asker: &Asker, wish: Wish, is_known_member: bool) -> Result<Submitted, Rejection> {
         self.limits.command(&asker.user_id)?;
+        if matches!(wish, Wish::Send(_)) {
+            self.admission.admit(self.under_way())?;
+        }
         let command = self.command(asker, wish);
         if !is_known_member && command.command_type != command_type::CHAT_CREATE {
             self.check_access(&command).await?;
         }
         self.produce(command)
+    }
+
+    fn under_way(&self) -> UnderWay {
+        let (undecided, oldest) = self.listener.undecided();
+        UnderWay { queued: usize::try_from(self.producer.in_flight_count()).unwrap_or(0), undecided, oldest }
     }
 
     fn produce(&self, command: ChatCommand) -> Result<Submitted, Rejection> {

@@ -10,6 +10,7 @@
 //! The gateway validates before it accepts; *accepted* means that the command is in Kafka with acks=all, *persisted*
 //! that its transaction is committed. The two halves meet on the topic, the tables and the node's channel only.
 
+mod admission;
 mod answers;
 pub mod auth;
 mod body_hash;

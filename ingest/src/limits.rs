@@ -1,10 +1,10 @@
-//! Limits of this node: per person for commands, per address for requests and handshakes.
+//! Limits of this node: per person and for all together for commands, per address for requests and handshakes.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use runtime::config::LimitsConfig;
 use schemas::wire::{Code, Rejection};
 
@@ -16,6 +16,7 @@ const MOST_KEYS: usize = 100_000;
 /// The limits.
 pub struct Limits {
     people: DefaultKeyedRateLimiter<String>,
+    node: DefaultDirectRateLimiter,
     addresses: DefaultKeyedRateLimiter<IpAddr>,
     clock: DefaultClock,
 }
@@ -25,17 +26,22 @@ impl Limits {
     pub fn new(config: &LimitsConfig) -> Self {
         Self {
             people: RateLimiter::keyed(quota(config.commands_per_s, config.commands_burst)),
+            node: RateLimiter::direct(quota(config.node_commands_per_s, config.node_commands_burst)),
             addresses: RateLimiter::keyed(quota(config.requests_per_s, config.requests_burst)),
             clock: DefaultClock::default(),
         }
     }
 
-    /// One more command of a person.
+    /// One more command of a person. A person's own limit is asked first, so that one who floods takes nothing of the
+    /// node's from the others.
     pub fn command(&self, user_id: &str) -> Result<(), Rejection> {
         if self.people.len() > MOST_KEYS {
             self.people.retain_recent();
         }
-        self.people.check_key(&user_id.to_owned()).map_err(|until| self.refuse(until.wait_time_from(self.clock.now())))
+        self.people
+            .check_key(&user_id.to_owned())
+            .map_err(|until| self.refuse(until.wait_time_from(self.clock.now())))?;
+        self.node.check().map_err(|until| self.refuse(until.wait_time_from(self.clock.now())))
     }
 
     /// One more request or handshake of an address.
@@ -73,5 +79,30 @@ mod tests {
         assert_eq!(refusal.code, Code::RateLimited);
         assert!(refusal.retry_after_ms.is_some_and(|wait_ms| wait_ms <= 500));
         limits.command("bob").unwrap();
+    }
+
+    #[test]
+    fn a_node_takes_so_much_from_all_together() {
+        let config = LimitsConfig { node_commands_per_s: 1, node_commands_burst: 3, ..LimitsConfig::default() };
+        let limits = Limits::new(&config);
+        for person in ["alice", "bob", "carol"] {
+            limits.command(person).unwrap();
+        }
+        assert_eq!(limits.command("dave").unwrap_err().code, Code::RateLimited);
+    }
+
+    #[test]
+    fn who_floods_takes_nothing_from_the_others() {
+        let config = LimitsConfig {
+            commands_per_s: 1,
+            commands_burst: 2,
+            node_commands_per_s: 1,
+            node_commands_burst: 4,
+            ..LimitsConfig::default()
+        };
+        let limits = Limits::new(&config);
+        let taken = (0..100).filter(|_| limits.command("alice").is_ok()).count();
+        assert_eq!(taken, 2);
+        assert!(limits.command("bob").is_ok() && limits.command("bob").is_ok());
     }
 }

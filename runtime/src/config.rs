@@ -253,6 +253,20 @@ pub struct LimitsConfig {
     pub commands_per_s: u32,
     /// Commands that one person may send at once.
     pub commands_burst: u32,
+    /// Commands a second that one node takes from everybody, on average.
+    pub node_commands_per_s: u32,
+    /// Commands that one node takes at once.
+    pub node_commands_burst: u32,
+    /// Sends a second that one chat takes from everybody, on average; held by the persister.
+    pub chat_sends_per_s: u32,
+    /// Sends that one chat takes at once.
+    pub chat_sends_burst: u32,
+    /// Records waiting for Kafka past which a node takes no new sends.
+    pub queued_commands: usize,
+    /// Commands without an answer past which a node takes no new sends.
+    pub undecided_commands: usize,
+    /// A node takes no new sends while its oldest command has been waiting so long.
+    pub lag_ms: u64,
     /// Requests and handshakes a second from one address, on average.
     pub requests_per_s: u32,
     /// Requests and handshakes from one address at once.
@@ -267,6 +281,13 @@ impl Default for LimitsConfig {
             content_bytes: 16_384,
             commands_per_s: 20,
             commands_burst: 60,
+            node_commands_per_s: 10_000,
+            node_commands_burst: 20_000,
+            chat_sends_per_s: 200,
+            chat_sends_burst: 2_000,
+            queued_commands: 20_000,
+            undecided_commands: 20_000,
+            lag_ms: 15_000,
             requests_per_s: 100,
             requests_burst: 300,
             connections_per_user: 20,

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use runtime::{Config, telemetry};
 
 use crate::roles::RoleName;
-use crate::{bench, cdc, config_page, doctor, migrate, roles, schema_commands, tail, token, up};
+use crate::{bench, cdc, config_page, dlq, doctor, migrate, roles, schema_commands, tail, token, up};
 
 /// A chat backend whose every message can be replayed.
 #[derive(Debug, Parser)]
@@ -72,6 +72,9 @@ enum Command {
     /// The CDC worker, by hand
     #[command(subcommand)]
     Cdc(cdc::CdcCommand),
+    /// Commands that nobody could decide: look at them, try them again, drop them
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Checks each part and says how to mend what is wrong
     Doctor(doctor::DoctorArgs),
     /// Prints the effective configuration, secrets redacted
@@ -138,6 +141,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Token(args) => token::run(&up::or_local(config)?, &args),
         Command::Tail(args) => tail::run(quiet(up::or_local(config)?), args).await,
         Command::Cdc(command) => cdc::run(quiet(up::or_local(config)?), command).await,
+        Command::Dlq(command) => dlq::run(&quiet(up::or_local(config)?), command).await,
         Command::Doctor(args) => doctor::run(&quiet(up::or_local(config)?), &args).await,
         Command::Config => config_page::print(&config),
         Command::Bench(BenchCommand::Chat(args)) => {

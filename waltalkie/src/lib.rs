@@ -5,6 +5,7 @@ mod cdc;
 pub mod cli;
 mod config_page;
 mod demonstration;
+mod dlq;
 mod doctor;
 mod durability;
 mod gateway;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use schemas::wire::{Rejection, server};
+use schemas::wire::{Code, Rejection, server};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -24,7 +24,8 @@ impl Place {
     }
 }
 
-/// Ends with the place of a send that never reached Kafka.
+/// Ends with the place of a send that is to be sent again before later ones: it never reached Kafka, or its chat took no
+/// more.
 pub(super) type Answering = Pending<'static, Option<Place>>;
 
 pub(super) fn answer(
@@ -43,11 +44,15 @@ pub(super) fn answer(
             return Some(place);
         }
         desk.outgoing.push(ack("accepted", None).into());
-        let answer = match decided.await {
-            Ok(seq) => ack("persisted", seq),
-            Err(rejection) => error(&rejection),
-        };
-        desk.outgoing.push(answer.into());
-        None
+        match decided.await {
+            Ok(seq) => {
+                desk.outgoing.push(ack("persisted", seq).into());
+                None
+            }
+            Err(rejection) => {
+                desk.outgoing.push(error(&rejection).into());
+                (rejection.code == Code::RateLimited).then_some(place)
+            }
+        }
     })
 }

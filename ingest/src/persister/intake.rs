@@ -2,8 +2,8 @@
 //!
 //! One batch at most waits decoded. A batch that was read under an earlier assignment is dropped by whoever takes it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use runtime::kafka::{Batch, Reader, Received};
 use runtime::retry::Backoff;
@@ -11,6 +11,7 @@ use runtime::{RoleHealth, Shutdown};
 use schemas::{ChatCommand, Decoder};
 use tokio::sync::mpsc;
 
+use super::chat_limit::ChatLimit;
 use super::dead_letter::DeadLetters;
 use super::sequencer::Candidate;
 use super::{Entry, describe};
@@ -57,6 +58,7 @@ impl Intake {
 pub(super) struct Decoding {
     pub(super) hasher: BodyHasher,
     pub(super) decoder: Decoder<ChatCommand>,
+    pub(super) chat_limit: Mutex<ChatLimit>,
     pub(super) dead_letters: Arc<DeadLetters>,
     pub(super) health: Arc<RoleHealth>,
     pub(super) is_waiting: Arc<AtomicBool>,
@@ -103,7 +105,8 @@ impl Decoding {
                     self.is_waiting.store(false, Ordering::Release);
                     let body_hash =
                         self.hasher.hash(command.content.as_deref().unwrap_or_default(), &command.media_ids);
-                    return Ok(Some(Ok(Candidate { command, body_hash })));
+                    let refusal = self.chat_limit.lock().unwrap_or_else(PoisonError::into_inner).take(&command);
+                    return Ok(Some(Ok(Candidate { command, body_hash, refusal })));
                 }
                 // A key that isn't the chat could be in another chat's partition: there is no order to decide it in.
                 Ok(_) => {

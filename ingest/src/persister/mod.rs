@@ -17,16 +17,18 @@
 //! the commit and may be lost: gateways read the tables after a second of silence.
 
 mod book;
+mod chat_limit;
 mod dead_letter;
 mod intake;
 mod load;
 mod offsets;
 pub(crate) mod roles;
 mod sequencer;
+mod state;
 mod write;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
@@ -39,6 +41,7 @@ use schemas::topics::Topic;
 use schemas::wire::{Answer, Code, Rejection};
 use schemas::{ChatCommand, Decoder};
 
+use self::chat_limit::ChatLimit;
 use self::dead_letter::DeadLetters;
 use self::intake::{Decoded, Decoding, Intake};
 use self::sequencer::Candidate;
@@ -82,6 +85,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
     let decoding = Decoding {
         hasher: BodyHasher::new(ground.installation.body_hash_key),
         decoder: Decoder::new(registry, schema_id),
+        chat_limit: Mutex::new(ChatLimit::new(&config.limits)),
         dead_letters,
         health: Arc::clone(&health),
         is_waiting: Arc::default(),

@@ -22,6 +22,8 @@ pub(crate) const MAX_MEMBERS: usize = 500;
 pub(crate) struct Candidate {
     pub(crate) command: ChatCommand,
     pub(crate) body_hash: Vec<u8>,
+    /// Why it is refused, whatever the book says.
+    pub(crate) refusal: Option<Rejection>,
 }
 
 /// The `seq` that a command got, if it got one, or why it is refused.
@@ -45,6 +47,9 @@ pub(crate) fn decide(book: &mut Book, batch: &[&Candidate]) -> Decisions {
 }
 
 fn decide_one(book: &mut Book, candidate: &Candidate, decisions: &mut Decisions) -> Decision {
+    if let Some(refusal) = &candidate.refusal {
+        return Err(refusal.clone());
+    }
     let command = &candidate.command;
     let now_ms = book.now_ms;
     let Book { chats, keys, .. } = book;

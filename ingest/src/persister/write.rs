@@ -12,7 +12,8 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::book::Book;
-use super::sequencer::{Decisions, Effect, NewChange, NewMessage};
+use super::sequencer::{Decisions, NewChange, NewMessage};
+use super::state::State;
 
 /// Name of this consumer in `consumer_offset`.
 pub(crate) const CONSUMER: &str = "persister";
@@ -45,10 +46,7 @@ pub(crate) async fn write(
             insert_messages(transaction, &round.messages).await?;
             insert_changes(transaction, &round.changes).await?;
         }
-        for effect in &decisions.effects {
-            apply(transaction, effect).await?;
-        }
-        Ok(())
+        Ok(State::of(&decisions.effects).write(transaction).await?)
     };
     // Sent together, answered together: one round trip for most batches. Whatever fails rolls all of it back.
     let (keys, rows, counters, results, offsets) = tokio::join!(
@@ -138,137 +136,6 @@ async fn insert_changes(transaction: &Transaction<'_>, changes: &[NewChange]) ->
             &[&chats, &seqs, &types, &actors, &times, &message_seqs, &contents, &messages, &memberships, &settings],
         )
         .await?;
-    Ok(())
-}
-
-async fn apply(transaction: &Transaction<'_>, effect: &Effect) -> Result<(), WriteError> {
-    match effect {
-        Effect::ChatMade { chat_id, settings } => {
-            let sql = "INSERT INTO chat (id, name, is_group, created_at, app_data, avatar_url, deleted_shown_as,
-                                         history_for_new_members, changed_seq, changed_session)
-                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-            let statement = transaction.prepare_cached(sql).await?;
-            let (state, changed) = (&settings.state, &settings.changed);
-            let made_at = timestamp::to_offset(state.created_at);
-            transaction
-                .execute(
-                    &statement,
-                    &[
-                        chat_id,
-                        &state.chat_name,
-                        &state.is_group,
-                        &made_at,
-                        &state.app_data,
-                        &state.avatar_url,
-                        &state.deleted_shown_as,
-                        &state.history_for_new_members,
-                        &changed.seq,
-                        &changed.session,
-                    ],
-                )
-                .await?;
-        }
-        Effect::ChatChanged { chat_id, settings } => {
-            let sql = "UPDATE chat SET name = $2, app_data = $3, avatar_url = $4, deleted_shown_as = $5,
-                              history_for_new_members = $6, changed_seq = $7, changed_session = $8 WHERE id = $1";
-            let statement = transaction.prepare_cached(sql).await?;
-            let (state, changed) = (&settings.state, &settings.changed);
-            transaction
-                .execute(
-                    &statement,
-                    &[
-                        chat_id,
-                        &state.chat_name,
-                        &state.app_data,
-                        &state.avatar_url,
-                        &state.deleted_shown_as,
-                        &state.history_for_new_members,
-                        &changed.seq,
-                        &changed.session,
-                    ],
-                )
-                .await?;
-        }
-        Effect::StayOpened { chat_id, user_id, stay, at_ms } => {
-            let sql = "INSERT INTO chat_member (chat_id, user_id, joined_at, role, joined_seq, visible_from_seq,
-                                                changed_seq, changed_session)
-                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-            let statement = transaction.prepare_cached(sql).await?;
-            let at = timestamp::to_offset(*at_ms);
-            let changed = &stay.changed;
-            transaction
-                .execute(
-                    &statement,
-                    &[
-                        chat_id,
-                        user_id,
-                        &at,
-                        &stay.role.name(),
-                        &stay.joined_seq,
-                        &stay.visible_from_seq,
-                        &changed.seq,
-                        &changed.session,
-                    ],
-                )
-                .await?;
-        }
-        Effect::StayChanged { chat_id, user_id, stay, at_ms } => {
-            let sql =
-                "UPDATE chat_member SET role = $4, left_seq = $5, left_at = $6, changed_seq = $7, changed_session = $8
-                        WHERE chat_id = $1 AND user_id = $2 AND joined_seq = $3";
-            let statement = transaction.prepare_cached(sql).await?;
-            let left_at = stay.left_seq.map(|_| timestamp::to_offset(*at_ms));
-            let changed = &stay.changed;
-            transaction
-                .execute(
-                    &statement,
-                    &[
-                        chat_id,
-                        user_id,
-                        &stay.joined_seq,
-                        &stay.role.name(),
-                        &stay.left_seq,
-                        &left_at,
-                        &changed.seq,
-                        &changed.session,
-                    ],
-                )
-                .await?;
-        }
-        Effect::MessageEdited { chat_id, message_seq, edited } => {
-            let sql =
-                "UPDATE message SET edited_seq = $3, edit_session = $4 WHERE chat_id = $1 AND sequence_number = $2";
-            let statement = transaction.prepare_cached(sql).await?;
-            transaction.execute(&statement, &[chat_id, message_seq, &edited.seq, &edited.session]).await?;
-        }
-        Effect::MessageDeleted { chat_id, message_seq, at_ms } => {
-            delete_bodies(transaction, chat_id, *message_seq, *at_ms).await?;
-        }
-    }
-    Ok(())
-}
-
-/// A delete empties the body wherever it stands: in the send and in every edit of it.
-async fn delete_bodies(
-    transaction: &Transaction<'_>,
-    chat_id: &str,
-    message_seq: i64,
-    at_ms: i64,
-) -> Result<(), tokio_postgres::Error> {
-    let message = transaction
-        .prepare_cached(
-            "UPDATE message SET content = NULL, file_url = NULL, app_data = NULL, attachments = NULL, is_delete = true, deleted_at = $3
-              WHERE chat_id = $1 AND sequence_number = $2",
-        )
-        .await?;
-    transaction.execute(&message, &[&chat_id, &message_seq, &timestamp::to_offset(at_ms)]).await?;
-    let edits = transaction
-        .prepare_cached(
-            "UPDATE chat_change SET content = NULL, message = message - 'app_data' - 'attachments'
-              WHERE chat_id = $1 AND message_seq = $2",
-        )
-        .await?;
-    transaction.execute(&edits, &[&chat_id, &message_seq]).await?;
     Ok(())
 }
 

@@ -87,7 +87,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             return wrong("auth.hs256_secret", "needs at least 32 bytes, such as the output of `openssl rand -hex 32`");
         }
     }
-    if config.limits.commands_per_s == 0 || config.limits.requests_per_s == 0 {
+    let limits = &config.limits;
+    if [limits.commands_per_s, limits.requests_per_s, limits.node_commands_per_s, limits.chat_sends_per_s].contains(&0)
+    {
         return wrong("limits", "rates are at least 1 a second");
     }
     Ok(())

@@ -84,6 +84,8 @@ async fn with_roles(config: Config, args: &ChatArgs, stack: &mut LocalStack) -> 
     config.limits.requests_burst = 1_000_000;
     config.limits.commands_per_s = 100_000;
     config.limits.commands_burst = 100_000;
+    config.limits.node_commands_per_s = 1_000_000;
+    config.limits.node_commands_burst = 1_000_000;
     migrate::create_databases(&config).await?;
     migrate::all(&config).await?;
     let config = Arc::new(config);

@@ -1,0 +1,140 @@
+//! `waltalkie dlq`: the commands that nobody could decide, and what an operator does about them.
+//!
+//! ```text
+//!   chat.commands.dlq ──▶ list, show ──▶ retry: the original bytes and key again to chat.commands
+//!                                   └──▶ drop:  settled without
+//! ```
+//!
+//! The topic keeps every record for its time; what was done about one is a row of `dead_letter_settled`. The row is written in
+//! a transaction that is committed after Kafka has the bytes: a crash between the two leaves it open, and a second retry is as
+//! harmless as a producer's.
+
+mod letters;
+mod settled;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, Subcommand};
+use runtime::Config;
+use schemas::timestamp;
+use serde_json::{Value, json};
+
+use letters::{Letter, Letters};
+use settled::{Outcome, Settled};
+
+/// What can be done with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DlqCommand {
+    /// Shows those that are open
+    #[command(after_help = "Examples:
+  waltalkie dlq list
+  waltalkie dlq list --all --json | jq .reason")]
+    List {
+        /// Also those that were retried or dropped
+        #[arg(long)]
+        all: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one with its bytes, and the command in it if there is one
+    Show {
+        /// Offset in the dead-letter topic, as `list` has it
+        offset: i64,
+        /// Show the message's text too
+        #[arg(long)]
+        body: bool,
+    },
+    /// Puts the original bytes into chat.commands again
+    #[command(after_help = "Examples:
+  waltalkie dlq retry 17
+  waltalkie dlq retry --open          all that are open, in their order")]
+    Retry(Which),
+    /// Settles without trying again
+    Drop(Which),
+}
+
+/// Which of them.
+#[derive(Debug, Args)]
+pub struct Which {
+    /// Offsets in the dead-letter topic, as `list` has them
+    #[arg(required_unless_present = "open", conflicts_with = "open")]
+    offsets: Vec<i64>,
+    /// All that are open
+    #[arg(long)]
+    open: bool,
+}
+
+pub(crate) async fn run(config: &Config, command: DlqCommand) -> Result<ExitCode> {
+    let letters = Letters::read(config).await?;
+    let settled = Settled::open(config).await?;
+    match command {
+        DlqCommand::List { all, json } => list(&letters, &settled, all, json).await?,
+        DlqCommand::Show { offset, body } => {
+            let letter = letters.at(offset)?;
+            let shown = letters.show(letter, settled.all().await?.get(&offset).copied(), body).await;
+            println!("{}", serde_json::to_string_pretty(&shown)?);
+        }
+        DlqCommand::Retry(which) => settle(&letters, settled, &which, Outcome::Retried).await?,
+        DlqCommand::Drop(which) => settle(&letters, settled, &which, Outcome::Dropped).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(letters: &Letters, settled: &Settled, all: bool, json: bool) -> Result<()> {
+    let outcomes = settled.all().await?;
+    let wanted = || letters.all().iter().filter(|letter| all || !outcomes.contains_key(&letter.offset));
+    if json {
+        for letter in wanted() {
+            println!("{}", line_of(letter, outcomes.get(&letter.offset).copied()));
+        }
+        return Ok(());
+    }
+    if wanted().next().is_none() {
+        println!("no open dead letters");
+        return Ok(());
+    }
+    println!("{:>8}  {:<24}  {:<9}  {:<24}  REASON", "OFFSET", "BURIED AT", "STATE", "CHAT");
+    for letter in wanted() {
+        let state = outcomes.get(&letter.offset).map_or("open", |outcome| outcome.name());
+        let buried_at = timestamp::rfc3339(letter.buried_at_ms);
+        println!("{:>8}  {buried_at:<24}  {state:<9}  {:<24}  {}", letter.offset, letter.chat(), letter.reason);
+    }
+    println!("\n`waltalkie dlq show <offset>` shows one, `dlq retry` and `dlq drop` settle it");
+    Ok(())
+}
+
+fn line_of(letter: &Letter, outcome: Option<Outcome>) -> Value {
+    json!({
+        "offset": letter.offset,
+        "buried_at": timestamp::rfc3339(letter.buried_at_ms),
+        "state": outcome.map_or("open", Outcome::name),
+        "chat_id": letter.chat(),
+        "reason": letter.reason,
+        "source": { "topic": letter.source_topic, "partition": letter.source_partition, "offset": letter.source_offset },
+        "bytes": letter.value.as_ref().map_or(0, Vec::len),
+    })
+}
+
+async fn settle(letters: &Letters, mut settled: Settled, which: &Which, outcome: Outcome) -> Result<()> {
+    let outcomes = settled.all().await?;
+    let chosen: Vec<&Letter> = if which.open {
+        letters.all().iter().filter(|letter| !outcomes.contains_key(&letter.offset)).collect()
+    } else {
+        which.offsets.iter().map(|offset| letters.at(*offset)).collect::<Result<_>>()?
+    };
+    if let Some(letter) = chosen.iter().find(|letter| outcomes.contains_key(&letter.offset)) {
+        bail!("{} is settled already: {}", letter.offset, outcomes[&letter.offset].name());
+    }
+    for letter in chosen {
+        let claim = settled.claim(letter.offset, outcome).await?;
+        ensure!(claim.is_new(), "{} was settled by somebody else just now", letter.offset);
+        if outcome == Outcome::Retried {
+            letters.send_again(letter).await.with_context(|| format!("dead letter {}", letter.offset))?;
+        }
+        claim.keep().await?;
+        println!("{} {}", letter.offset, outcome.name());
+    }
+    Ok(())
+}
