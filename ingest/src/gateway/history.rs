@@ -24,13 +24,20 @@ pub(crate) enum Place {
     After(i64),
 }
 
-// An edit is shown only if its own seq is visible too: a body never comes from outside the reader's intervals.
+// Of the edits, the latest one whose own seq is visible is shown: a body never comes from outside the reader's intervals.
 const MESSAGE_SQL: &str = "
     SELECT m.message_id, m.sequence_number, m.sender_id,
            CASE WHEN e.sequence_number IS NULL THEN m.content ELSE e.content END,
            m.parent_message_id, m.parent_seq, m.created_at, e.occurred_at, m.deleted_at, m.app_data, m.attachments::text
       FROM message m
-      LEFT JOIN chat_change e ON e.chat_id = m.chat_id AND e.sequence_number = m.edited_seq
+      LEFT JOIN LATERAL (
+           SELECT c.sequence_number, c.content, c.occurred_at FROM chat_change c
+            WHERE m.edited_seq IS NOT NULL AND c.chat_id = m.chat_id AND c.message_seq = m.sequence_number
+              AND c.event_type = 'message.edited'
+              AND EXISTS (SELECT 1 FROM chat_member s WHERE s.chat_id = $1 AND s.user_id = $2
+                             AND c.sequence_number >= s.visible_from_seq
+                             AND c.sequence_number <= coalesce(s.left_seq, c.sequence_number))
+            ORDER BY c.sequence_number DESC LIMIT 1) e ON true
      WHERE m.chat_id = $1
        AND NOT EXISTS (SELECT 1 FROM cdc_withheld w WHERE w.chat_id = $1 AND w.sequence_number = m.sequence_number)
        AND EXISTS (SELECT 1 FROM chat_member s WHERE s.chat_id = $1 AND s.user_id = $2

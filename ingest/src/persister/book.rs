@@ -24,6 +24,8 @@ pub(crate) struct Chat {
     pub(crate) last_at_ms: i64,
     /// The newest stay of each person that the batch is about, and of every owner.
     pub(crate) stays: HashMap<String, Stay>,
+    /// What the ended stays of people who ask about a message let them see: from one `seq` to another.
+    pub(crate) seen_before: HashMap<String, Vec<(i64, i64)>>,
     /// Open stays of the whole chat.
     pub(crate) open_stays: i64,
     pub(crate) messages: HashMap<Uuid, Message>,
@@ -86,6 +88,13 @@ impl Chat {
     pub(crate) fn member(&self, user_id: &str) -> Option<&Stay> {
         self.settings.as_ref()?;
         self.stays.get(user_id).filter(|stay| stay.left_seq.is_none())
+    }
+
+    /// Whether a member may see what happened at a `seq`, in this stay or an earlier one.
+    pub(crate) fn may_see(&self, user_id: &str, seq: i64) -> bool {
+        let earlier = self.seen_before.get(user_id).into_iter().flatten();
+        self.member(user_id).is_some_and(|stay| seq >= stay.visible_from_seq)
+            || earlier.into_iter().any(|(from_seq, to_seq)| (*from_seq..=*to_seq).contains(&seq))
     }
 
     pub(crate) fn open_owners(&self) -> usize {

@@ -19,6 +19,7 @@ struct Questions {
     chats: BTreeSet<String>,
     created: BTreeSet<String>,
     with_owners: BTreeSet<String>,
+    with_past: BTreeSet<(String, String)>,
     people: BTreeSet<(String, String)>,
     messages: BTreeSet<Uuid>,
 }
@@ -33,6 +34,11 @@ fn questions(batch: &[&Candidate]) -> Questions {
         }
         for id in [&command.message_id, &command.parent_message_id].into_iter().flatten() {
             asked.messages.extend(Uuid::try_parse(id).ok());
+        }
+        let names_a_message =
+            matches!(command.command_type.as_str(), command_type::MESSAGE_EDIT | command_type::MESSAGE_DELETE);
+        if names_a_message || command.parent_message_id.is_some() {
+            asked.with_past.insert((command.chat_id.clone(), command.user_id.clone()));
         }
         match command.command_type.as_str() {
             command_type::CHAT_CREATE => {
@@ -127,7 +133,31 @@ pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) ->
         let with_owners: Vec<&str> = asked.with_owners.iter().map(String::as_str).collect();
         load_owners(transaction, &mut book, &with_owners).await?;
     }
+    if !asked.with_past.is_empty() {
+        load_past(transaction, &mut book, &asked.with_past).await?;
+    }
     Ok(book)
+}
+
+/// Ended stays of people who ask about a message.
+async fn load_past(
+    transaction: &Transaction<'_>,
+    book: &mut Book,
+    asked: &BTreeSet<(String, String)>,
+) -> Result<(), tokio_postgres::Error> {
+    let (chats, people): (Vec<&str>, Vec<&str>) = asked.iter().map(|(chat, user)| (&**chat, &**user)).unzip();
+    let past = transaction
+        .prepare_cached(
+            "SELECT chat_id, user_id, visible_from_seq, left_seq
+               FROM chat_member JOIN unnest($1::text[], $2::text[]) AS asked(chat_id, user_id) USING (chat_id, user_id)
+              WHERE left_seq IS NOT NULL",
+        )
+        .await?;
+    for row in transaction.query(&past, &[&chats, &people]).await? {
+        let chat = book.chats.entry(row.get(0)).or_default();
+        chat.seen_before.entry(row.get(1)).or_default().push((row.get(2), row.get(3)));
+    }
+    Ok(())
 }
 
 /// Owners and the number of members, for commands that could leave a group without one.

@@ -262,3 +262,21 @@ proptest! {
         prop_assert_eq!(told(&parts), told(&whole.answers));
     }
 }
+
+#[test]
+fn who_came_back_still_edits_what_they_said_in_an_earlier_stay() {
+    let mut book = group();
+    let hide = ChatSettings { history_for_new_members: Some(false), ..ChatSettings::default() };
+    let hide = ChatCommand { chat: Some(hide), ..command(command_type::CHAT_UPDATE, "owner") };
+    assert_eq!(one(&mut book, hide), Ok(Some(3)));
+    let (own, others) = (Uuid::new_v4(), Uuid::new_v4());
+    assert_eq!(one(&mut book, send("bob", own, "hi")), Ok(Some(4)));
+    assert_eq!(one(&mut book, people(command_type::MEMBERS_REMOVE, "bob", &[("bob", None)])), Ok(Some(5)));
+    assert_eq!(one(&mut book, send("carol", others, "while bob is away")), Ok(Some(6)));
+    assert_eq!(one(&mut book, people(command_type::MEMBERS_ADD, "owner", &[("bob", None)])), Ok(Some(7)));
+    let answer =
+        |id: Uuid| ChatCommand { parent_message_id: Some(id.to_string()), ..send("bob", Uuid::new_v4(), "re") };
+    assert_eq!(one(&mut book, answer(others)), Err(Code::MessageNotFound), "never visible to bob");
+    assert_eq!(one(&mut book, answer(own)), Ok(Some(8)));
+    assert_eq!(one(&mut book, about(command_type::MESSAGE_EDIT, "bob", own)), Ok(Some(9)));
+}

@@ -1,11 +1,15 @@
 //! Commands that nobody can decide are put aside, and their partition goes on.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use runtime::kafka::producer_config;
+use schemas::registry::Registry;
 use schemas::topics::Topic;
-use serde_json::json;
+use schemas::{ChatCommand, Encoder, command_type};
+use serde_json::{Value, json};
+use uuid::Uuid;
 use waltalkie_tests::harness::{Installation, LONG, Person, read_all, until};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -36,5 +40,78 @@ async fn a_poison_command_is_put_aside_and_its_partition_goes_on() -> Result<()>
     until("three dead letters in the metrics", LONG, async || {
         Ok((process.metric("waltalkie_persister_dead_letters_total").await? >= 3.0).then_some(()))
     })
+    .await?;
+
+    // An operator sees them, drops one and tries one again, which is still poison and comes back as another.
+    ensure!(offsets(&installation, &["list", "--json"]).await? == [0, 1, 2]);
+    let shown = dlq(&installation, &["show", "0"]).await?.context("show")?;
+    let shown: Value = serde_json::from_str(&shown)?;
+    ensure!(shown["chat_id"] == chat_id && shown["value_hex"] == hex(poisons[0]), "{shown}");
+    ensure!(dlq(&installation, &["drop", "0"]).await?.is_some());
+    ensure!(dlq(&installation, &["drop", "0"]).await?.is_none(), "it was settled");
+    ensure!(dlq(&installation, &["retry", "9"]).await?.is_none(), "there is no such");
+    ensure!(dlq(&installation, &["retry", "1"]).await?.is_some());
+    until("the one that was tried again", LONG, async || {
+        Ok((offsets(&installation, &["list", "--json"]).await? == [2, 3]).then_some(()))
+    })
+    .await?;
+    ensure!(dlq(&installation, &["drop", "--open"]).await?.is_some());
+    ensure!(offsets(&installation, &["list", "--json"]).await?.is_empty());
+    ensure!(offsets(&installation, &["list", "--all", "--json"]).await? == [0, 1, 2, 3]);
+    Ok(())
+}
+
+/// A command that could be decided but came under another chat's key is decided once it is under its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retried_command_is_decided_where_its_key_says() -> Result<()> {
+    let installation = Installation::make("poison-retry").await?;
+    let process = installation.run(&["all"]).await?;
+    let config = installation.config()?;
+    let alice = Person::arrive(&config, process.gateway()?, "alice").await?;
+    let chat_id = alice.make_group(&[], json!({})).await?;
+    // What an earlier version of the persister could not decide, say: a good command in the dead-letter topic.
+    let registry = Registry::new(config.registry.url.expose(), config.names().prefix())?;
+    let encoder = Encoder::<ChatCommand>::new(registry.id_of::<ChatCommand>().await?);
+    let command = ChatCommand {
+        command_id: Uuid::now_v7().to_string(),
+        command_type: command_type::MESSAGE_SEND.into(),
+        chat_id: chat_id.clone(),
+        user_id: "alice".into(),
+        message_id: Some(Uuid::now_v7().to_string()),
+        content: Some("better late than never".into()),
+        ..ChatCommand::default()
+    };
+    let value = encoder.encode(&command)?;
+    let source = config.names().topic(Topic::ChatCommands);
+    let headers = OwnedHeaders::new().insert(Header { key: "source_topic", value: Some(&source) });
+    let dead = config.names().topic(Topic::ChatCommandsDlq);
+    let producer: FutureProducer = producer_config(&config.kafka).create()?;
+    let record = FutureRecord::to(&dead).key(&chat_id).payload(&value).headers(headers);
+    producer.send(record, Timeout::After(LONG)).await.map_err(|(error, _)| error)?;
+    let shown = dlq(&installation, &["show", "0"]).await?.context("show")?;
+    ensure!(!shown.contains("better late") && shown.contains("--body shows them"), "{shown}");
+    ensure!(dlq(&installation, &["retry", "0"]).await?.is_some());
+    until("the message", LONG, async || {
+        let page = alice.get(&format!("/v1/chats/{chat_id}/messages")).await?.expect(200)?;
+        Ok((page["messages"][0]["content"] == "better late than never").then_some(()))
+    })
     .await
+}
+
+/// Runs `waltalkie dlq …`; what it printed, or nothing if it failed.
+async fn dlq(installation: &Installation, arguments: &[&str]) -> Result<Option<String>> {
+    let mut command = installation.command()?;
+    command.arg("dlq").args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+async fn offsets(installation: &Installation, arguments: &[&str]) -> Result<Vec<i64>> {
+    let lines = dlq(installation, arguments).await?.context("dlq list")?;
+    let offset = |line: &str| serde_json::from_str::<Value>(line).ok()?["offset"].as_i64();
+    Ok(lines.lines().filter_map(offset).collect())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

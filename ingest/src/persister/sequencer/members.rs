@@ -70,6 +70,7 @@ pub(super) fn remove(chat: &mut Chat, now_ms: i64, command: &ChatCommand, decisi
     for (user_id, stay) in leaving {
         let stay = Stay { left_seq: Some(seq), changed: changed.clone(), ..stay };
         chat.open_stays -= 1;
+        chat.seen_before.entry(user_id.clone()).or_default().push((stay.visible_from_seq, seq));
         memberships.push(change_stay(chat, command, user_id, stay, at_ms, decisions));
     }
     decisions.change(NewChange {

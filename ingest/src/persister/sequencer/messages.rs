@@ -38,14 +38,13 @@ pub(super) fn send(
             .at("message_id"))
         };
     }
-    let stay = chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
-    let visible_from_seq = stay.visible_from_seq;
+    chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
     let parent = match &command.parent_message_id {
         None => None,
         Some(id) => {
             let id = Uuid::try_parse(id).ok();
             let parent = id.and_then(|id| Some((id, chat.messages.get(&id)?)));
-            let found = parent.filter(|(_, parent)| parent.seq >= visible_from_seq);
+            let found = parent.filter(|(_, parent)| chat.may_see(&command.user_id, parent.seq));
             Some(found.map(|(id, parent)| (id, parent.seq)).ok_or_else(|| {
                 Rejection::new(Code::MessageNotFound, "There is no such message to answer in this chat.")
                     .at("parent_message_id")
@@ -94,8 +93,9 @@ pub(super) fn send(
 fn visible_message<'a>(chat: &'a mut Chat, command: &ChatCommand) -> Result<(Uuid, Role, &'a mut Message), Rejection> {
     let message_id = message_id_of(command)?;
     let stay = chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
-    let (role, visible_from_seq) = (stay.role, stay.visible_from_seq);
-    let message = chat.messages.get_mut(&message_id).filter(|message| message.seq >= visible_from_seq);
+    let role = stay.role;
+    let is_seen = chat.messages.get(&message_id).is_some_and(|message| chat.may_see(&command.user_id, message.seq));
+    let message = chat.messages.get_mut(&message_id).filter(|_| is_seen);
     Ok((message_id, role, message.ok_or_else(Rejection::message_not_found)?))
 }
 

@@ -1,0 +1,42 @@
+//! A group of 100,000 people is made by commands of at most 500, and is then a chat like any other.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use waltalkie_tests::harness::{Installation, Person, Servers};
+
+const PEOPLE: usize = 100_000;
+/// What one request takes.
+const AT_ONCE: usize = 10_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_people_are_one_chat() -> Result<()> {
+    let installation = Installation::make_on(Servers::shared()?, "large-group", &[]).await?;
+    let process = installation.run(&["gateway", "persister", "cdc", "publisher"]).await?;
+    let config = installation.config()?;
+    let alice = Person::arrive(&config, process.gateway()?, "alice").await?;
+    let truth = installation.truth().await?;
+    // People who have been here before.
+    let sql = "INSERT INTO \"user\" (id, name, created_at, updated_at)
+               SELECT 'person-' || n, 'Person ' || n, now(), now() FROM generate_series(1, $1::bigint) n";
+    truth.execute(sql, &[&(PEOPLE as i64)]).await?;
+    let chat_id = alice.make_group(&[], json!({})).await?;
+    let everybody: Vec<String> = (1..=PEOPLE).map(|number| format!("person-{number}")).collect();
+    for some in everybody.chunks(AT_ONCE) {
+        let added =
+            alice.post(&format!("/v1/chats/{chat_id}/members"), json!({ "user_ids": some })).await?.expect(201)?;
+        ensure!(added["seqs"].as_array().context("no seqs")?.len() == AT_ONCE / 500, "{added}");
+    }
+    let row = truth.query_one("SELECT count(*) FROM chat_member WHERE chat_id = $1", &[&chat_id]).await?;
+    ensure!(row.get::<_, i64>(0) == PEOPLE as i64 + 1, "{row:?}");
+    let largest = "SELECT max(jsonb_array_length(memberships)) FROM chat_change WHERE chat_id = $1";
+    ensure!(truth.query_one(largest, &[&chat_id]).await?.get::<_, i32>(0) == 500);
+    // The last one added is a member like the first.
+    let last = Person::arrive(&config, process.gateway()?, &format!("person-{PEOPLE}")).await?;
+    let mut socket = last.connect().await?;
+    let said = last.say(&chat_id, "hello, all of you").await?;
+    ensure!(said["seq"] == (PEOPLE / 500) as i64 + 2, "{said}");
+    socket.wait("message", |message| message["seq"] == said["seq"]).await?;
+    let chat = alice.get(&format!("/v1/chats/{chat_id}")).await?.expect(200)?;
+    ensure!(chat["member_count"] == 1_000, "{chat}");
+    Ok(())
+}

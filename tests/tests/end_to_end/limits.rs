@@ -1,0 +1,105 @@
+//! Limits of a chat and of a node: refused early, with a time to come back, and nobody's order is lost.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use serde_json::json;
+use uuid::Uuid;
+use waltalkie_tests::harness::{Installation, LONG, Person, Servers, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_takes_so_many_sends_and_keeps_each_senders_order() -> Result<()> {
+    let settings = [("limits.chat_sends_per_s", "5"), ("limits.chat_sends_burst", "8")];
+    let installation = Installation::make_on(Servers::shared()?, "chat-limit", &settings).await?;
+    let process = installation.run(&["all"]).await?;
+    let alice = Person::arrive(&installation.config()?, process.gateway()?, "alice").await?;
+    let chat_id = alice.make_group(&[], json!({})).await?;
+    let quiet = alice.make_group(&[], json!({})).await?;
+    let mut socket = alice.connect().await?;
+    let texts: Vec<(String, String)> = (0..24).map(|n| (Uuid::now_v7().to_string(), format!("message {n}"))).collect();
+    let mut waiting: Vec<usize> = (0..texts.len()).collect();
+    let mut refused_once = 0;
+    // As a client does: what was refused for now is sent again after the time that it was told, the first one first.
+    while !waiting.is_empty() {
+        let mut asked = Vec::new();
+        for &place in &waiting {
+            let (message_id, content) = &texts[place];
+            let payload = json!({ "chat_id": chat_id, "message_id": message_id, "content": content });
+            asked.push((place, socket.send("send_message", payload).await?));
+        }
+        let (mut refused, mut wait_ms) = (Vec::new(), 0);
+        for (place, id) in asked {
+            let is_last =
+                |frame: &serde_json::Value| frame["event"] == "error" || frame["payload"]["state"] == "persisted";
+            let answer = socket.answer(id, is_last).await?;
+            if answer["event"] == "ack" {
+                continue;
+            }
+            let code = answer["payload"]["code"].as_str().context("no code")?.to_owned();
+            ensure!(code == "rate_limited" || code == "blocked_by_earlier", "{answer}");
+            ensure!(answer["payload"]["temporary"] == true, "{answer}");
+            if code == "rate_limited" {
+                refused_once += 1;
+                wait_ms = wait_ms.max(answer["payload"]["retry_after_ms"].as_u64().context("no time")?);
+            }
+            refused.push(place);
+        }
+        if !refused.is_empty() {
+            // Another chat has room meanwhile.
+            socket.say(&quiet, &Uuid::now_v7().to_string(), "not limited").await?;
+            tokio::time::sleep(Duration::from_millis(wait_ms)).await;
+        }
+        waiting = refused;
+    }
+    ensure!(refused_once > 0, "24 at once are more than 8");
+    let page = alice.get(&format!("/v1/chats/{chat_id}/messages?limit=100")).await?.expect(200)?;
+    let seen: Vec<&str> = page["messages"]
+        .as_array()
+        .context("no list")?
+        .iter()
+        .filter_map(|message| message["content"].as_str())
+        .collect();
+    let sent: Vec<&str> = texts.iter().map(|(_, content)| content.as_str()).collect();
+    ensure!(seen == sent, "{seen:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persister_that_lags_means_an_early_refusal_and_no_loss() -> Result<()> {
+    let settings = [("limits.lag_ms", "1000")];
+    let installation = Installation::make_on(Servers::shared()?, "admission", &settings).await?;
+    let gateway = installation.run(&["gateway"]).await?;
+    let persister = installation.run(&["persister"]).await?;
+    let alice = Person::arrive(&installation.config()?, gateway.gateway()?, "alice").await?;
+    let chat_id = alice.make_group(&[], json!({})).await?;
+    persister.signal(Signal::STOP)?;
+    let mut socket = alice.connect().await?;
+    let first = Uuid::now_v7().to_string();
+    let payload = json!({ "chat_id": chat_id, "message_id": first, "content": "waits" });
+    let waits = socket.send("send_message", payload).await?;
+    socket.answer(waits, |frame| frame["payload"]["state"] == "accepted").await?;
+    let refused = until("sends to be refused", LONG, async || {
+        let payload = json!({ "chat_id": chat_id, "message_id": Uuid::now_v7(), "content": "too much" });
+        let id = socket.send("send_message", payload).await?;
+        let answer = socket.answer(id, |_| true).await?;
+        Ok((answer["event"] == "error").then_some(answer))
+    })
+    .await?;
+    let error = &refused["payload"];
+    ensure!(error["code"] == "overloaded" && error["temporary"] == true, "{refused}");
+    ensure!(error["retry_after_ms"].as_u64().is_some_and(|wait_ms| wait_ms > 0), "{refused}");
+    let path = format!("/v1/chats/{chat_id}/messages");
+    let refused = alice.post(&path, json!({ "content": "too much by HTTP" })).await?;
+    refused.expect_problem(503, "overloaded", None)?;
+    ensure!(refused.headers.contains_key("retry-after"), "{:?}", refused.headers);
+    // Everything but a send is still taken.
+    alice.get("/v1/chats").await?.expect(200)?;
+    persister.signal(Signal::CONT)?;
+    ensure!(socket.persisted(waits).await? == 2);
+    until("sends to be taken again", LONG, async || {
+        let answer = alice.post(&path, json!({ "content": "again" })).await?;
+        Ok((answer.status == 201).then_some(()))
+    })
+    .await
+}
