@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use schemas::wire::{Code, Rejection};
 use serde_json::{Value, json};
 
-use super::caller::{Caller, JsonBody, Query, chat_id_of};
+use super::caller::{Caller, JsonBody, ListBody, Query, chat_id_of};
 use super::chats::members_of;
 use super::{Gateway, Problem, Shared};
 use crate::chat_service::Wish;
@@ -57,7 +57,7 @@ pub(crate) async fn add(
     State(gateway): Shared,
     caller: Caller,
     Path(chat_id): Path<String>,
-    JsonBody(mut body): JsonBody,
+    ListBody(mut body): ListBody,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let chat_id = chat_id_of(chat_id)?;
     let mut people = body.ids("user_ids", 10_000)?;

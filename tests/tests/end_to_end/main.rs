@@ -15,4 +15,5 @@ mod offline;
 mod poison;
 mod races;
 mod startup;
+mod strangers;
 mod visitors;

@@ -91,8 +91,8 @@ async fn play(people: &[Person], steps: &[Step]) -> Result<()> {
         let page = person.get(&format!("/v1/chats/{chat_id}/messages?limit=200")).await?;
         let members = person.get(&format!("/v1/chats/{chat_id}/members")).await?;
         let Some(view) = model.view_of(place) else {
-            page.expect_problem(404, "chat_not_found", None)?;
-            members.expect_problem(404, "chat_not_found", None)?;
+            page.expect_problem(404, "chat_not_found", Some("chat_id"))?;
+            members.expect_problem(404, "chat_not_found", Some("chat_id"))?;
             continue;
         };
         same(person, &messages_of(&page.expect(200)?), &view)?;
