@@ -98,7 +98,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
             biased;
             () = shutdown.begun() => return Ok(()),
             next = intake.next() => match next? {
-                Some(decoded) => persister.persist(decoded).await?,
+                Some(decoded) => Box::pin(persister.persist(decoded)).await?,
                 None => return Ok(()),
             },
             _ = still.tick() => {}
