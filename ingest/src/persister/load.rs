@@ -19,6 +19,7 @@ struct Questions {
     chats: BTreeSet<String>,
     created: BTreeSet<String>,
     with_owners: BTreeSet<String>,
+    with_heirs: BTreeSet<String>,
     people: BTreeSet<(String, String)>,
     messages: BTreeSet<Uuid>,
 }
@@ -40,6 +41,10 @@ fn questions(batch: &[&Candidate]) -> Questions {
             }
             command_type::MEMBERS_REMOVE | command_type::MEMBERS_UPDATE => {
                 asked.with_owners.insert(command.chat_id.clone());
+            }
+            command_type::PERSON_REMOVE => {
+                asked.with_owners.insert(command.chat_id.clone());
+                asked.with_heirs.insert(command.chat_id.clone());
             }
             _ => {}
         }
@@ -127,7 +132,32 @@ pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) ->
         let with_owners: Vec<&str> = asked.with_owners.iter().map(String::as_str).collect();
         load_owners(transaction, &mut book, &with_owners).await?;
     }
+    for chat_id in &asked.with_heirs {
+        // Each person of the batch may be one who leaves or changes in it: one more than they are.
+        let most = asked.people.iter().filter(|(chat, _)| chat == chat_id).count() as i64 + 1;
+        load_heirs(transaction, &mut book, chat_id, most).await?;
+    }
     Ok(book)
+}
+
+/// Those who come first to own a group whose last owner is removed: the oldest admins, then the oldest members.
+async fn load_heirs(
+    transaction: &Transaction<'_>,
+    book: &mut Book,
+    chat_id: &str,
+    most: i64,
+) -> Result<(), tokio_postgres::Error> {
+    let heirs = transaction
+        .prepare_cached(
+            "SELECT chat_id, user_id, role, joined_seq, left_seq, visible_from_seq, changed_seq, changed_session
+               FROM chat_member WHERE chat_id = $1 AND left_seq IS NULL AND role <> 'owner'
+              ORDER BY role <> 'admin', joined_seq, user_id LIMIT $2",
+        )
+        .await?;
+    for row in transaction.query(&heirs, &[&chat_id, &most]).await? {
+        insert_stay(book, &row);
+    }
+    Ok(())
 }
 
 /// Owners and the number of members, for commands that could leave a group without one.

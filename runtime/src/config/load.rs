@@ -87,6 +87,16 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             return wrong("auth.hs256_secret", "needs at least 32 bytes, such as the output of `openssl rand -hex 32`");
         }
     }
+    let jwks_url = &config.auth.jwks_url;
+    if !jwks_url.is_empty()
+        && !jwks_url.starts_with("https://")
+        && !(config.development && jwks_url.starts_with("http://"))
+    {
+        return wrong("auth.jwks_url", "begins with https:// (or http:// with development = true)");
+    }
+    if config.auth.jwks_refresh_s < 5 {
+        return wrong("auth.jwks_refresh_s", "at least 5 s");
+    }
     if config.limits.commands_per_s == 0 || config.limits.requests_per_s == 0 {
         return wrong("limits", "rates are at least 1 a second");
     }

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use schemas::wire::{Code, Rejection};
-use schemas::{ChatCommand, MessageState, event_type};
+use schemas::{ChatCommand, MessageState, event_type, ids};
 use uuid::Uuid;
 
+use super::members::actor;
 use super::{Candidate, Decision, Decisions, Effect, NewChange, NewMessage, new_change, stale};
 use crate::persister::book::{Change, Chat, Key, Message};
 use crate::persister::roles::Role;
@@ -38,8 +39,7 @@ pub(super) fn send(
             .at("message_id"))
         };
     }
-    let stay = chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
-    let visible_from_seq = stay.visible_from_seq;
+    let (_, visible_from_seq) = view(chat, command)?;
     let parent = match &command.parent_message_id {
         None => None,
         Some(id) => {
@@ -90,11 +90,19 @@ pub(super) fn send(
     Ok(Some(seq))
 }
 
+/// With which role, and from where on, the sender of a command sees the chat.
+fn view(chat: &Chat, command: &ChatCommand) -> Result<(Role, i64), Rejection> {
+    if command.user_id == ids::SYSTEM {
+        return actor(chat, command).map(|(role, _)| (role, 1));
+    }
+    let stay = chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
+    Ok((stay.role, stay.visible_from_seq))
+}
+
 /// The message of a command, if its sender may see it.
 fn visible_message<'a>(chat: &'a mut Chat, command: &ChatCommand) -> Result<(Uuid, Role, &'a mut Message), Rejection> {
     let message_id = message_id_of(command)?;
-    let stay = chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
-    let (role, visible_from_seq) = (stay.role, stay.visible_from_seq);
+    let (role, visible_from_seq) = view(chat, command)?;
     let message = chat.messages.get_mut(&message_id).filter(|message| message.seq >= visible_from_seq);
     Ok((message_id, role, message.ok_or_else(Rejection::message_not_found)?))
 }
