@@ -22,6 +22,7 @@ pub struct SigningKey {
     pub public_pem: String,
     algorithm: Algorithm,
     key: EncodingKey,
+    jwk: Value,
 }
 
 impl SigningKey {
@@ -40,15 +41,23 @@ impl SigningKey {
             Algorithm::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()),
             _ => EncodingKey::from_rsa_pem(pem.as_bytes()),
         }?;
-        Ok(Self { kid: kid.to_owned(), public_pem: pair.public_key_pem(), algorithm, key })
+        let jwk = match algorithm {
+            // The library can't tell the public half of what it signs with by this one.
+            Algorithm::EdDSA => {
+                let x = BASE64_URL_SAFE_NO_PAD.encode(pair.public_key_raw());
+                json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "alg": "EdDSA" })
+            }
+            _ => serde_json::to_value(Jwk::from_encoding_key(&key, algorithm)?)?,
+        };
+        Ok(Self { kid: kid.to_owned(), public_pem: pair.public_key_pem(), algorithm, key, jwk })
     }
 
     /// The public key as a JSON Web Key.
-    pub fn jwk(&self) -> Result<Value> {
-        let mut jwk = serde_json::to_value(Jwk::from_encoding_key(&self.key, self.algorithm)?)?;
+    pub fn jwk(&self) -> Value {
+        let mut jwk = self.jwk.clone();
         jwk["kid"] = json!(self.kid);
         jwk["use"] = json!("sig");
-        Ok(jwk)
+        jwk
     }
 
     /// A token with these claims.
@@ -96,15 +105,14 @@ impl KeyServer {
         let state = Arc::<State>::default();
         let serving = tokio::spawn(serve(listener, Arc::clone(&state)));
         let server = Self { url, state, serving };
-        server.publish(keys)?;
+        server.publish(keys);
         Ok(server)
     }
 
     /// Publishes these from here on, and no others.
-    pub fn publish(&self, keys: &[&SigningKey]) -> Result<()> {
-        let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect::<Result<_>>()?;
+    pub fn publish(&self, keys: &[&SigningKey]) {
+        let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
         self.answer(200, json!({ "keys": keys }).to_string());
-        Ok(())
     }
 
     /// Answers anything from here on.

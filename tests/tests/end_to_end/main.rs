@@ -8,6 +8,7 @@ mod cdc_chaos;
 mod conversation;
 mod interop;
 mod membership;
+mod minting;
 mod offline;
 mod poison;
 mod published_keys;

@@ -62,7 +62,7 @@ fn attacks(
         ("HS256 by the public PEM", by_secret(&hs, rsa.public_pem.as_bytes())?, "token_invalid"),
         (
             "HS256 by the public JWK",
-            by_secret(&json!({ "alg": "HS256", "kid": rsa.kid }), rsa.jwk()?.to_string().as_bytes())?,
+            by_secret(&json!({ "alg": "HS256", "kid": rsa.kid }), rsa.jwk().to_string().as_bytes())?,
             "token_invalid",
         ),
         ("HS256 by nothing", by_secret(&hs, b"")?, "token_invalid"),
@@ -80,7 +80,7 @@ fn attacks(
         ("a foreign key without a name", forged(&json!({ "kid": null }))?, "token_invalid"),
         ("foreign jku", forged(&json!({ "jku": trap }))?, "token_invalid"),
         ("foreign x5u", forged(&json!({ "x5u": trap }))?, "token_invalid"),
-        ("its own jwk", forged(&json!({ "jwk": other.jwk()? }))?, "token_invalid"),
+        ("its own jwk", forged(&json!({ "jwk": other.jwk() }))?, "token_invalid"),
         ("its own x5c", forged(&json!({ "x5c": ["MIIB"] }))?, "token_invalid"),
         ("kid traversal", forged(&json!({ "kid": "../../../../../../dev/null" }))?, "token_invalid"),
         ("kid injection", forged(&json!({ "kid": "' UNION SELECT 'x' -- " }))?, "token_invalid"),
@@ -141,6 +141,7 @@ async fn no_made_up_token_gets_in() -> Result<()> {
         ("log.filter", "trace,rdkafka=info,librdkafka=info,tokio_postgres=info,h2=info,hyper=info"),
     ];
     let installation = Installation::make_on(Servers::shared()?, "token-attacks", &settings).await?;
+    let began = std::time::Instant::now();
     let process = installation.run(&["all"]).await?;
     let gateway = process.gateway()?;
 
@@ -166,7 +167,8 @@ async fn no_made_up_token_gets_in() -> Result<()> {
         Err(error) => ensure!(error.downcast_ref::<reqwest::Error>().is_some(), "{error:#}"),
     }
     ensure!(trap.requests() == 0, "{} requests went where a token said", trap.requests());
-    ensure!(published.requests() <= 3, "tokens made {} fetches", published.requests());
+    let most = began.elapsed().as_secs() as usize / 5 + 2;
+    ensure!(published.requests() <= most, "tokens made {} fetches", published.requests());
 
     // An open connection isn't renewed by any of them either.
     let alice = Person::with_token(gateway, "alice", &ed.sign(&claims("alice"))?);
