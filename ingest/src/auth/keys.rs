@@ -16,12 +16,12 @@ const RSA_BYTES: std::ops::RangeInclusive<usize> = 256..=1_024;
 pub(super) struct Key {
     kid: Option<String>,
     algorithm: Algorithm,
-    key: DecodingKey,
+    material: DecodingKey,
 }
 
 impl Key {
     pub(super) fn secret(secret: &str) -> Self {
-        Self { kid: None, algorithm: Algorithm::HS256, key: DecodingKey::from_secret(secret.as_bytes()) }
+        Self { kid: None, algorithm: Algorithm::HS256, material: DecodingKey::from_secret(secret.as_bytes()) }
     }
 
     pub(super) fn of_pem(pem: &str, algorithm: &str) -> Result<Self, String> {
@@ -32,8 +32,8 @@ impl Key {
             "ES256" => (DecodingKey::from_ec_pem(pem), Algorithm::ES256),
             other => return Err(format!("algorithm `{other}` is not EdDSA, RS256 or ES256")),
         };
-        let key = key.map_err(|_| format!("public_key_pem is no {algorithm:?} public key"))?;
-        Ok(Self { kid: None, algorithm, key })
+        let material = key.map_err(|_| format!("public_key_pem is no {algorithm:?} public key"))?;
+        Ok(Self { kid: None, algorithm, material })
     }
 
     fn of_jwk(jwk: Jwk) -> Result<Self, &'static str> {
@@ -47,7 +47,7 @@ impl Key {
             let text = part.ok_or("a part of it is missing")?;
             BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| "a part of it is not base64url")
         };
-        let (key, algorithm) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+        let (material, algorithm) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
             ("RSA", _) => {
                 let (modulus, exponent) = (bytes(jwk.n)?, bytes(jwk.e)?);
                 if !RSA_BYTES.contains(&modulus.len()) {
@@ -78,13 +78,13 @@ impl Key {
             Some("ES256") if algorithm == Algorithm::ES256 => {}
             Some(_) => return Err("it is for another algorithm (alg)"),
         }
-        Ok(Self { kid: jwk.kid, algorithm, key })
+        Ok(Self { kid: jwk.kid, algorithm, material })
     }
 
     /// Whether this key made a signature.
     pub(super) fn has_signed(&self, message: &str, signature: &str, algorithm: Algorithm) -> bool {
         self.algorithm == algorithm
-            && jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.key, algorithm).unwrap_or(false)
+            && jsonwebtoken::crypto::verify(signature, message.as_bytes(), &self.material, algorithm).unwrap_or(false)
     }
 }
 

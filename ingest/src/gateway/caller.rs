@@ -57,21 +57,18 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
                 Ok(Self { user_id: identity.user_id, is_service: false, request_id })
             }
             Token::Service(service) => {
-                let user_id = match on_behalf_of {
-                    Some(user_id) => {
-                        service.scopes.need(Scope::ActForUsers)?;
-                        gateway.users.check_there(&user_id).await.map_err(|rejection| rejection.at(ON_BEHALF_OF))?;
-                        user_id
-                    }
-                    None => {
-                        let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-                        let needed = Scope::of_system(&parts.method, route).ok_or_else(|| {
-                            Rejection::new(Code::MissingField, "Say in whose name: On-Behalf-Of: <user_id>.")
-                                .at(ON_BEHALF_OF)
-                        })?;
-                        service.scopes.need(needed)?;
-                        ids::SYSTEM.to_owned()
-                    }
+                let user_id = if let Some(user_id) = on_behalf_of {
+                    service.scopes.need(Scope::ActForUsers)?;
+                    gateway.users.check_there(&user_id).await.map_err(|rejection| rejection.at(ON_BEHALF_OF))?;
+                    user_id
+                } else {
+                    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+                    let needed = Scope::of_system(&parts.method, route).ok_or_else(|| {
+                        Rejection::new(Code::MissingField, "Say in whose name: On-Behalf-Of: <user_id>.")
+                            .at(ON_BEHALF_OF)
+                    })?;
+                    service.scopes.need(needed)?;
+                    ids::SYSTEM.to_owned()
                 };
                 Ok(Self { user_id, is_service: true, request_id })
             }

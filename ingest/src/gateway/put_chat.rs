@@ -46,33 +46,24 @@ pub(crate) async fn put(
     let settings = settings_of(&mut body, &gateway)?;
     let ids: Vec<String> = people.iter().map(|wanted| wanted.user_id.clone()).collect();
     gateway.check_people(&ids, "members").await?;
-    let mut number = 0;
-    let made = match gateway.kind_of(&chat_id).await? {
-        Some(found) => {
-            if is_group.is_some_and(|wished| wished != found) {
-                return Err(Rejection::new(Code::BadField, "is_group can't be changed.").at("is_group").into());
-            }
-            let based_on_seq = Some(gateway.head_for(&system.user_id, &chat_id).await?);
-            if settings != schemas::ChatSettings::default() {
-                let wish = Wish::UpdateChat { chat_id: chat_id.clone(), settings, based_on_seq };
-                gateway.decide(&system, number, wish).await?;
-                number += 1;
-            }
-            false
+    let found = gateway.kind_of(&chat_id).await?;
+    if let Some(found) = found {
+        if is_group.is_some_and(|wished| wished != found) {
+            return Err(Rejection::new(Code::BadField, "is_group can't be changed.").at("is_group").into());
         }
-        None => {
-            let is_group = is_group.unwrap_or(true);
-            check_first_members(&chat_id, is_group, &people)?;
-            let first = people.iter().take(MAX_MEMBERS).map(Wanted::as_member).collect();
-            let settings = schemas::ChatSettings { is_group: Some(is_group), ..settings };
-            let wish = Wish::CreateChat { chat_id: chat_id.clone(), settings, members: first };
-            gateway.decide(&system, number, wish).await?;
-            number += 1;
-            true
+        let based_on_seq = Some(gateway.head_for(&system.user_id, &chat_id).await?);
+        if settings != schemas::ChatSettings::default() {
+            gateway.decide(&system, 0, Wish::UpdateChat { chat_id: chat_id.clone(), settings, based_on_seq }).await?;
         }
-    };
-    gateway.bring_in(&system, number, &chat_id, &people).await?;
-    let status = if made { StatusCode::CREATED } else { StatusCode::OK };
+    } else {
+        let is_group = is_group.unwrap_or(true);
+        check_first_members(&chat_id, is_group, &people)?;
+        let first = people.iter().take(MAX_MEMBERS).map(Wanted::as_member).collect();
+        let settings = schemas::ChatSettings { is_group: Some(is_group), ..settings };
+        gateway.decide(&system, 0, Wish::CreateChat { chat_id: chat_id.clone(), settings, members: first }).await?;
+    }
+    gateway.bring_in(&system, &chat_id, &people).await?;
+    let status = if found.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     Ok((status, Json(gateway.any_chat(&chat_id).await?)))
 }
 
@@ -126,13 +117,7 @@ impl Wanted {
 
 impl Gateway {
     /// Adds who isn't in, and gives roles to who is.
-    async fn bring_in(
-        &self,
-        system: &Caller,
-        mut number: i64,
-        chat_id: &str,
-        people: &[Wanted],
-    ) -> Result<(), Rejection> {
+    async fn bring_in(&self, system: &Caller, chat_id: &str, people: &[Wanted]) -> Result<(), Rejection> {
         let head = Some(self.head_for(&system.user_id, chat_id).await?);
         let roles = self.roles_of(chat_id, people).await?;
         let is_new = |wanted: &&Wanted| !roles.contains_key(&wanted.user_id);
@@ -141,15 +126,23 @@ impl Gateway {
         };
         let added: Vec<CommandMember> = people.iter().filter(is_new).map(Wanted::as_member).collect();
         let changed: Vec<CommandMember> = people.iter().filter(is_other).map(Wanted::as_member).collect();
-        for some in added.chunks(MAX_MEMBERS) {
-            let wish = Wish::AddMembers { chat_id: chat_id.to_owned(), members: some.to_vec(), based_on_seq: head };
-            self.decide(system, number, wish).await?;
-            number += 1;
-        }
-        for some in changed.chunks(MAX_MEMBERS) {
-            let wish = Wish::UpdateMembers { chat_id: chat_id.to_owned(), members: some.to_vec(), based_on_seq: head };
-            self.decide(system, number, wish).await?;
-            number += 1;
+        let chunks = |people: Vec<CommandMember>| -> Vec<Vec<CommandMember>> {
+            people.chunks(MAX_MEMBERS).map(<[CommandMember]>::to_vec).collect()
+        };
+        let chat_id = chat_id.to_owned();
+        let adding = chunks(added).into_iter().map(|members| Wish::AddMembers {
+            chat_id: chat_id.clone(),
+            members,
+            based_on_seq: head,
+        });
+        let changing = chunks(changed).into_iter().map(|members| Wish::UpdateMembers {
+            chat_id: chat_id.clone(),
+            members,
+            based_on_seq: head,
+        });
+        for (number, wish) in adding.chain(changing).enumerate() {
+            // The chat itself was the request's first command.
+            self.decide(system, number as i64 + 1, wish).await?;
         }
         Ok(())
     }

@@ -88,10 +88,8 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         }
     }
     let jwks_url = &config.auth.jwks_url;
-    if !jwks_url.is_empty()
-        && !jwks_url.starts_with("https://")
-        && !(config.development && jwks_url.starts_with("http://"))
-    {
+    let is_plain = config.development && jwks_url.starts_with("http://");
+    if !(jwks_url.is_empty() || jwks_url.starts_with("https://") || is_plain) {
         return wrong("auth.jwks_url", "begins with https:// (or http:// with development = true)");
     }
     if config.auth.jwks_refresh_s < 5 {
