@@ -34,12 +34,14 @@ use crate::hub::{Attendance, Desk};
 use crate::inbound::{Caller, Identity};
 use crate::node::Shared;
 use crate::order::Order;
+use crate::roll::Seat;
 use crate::writer::Close;
 
 /// Serves a connection until it ends; why, if it is for us to say.
 pub(crate) async fn run(
     shared: &Arc<Shared>,
     identity: Identity,
+    seat: &Seat,
     sink: &mut SplitSink<WebSocket, Message>,
     stream: &mut SplitStream<WebSocket>,
 ) -> (Option<Close>, Arc<Desk>) {
@@ -54,6 +56,11 @@ pub(crate) async fn run(
         limits: &shared.limits,
         development: shared.config.development,
     }));
+    seat.open(&desk);
+    // A revocation since the handshake found no socket to end.
+    if let Some(close) = Close::of(shared.inbound.standing(&identity.user_id, identity.issued_at_ms)) {
+        return (Some(close), desk);
+    }
     let session = shared.sessions.open(&identity.user_id, &session_id);
     let attendance = shared.hub.connect(Arc::from(identity.user_id.as_str()), Arc::clone(&desk)).await;
     let mut connection = Connection {
@@ -61,6 +68,7 @@ pub(crate) async fn run(
         desk: Arc::clone(&desk),
         timers: Timers::new(gateway.heartbeat_ms, identity.expires_at_ms),
         caller: Caller { user_id: identity.user_id, session_id },
+        seat,
         attendance,
         order: Order::default(),
         in_flight: FuturesUnordered::new(),
@@ -80,11 +88,12 @@ pub(crate) async fn run(
     (close, desk)
 }
 
-struct Connection {
+struct Connection<'a> {
     shared: Arc<Shared>,
     desk: Arc<Desk>,
     timers: Timers,
     caller: Caller,
+    seat: &'a Seat,
     attendance: Attendance,
     order: Order,
     in_flight: FuturesUnordered<Answering>,
@@ -97,7 +106,7 @@ struct Connection {
     requests: Allowance,
 }
 
-impl Connection {
+impl Connection<'_> {
     async fn read(&mut self, stream: &mut SplitStream<WebSocket>) -> Option<Close> {
         let shutdown = self.shared.shutdown.clone();
         let mut draining = std::pin::pin!(shutdown.begun());

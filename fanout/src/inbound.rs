@@ -14,8 +14,21 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub struct Identity {
     /// The person.
     pub user_id: String,
+    /// When the token was issued, in milliseconds since 1970; 0 if it doesn't say.
+    pub issued_at_ms: i64,
     /// When the token ends, in milliseconds since 1970.
     pub expires_at_ms: i64,
+}
+
+/// Whether a token still counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It does.
+    Good,
+    /// The person's tokens were revoked after it was issued.
+    Revoked,
+    /// The person was removed.
+    Removed,
 }
 
 /// One connection of a person.
@@ -55,6 +68,10 @@ pub struct Submitted {
 pub trait Inbound: Send + Sync + 'static {
     /// Whom a token names, if it is valid now.
     fn authenticate<'a>(&'a self, token: &'a str) -> Pending<'a, Result<Identity, Rejection>>;
+
+    /// Whether a token that was good when its connection was opened still counts. Asked once the connection can be found
+    /// by [`crate::Node::reconsider`], so that no revocation falls between.
+    fn standing(&self, user_id: &str, issued_at_ms: i64) -> Standing;
 
     /// Checks a send, edit or delete and hands it to Kafka's producer.
     ///

@@ -31,7 +31,8 @@
 //! | 4001 | the node drains, after `reconnect` | reconnect after `after_ms` |
 //! | 4008 | the client reads too slowly | reconnect and resume |
 //! | 4009 | nothing was heard for three heartbeats | reconnect |
-//! | 4101 | the token has expired | get a token, then reconnect |
+//! | 4101 | the token has expired or was revoked | get a token, then reconnect |
+//! | 4102 | the person was removed | stay away |
 //! | 4103 | too many refused frames in a short time | stay away; mend the client |
 
 mod connection;
@@ -44,11 +45,12 @@ pub mod metrics;
 mod node;
 mod order;
 pub mod publisher;
+mod roll;
 mod session;
 mod socket;
 mod writer;
 
 pub use error::Error;
-pub use inbound::{Caller, Identity, Inbound, KnownChat, MarkKind, Submitted};
+pub use inbound::{Caller, Identity, Inbound, KnownChat, MarkKind, Standing, Submitted};
 pub use node::Node;
 pub use socket::router;

@@ -1,7 +1,6 @@
 //! A node: the hub, the sessions and what every socket of this process shares.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use runtime::retry::Backoff;
@@ -13,7 +12,8 @@ use uuid::Uuid;
 
 use crate::error::Error;
 use crate::hub::Hub;
-use crate::inbound::Inbound;
+use crate::inbound::{Identity, Inbound};
+use crate::roll::{Roll, Seat};
 use crate::session::Sessions;
 
 /// Connections of one pool of this node; resumes are bounded below it, so that heads and gaps always find one.
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) hub: Hub,
     pub(crate) sessions: Sessions,
     pub(crate) shutdown: Shutdown,
-    connections: Mutex<HashMap<String, usize>>,
+    roll: Arc<Roll>,
 }
 
 impl Node {
@@ -62,55 +62,26 @@ impl Node {
         let hub = Hub::start(&config, truth, read, decoder, health, &shutdown)?;
         let limits = Limits { content_bytes: config.limits.content_bytes, ..Limits::default() };
         Ok(Self {
-            shared: Arc::new(Shared {
-                config,
-                limits,
-                epoch,
-                inbound,
-                hub,
-                sessions,
-                shutdown,
-                connections: Mutex::default(),
-            }),
+            shared: Arc::new(Shared { config, limits, epoch, inbound, hub, sessions, shutdown, roll: Arc::default() }),
         })
     }
 
     /// Open connections of this node.
     pub fn connections(&self) -> usize {
-        self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+        self.shared.roll.connections()
+    }
+
+    /// Somebody's standing has changed: ends those of their connections whose tokens don't count any more.
+    pub fn reconsider(&self, user_id: &str) {
+        let inbound = &self.shared.inbound;
+        self.shared.roll.reconsider(user_id, |issued_at_ms| inbound.standing(user_id, issued_at_ms));
     }
 }
 
 impl Shared {
     /// A place for one more connection of a person; none if they have as many as they may.
-    pub(crate) fn seat(self: &Arc<Self>, user_id: &str) -> Option<Seat> {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = connections.entry(user_id.to_owned()).or_default();
-        if *taken >= self.config.limits.connections_per_user {
-            return None;
-        }
-        *taken += 1;
-        metrics::gauge!(crate::metrics::CONNECTIONS).increment(1.0);
-        Some(Seat { shared: Arc::clone(self), user_id: user_id.to_owned() })
-    }
-}
-
-/// One connection's place, given back when dropped.
-pub(crate) struct Seat {
-    shared: Arc<Shared>,
-    user_id: String,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut connections = self.shared.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = connections.get_mut(&self.user_id) {
-            *taken -= 1;
-            if *taken == 0 {
-                connections.remove(&self.user_id);
-            }
-        }
-        metrics::gauge!(crate::metrics::CONNECTIONS).decrement(1.0);
+    pub(crate) fn seat(&self, identity: &Identity) -> Option<Seat> {
+        self.roll.seat(&identity.user_id, identity.issued_at_ms, self.config.limits.connections_per_user)
     }
 }
 

@@ -16,7 +16,8 @@ use schemas::wire::{Code, Rejection};
 
 use crate::connection;
 use crate::inbound::Identity;
-use crate::node::{Node, Seat};
+use crate::node::Node;
+use crate::roll::Seat;
 use crate::writer::{Close, Outgoing};
 use crate::{handshake, metrics};
 
@@ -77,7 +78,7 @@ async fn admit(
     let protocol = handshake::select_protocol(headers).map_err(refused)?;
     let token = handshake::token(headers).map_err(refused)?;
     let identity = shared.inbound.authenticate(token).await.map_err(refused)?;
-    let seat = shared.seat(&identity.user_id).ok_or_else(|| {
+    let seat = shared.seat(&identity).ok_or_else(|| {
         let full = "You have too many connections to this node: close others first (limits.connections_per_user).";
         refused(Rejection::new(Code::RateLimited, full).retry_after(5_000))
     })?;
@@ -100,7 +101,7 @@ async fn admit(
 
 async fn serve(socket: WebSocket, node: Node, identity: Identity, seat: Seat) {
     let (mut sink, mut stream) = socket.split();
-    let (close, desk) = connection::run(&node.shared, identity, &mut sink, &mut stream).await;
+    let (close, desk) = connection::run(&node.shared, identity, &seat, &mut sink, &mut stream).await;
     let code = close.map_or(1000, |close| close.code);
     ::metrics::counter!(metrics::CLOSED, "code" => code.to_string()).increment(1);
     if let Some(close) = close {

@@ -11,6 +11,7 @@ use axum::extract::ws::{Message, Utf8Bytes};
 use futures_util::{Sink, SinkExt};
 use tokio::sync::Notify;
 
+use crate::inbound::Standing;
 use crate::metrics;
 
 /// What a frame costs in the queue beside its text.
@@ -34,7 +35,18 @@ impl Close {
     pub(crate) const SLOW: Self = Self { code: 4008, reason: "too slow: connect again and resume" };
     pub(crate) const SILENT: Self = Self { code: 4009, reason: "no heartbeat" };
     pub(crate) const TOKEN_EXPIRED: Self = Self { code: 4101, reason: "token expired" };
+    pub(crate) const TOKEN_REVOKED: Self = Self { code: 4101, reason: "token revoked" };
+    pub(crate) const REMOVED: Self = Self { code: 4102, reason: "this person was removed" };
     pub(crate) const TOO_MANY_ERRORS: Self = Self { code: 4103, reason: "too many refused frames" };
+
+    /// For a token that doesn't count any more.
+    pub(crate) const fn of(standing: Standing) -> Option<Self> {
+        match standing {
+            Standing::Good => None,
+            Standing::Revoked => Some(Self::TOKEN_REVOKED),
+            Standing::Removed => Some(Self::REMOVED),
+        }
+    }
 }
 
 /// The queue of one connection. The hub, resumes and the connection itself put frames in; the writer takes them out.

@@ -21,6 +21,9 @@ pub mod limits;
 pub mod marks;
 mod metrics;
 pub mod persister;
+pub mod profiles;
+pub mod removal;
+pub mod standing;
 mod start;
 pub mod users;
 

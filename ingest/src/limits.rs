@@ -1,4 +1,5 @@
-//! Limits of this node: per person and for all together for commands, per address for requests and handshakes.
+//! Limits of this node: per person and for all together for commands, per address for requests and handshakes, per service
+//! for its requests.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -18,6 +19,7 @@ pub struct Limits {
     people: DefaultKeyedRateLimiter<String>,
     node: DefaultDirectRateLimiter,
     addresses: DefaultKeyedRateLimiter<IpAddr>,
+    services: DefaultKeyedRateLimiter<String>,
     clock: DefaultClock,
 }
 
@@ -28,6 +30,7 @@ impl Limits {
             people: RateLimiter::keyed(quota(config.commands_per_s, config.commands_burst)),
             node: RateLimiter::direct(quota(config.node_commands_per_s, config.node_commands_burst)),
             addresses: RateLimiter::keyed(quota(config.requests_per_s, config.requests_burst)),
+            services: RateLimiter::keyed(quota(config.service_requests_per_s, config.service_requests_burst)),
             clock: DefaultClock::default(),
         }
     }
@@ -50,6 +53,11 @@ impl Limits {
             self.addresses.retain_recent();
         }
         self.addresses.check_key(&address).map_err(|until| self.refuse(until.wait_time_from(self.clock.now())))
+    }
+
+    /// One more request of a service. Only valid tokens name one, so there are few.
+    pub fn service(&self, name: &str) -> Result<(), Rejection> {
+        self.services.check_key(&name.to_owned()).map_err(|until| self.refuse(until.wait_time_from(self.clock.now())))
     }
 
     #[allow(clippy::unused_self, reason = "reads like its callers")]

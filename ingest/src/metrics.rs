@@ -14,6 +14,7 @@ const ACCEPT_SECONDS: &str = "waltalkie_gateway_accept_seconds";
 const DECIDE_SECONDS: &str = "waltalkie_gateway_decide_seconds";
 const REFUSED: &str = "waltalkie_gateway_refusals_total";
 const ANSWERS_FROM_TABLES: &str = "waltalkie_gateway_answers_from_tables_total";
+const JWKS_FETCHES: &str = "waltalkie_gateway_jwks_fetches_total";
 const MARKS: &str = "waltalkie_gateway_marks_total";
 
 pub(crate) fn batch_persisted(commands: usize, took: Duration) {
@@ -53,4 +54,8 @@ pub(crate) fn answer_from_tables() {
 
 pub(crate) fn marks(count: usize) {
     metrics::counter!(MARKS).increment(count as u64);
+}
+
+pub(crate) fn jwks_fetched(is_good: bool) {
+    metrics::counter!(JWKS_FETCHES, "outcome" => if is_good { "good" } else { "failed" }).increment(1);
 }

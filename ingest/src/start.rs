@@ -63,7 +63,8 @@ pub(crate) async fn schema_id<R: Record>(registry: &Registry, health: &RoleHealt
     until_there("the schema registry", health, shutdown, || registry.id_of::<R>()).await
 }
 
-async fn until_there<T, E: Display, F: Future<Output = Result<T, E>>>(
+/// Asks until there is an answer; `None` when it is time to stop first.
+pub(crate) async fn until_there<T, E: Display, F: Future<Output = Result<T, E>>>(
     what: &str,
     health: &RoleHealth,
     shutdown: &Shutdown,

@@ -1,16 +1,14 @@
 //! People: a first valid token creates its person, and others see no more than name and picture.
 
 use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use schemas::wire::{Code, Rejection};
 use serde::Serialize;
 
 use crate::auth::Identity;
-
-/// People that are remembered as existing before all are forgotten and asked for again.
-const MOST_KNOWN: usize = 100_000;
+use crate::standing::{Standing, Standings};
 
 /// A person as others see them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,30 +24,47 @@ pub struct PublicUser {
 /// The table of people.
 pub struct Users {
     pool: Pool,
-    known: Mutex<HashSet<String>>,
+    standings: Arc<Standings>,
 }
 
 impl Users {
     /// On the source of truth.
     pub fn new(pool: Pool) -> Self {
-        Self { pool, known: Mutex::default() }
+        Self { standings: Standings::new(pool.clone()), pool }
     }
 
-    /// Creates the person of a token, if it is their first; refuses one who was removed.
+    /// What this node knows of their standing.
+    pub fn standings(&self) -> &Arc<Standings> {
+        &self.standings
+    }
+
+    /// Creates the person of a token, if it is their first; refuses one who was removed, and a revoked token.
     pub async fn ensure(&self, identity: &Identity) -> Result<(), Rejection> {
-        if self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&identity.user_id) {
-            return Ok(());
+        let (user_id, issued_at_ms) = (identity.user_id.as_str(), identity.issued_at_ms);
+        if let Some(standing) = self.standings.remembered(user_id, issued_at_ms) {
+            return standing.check();
         }
-        let is_there = self.create(&identity.user_id, identity.name.as_deref(), identity.email.as_deref()).await?;
-        if !is_there {
-            return Err(Rejection::new(Code::TokenInvalid, "This person was removed."));
+        // Before anything is made: a revoked token makes nobody.
+        self.standings.ask(user_id, issued_at_ms).await?.check()?;
+        if !self.create(user_id, identity.name.as_deref(), identity.email.as_deref()).await? {
+            return Standing::Removed.check();
         }
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MOST_KNOWN {
-            known.clear();
+        self.standings.remember(user_id).await?;
+        self.standings.still(user_id, issued_at_ms).check()
+    }
+
+    /// Refuses an id that is nobody's, for a service that acts in their name.
+    pub(crate) async fn check_there(&self, user_id: &str) -> Result<(), Rejection> {
+        let nobody = || Rejection::new(Code::UserNotFound, "There is no such person.");
+        match self.standings.remembered(user_id, i64::MAX) {
+            Some(Standing::Good) => return Ok(()),
+            Some(_) => return Err(nobody()),
+            None => {}
         }
-        known.insert(identity.user_id.clone());
-        Ok(())
+        if self.existing(&[user_id.to_owned()]).await?.is_empty() {
+            return Err(nobody());
+        }
+        self.standings.remember(user_id).await
     }
 
     /// Creates a person if there is none of that id; `false` if there was one who is removed.

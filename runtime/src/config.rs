@@ -26,6 +26,8 @@ pub struct Config {
     pub ops: Ops,
     /// Who may come in.
     pub auth: Auth,
+    /// What people may do with one another.
+    pub people: People,
     /// The two databases.
     pub postgres: Postgres,
     /// Kafka.
@@ -117,7 +119,11 @@ impl Default for Ops {
 pub struct Auth {
     /// Secret of HS256 tokens; development only. At least 32 bytes.
     pub hs256_secret: Secret,
-    /// PEM of the public key that signs tokens (EdDSA, RS256 or ES256, as `auth.algorithm` says).
+    /// Where the keys that sign tokens are published, as a JSON Web Key Set; `https://`.
+    pub jwks_url: String,
+    /// How often `auth.jwks_url` is asked at the least, in seconds; a shorter `max-age` of its answer counts.
+    pub jwks_refresh_s: u64,
+    /// PEM of a public key that signs tokens (EdDSA, RS256 or ES256, as `auth.algorithm` says).
     pub public_key_pem: Secret,
     /// Algorithm of `auth.public_key_pem`: `EdDSA`, `RS256` or `ES256`.
     pub algorithm: String,
@@ -133,6 +139,8 @@ impl Default for Auth {
     fn default() -> Self {
         Self {
             hs256_secret: Secret::default(),
+            jwks_url: String::new(),
+            jwks_refresh_s: 300,
             public_key_pem: Secret::default(),
             algorithm: "EdDSA".into(),
             issuer: String::new(),
@@ -140,6 +148,35 @@ impl Default for Auth {
             leeway_s: 10,
         }
     }
+}
+
+/// `[people]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct People {
+    /// Who may start chats, and with whom.
+    pub start_chats: StartChats,
+    /// Whether people find one another by mail address.
+    pub find_by_email: bool,
+}
+
+impl Default for People {
+    fn default() -> Self {
+        Self { start_chats: StartChats::Anyone, find_by_email: true }
+    }
+}
+
+/// Who may start chats.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StartChats {
+    /// Anyone, with anyone.
+    #[default]
+    Anyone,
+    /// Anyone, with people they share a chat with.
+    Shared,
+    /// Services only.
+    Services,
 }
 
 /// `[postgres]`
@@ -273,6 +310,10 @@ pub struct LimitsConfig {
     pub requests_burst: u32,
     /// Connections that one person may hold on one node.
     pub connections_per_user: usize,
+    /// Requests a second of one service, on average. They count towards no other limit.
+    pub service_requests_per_s: u32,
+    /// Requests of one service at once.
+    pub service_requests_burst: u32,
 }
 
 impl Default for LimitsConfig {
@@ -291,6 +332,8 @@ impl Default for LimitsConfig {
             requests_per_s: 100,
             requests_burst: 300,
             connections_per_user: 20,
+            service_requests_per_s: 500,
+            service_requests_burst: 1_000,
         }
     }
 }

@@ -68,6 +68,11 @@ impl Names {
         format!("{}node:{{{node_id}}}", self.prefix)
     }
 
+    /// Redis channel on which all gateways hear that somebody's standing has changed.
+    pub fn standing_channel(&self) -> String {
+        format!("{}standing", self.prefix)
+    }
+
     /// Redis key of one connection of a person: the seed's `user_id:websocket_id`.
     pub fn session_key(&self, user_id: &str, session_id: &str) -> String {
         format!("{}session:{{{user_id}}}:{session_id}", self.prefix)

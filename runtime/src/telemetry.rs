@@ -13,9 +13,13 @@ const SECONDS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1
 /// Buckets of every `…_records` histogram.
 const RECORDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
 
+/// Libraries that write whole frames and headers, and so bodies and tokens, if they are asked for more than this.
+const QUIET: [&str; 5] = ["tungstenite=warn", "tokio_tungstenite=warn", "h2=warn", "hyper=warn", "hyper_util=warn"];
+
 /// Starts logging to standard error. A second call changes nothing.
 pub fn init_logs(format: LogFormat, filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = QUIET.iter().filter_map(|quiet| quiet.parse().ok()).fold(filter, EnvFilter::add_directive);
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_span_events(FmtSpan::NONE).with_writer(std::io::stderr);
     let _ = match format {

@@ -23,6 +23,8 @@ pub mod command_type {
     pub const MEMBERS_REMOVE: &str = "members.remove";
     /// Change roles.
     pub const MEMBERS_UPDATE: &str = "members.update";
+    /// End the stay of somebody who was removed from everywhere, whatever their role.
+    pub const PERSON_REMOVE: &str = "person.remove";
 }
 
 /// What somebody asks of a chat.

@@ -14,6 +14,17 @@ pub fn is_valid(id: &str) -> bool {
         && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-'))
 }
 
+/// What begins like this names the program's own, never a person.
+const RESERVED: &str = "waltalkie:";
+
+/// The sender of what a service posts in no person's name.
+pub const SYSTEM: &str = "waltalkie:system";
+
+/// Whether an id is the program's own, so that no person may have it.
+pub fn is_reserved(id: &str) -> bool {
+    id.starts_with(RESERVED)
+}
+
 /// The id of the one 1:1 chat of two people, whoever makes it: a UUIDv5 of the length-prefixed, sorted pair.
 pub fn one_to_one_chat(first: &str, second: &str) -> String {
     let (low, high) = if first <= second { (first, second) } else { (second, first) };

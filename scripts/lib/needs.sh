@@ -81,10 +81,28 @@ need_node() {
 
 need_python() {
     python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && return
-    lacks "Python 3.8 or newer with venv, for the test of Python's consumer" \
+    lacks "Python 3.8 or newer with venv, for the tests of Python's programs" \
         "sudo apt-get install python3 python3-venv" \
         "sudo dnf install python3" \
         "brew install python"
+}
+
+need_openssl() {
+    has openssl && return
+    lacks "the command openssl, for the test of minted tokens" \
+        "sudo apt-get install openssl" \
+        "sudo dnf install openssl" \
+        "brew install openssl@3"
+}
+
+need_go() {
+    local found
+    found=$(go version 2>/dev/null | version_in) || true
+    [ -n "$found" ] && at_least 1.18 "$found" && return
+    lacks "Go 1.18 or newer, for the test of minted tokens (${found:-no go} found)" \
+        "sudo apt-get install golang-go" \
+        "sudo dnf install golang" \
+        "brew install go"
 }
 
 need_curl() {

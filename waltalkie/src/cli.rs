@@ -59,9 +59,11 @@ enum Command {
     /// Checks or registers the Avro schemas
     #[command(subcommand)]
     Schemas(schema_commands::SchemasCommand),
-    /// Prints a development token
-    #[command(after_help = "Example:
-  curl -H \"Authorization: Bearer $(waltalkie token --user alice)\" http://127.0.0.1:8080/v1/chats")]
+    /// Prints a development token, or says what is in one
+    #[command(after_help = "Examples:
+  curl -H \"Authorization: Bearer $(waltalkie token --user alice)\" http://127.0.0.1:8080/v1/chats
+  waltalkie token --service backend --scope 'users:write chats:write'
+  waltalkie token explain \"$TOKEN\"            what it says, and why it is refused")]
     Token(token::TokenArgs),
     /// Follows chat.events, decoded, one JSON line an event
     #[command(after_help = "Examples:
@@ -138,7 +140,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Migrate(args) => migrate::run(&quiet(config), &args).await,
         Command::Schemas(command) => schema_commands::run(&quiet(config), command).await,
-        Command::Token(args) => token::run(&up::or_local(config)?, &args),
+        Command::Token(args) => token::run(&up::or_local(config)?, args).await,
         Command::Tail(args) => tail::run(quiet(up::or_local(config)?), args).await,
         Command::Cdc(command) => cdc::run(quiet(up::or_local(config)?), command).await,
         Command::Dlq(command) => dlq::run(&quiet(up::or_local(config)?), command).await,

@@ -15,6 +15,8 @@ use ingest::chat_service::{self, ChatService};
 use ingest::gateway::{Gateway, PeerAddress};
 use ingest::limits::Limits;
 use ingest::marks::Marks;
+use ingest::removal;
+use ingest::standing::Herald;
 use ingest::users::Users;
 use runtime::{Config, Health, RoleHealth, Shutdown};
 use schemas::wire::Limits as FrameLimits;
@@ -57,12 +59,17 @@ pub(crate) async fn run(
     let chat = ChatService::start(&config, &node_id, Arc::clone(&limits), &role, &shutdown).await?;
     let Some(chat) = chat else { return Ok(()) };
     let Some(marks) = Marks::start(&config, &role, &rear).await? else { return Ok(()) };
+    if !authenticator.start(&role, &shutdown).await {
+        return Ok(());
+    }
     let users = Users::new(chat.pool().clone());
+    let Some(mut standings) = users.standings().watch(&config, &role, &shutdown).await? else { return Ok(()) };
     let gateway = Arc::new(Gateway {
         authenticator,
         chat,
         marks,
         users,
+        herald: Herald::new(&config)?,
         limits,
         read_pool: chat_service::read_pool(&config)?,
         frame_limits: FrameLimits { content_bytes: config.limits.content_bytes, ..FrameLimits::default() },
@@ -72,6 +79,13 @@ pub(crate) async fn run(
     let hub_health = health.role("hub");
     let node = fanout::Node::start(Arc::clone(&config), inbound, hub_health, shutdown.clone()).await?;
     role.ready();
+    shutdown.spawn(removal::sweep(Arc::clone(&gateway), shutdown.clone()));
+    let watched = node.clone();
+    shutdown.spawn(async move {
+        while let Some(user_id) = standings.recv().await {
+            watched.reconsider(&user_id);
+        }
+    });
     let app = app(gateway, node, health);
     let listener = listener.tap_io(|stream| {
         // Frames are small and must not wait for one another.

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use fanout::{Caller, Identity, Inbound, KnownChat, MarkKind, Submitted};
+use fanout::{Caller, Identity, Inbound, KnownChat, MarkKind, Standing, Submitted};
+use ingest::auth::Token;
 use ingest::chat_service::{Asker, Wish};
 use ingest::gateway::Gateway;
 use ingest::marks::Kind;
+use ingest::standing;
 use schemas::wire::{ClientFrame, Code, Rejection};
 
 /// The gateway, as connections see it.
@@ -16,10 +18,21 @@ type Pending<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 impl Inbound for GatewayInbound {
     fn authenticate<'a>(&'a self, token: &'a str) -> Pending<'a, Result<Identity, Rejection>> {
         Box::pin(async move {
-            let identity = self.0.authenticator.verify(token)?;
+            let Token::Person(identity) = self.0.authenticator.verify(token).await? else {
+                return Err(Rejection::new(Code::Forbidden, "Connections are for people; services ask over HTTP."));
+            };
             self.0.users.ensure(&identity).await?;
-            Ok(Identity { user_id: identity.user_id, expires_at_ms: identity.expires_at_ms })
+            let ingest::auth::Identity { user_id, issued_at_ms, expires_at_ms, .. } = identity;
+            Ok(Identity { user_id, issued_at_ms, expires_at_ms })
         })
+    }
+
+    fn standing(&self, user_id: &str, issued_at_ms: i64) -> Standing {
+        match self.0.users.standings().still(user_id, issued_at_ms) {
+            standing::Standing::Good => Standing::Good,
+            standing::Standing::Revoked => Standing::Revoked,
+            standing::Standing::Removed => Standing::Removed,
+        }
     }
 
     fn submit<'a>(
@@ -30,8 +43,12 @@ impl Inbound for GatewayInbound {
         known: Option<KnownChat>,
     ) -> Pending<'a, Result<Submitted, Rejection>> {
         Box::pin(async move {
-            let asker =
-                Asker { user_id: caller.user_id.clone(), session_id: caller.session_id.clone(), session_counter };
+            let asker = Asker {
+                user_id: caller.user_id.clone(),
+                session_id: caller.session_id.clone(),
+                session_counter,
+                is_service: false,
+            };
             let wish = match command {
                 ClientFrame::SendMessage(send) => Wish::Send(send),
                 ClientFrame::EditMessage { chat_id, message_id, content } => {

@@ -115,6 +115,11 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "The token is not signed by the key known here, or not meant for this service.",
             "Check key, algorithm, issuer and audience.",
         ),
+        Code::TokenRevoked => ("The person's tokens were revoked after this one was issued.", "Get a new one."),
+        Code::ScopeMissing => (
+            "The service's token doesn't allow this, or the request is for services only.",
+            "Mint a token with the scope that the error names; docs/auth.md has the table.",
+        ),
         Code::RateLimited => ("Too many requests in a short time.", "Wait for retry_after_ms."),
         Code::MessageIdConflict => (
             "This message_id was used before with another body, chat or sender.",

@@ -11,11 +11,12 @@ use super::Connection;
 use super::answers::{self, Place};
 use crate::inbound::{KnownChat, MarkKind, Submitted};
 use crate::metrics;
+use crate::writer::Close;
 
 /// Commands of one connection that may wait for their answer.
 const IN_FLIGHT: usize = 256;
 
-impl Connection {
+impl Connection<'_> {
     pub(super) async fn take_request(&mut self, request: Request) -> bool {
         let Request { id, frame } = request;
         match &frame {
@@ -131,6 +132,11 @@ impl Connection {
     async fn authenticate(&mut self, id: Option<Value>, token: &str) -> bool {
         match self.shared.inbound.authenticate(token).await {
             Ok(identity) if identity.user_id == self.caller.user_id => {
+                self.seat.renew(identity.issued_at_ms);
+                // As at the beginning: a revocation since may have looked at the token before.
+                if let Some(close) = Close::of(self.shared.inbound.standing(&identity.user_id, identity.issued_at_ms)) {
+                    self.desk.outgoing.end(close);
+                }
                 self.timers.renew(identity.expires_at_ms);
                 self.acknowledge(id.as_ref(), None, None);
                 true

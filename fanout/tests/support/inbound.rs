@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 
-use fanout::inbound::{Caller, Identity, Inbound, KnownChat, MarkKind, Pending, Submitted};
+use fanout::inbound::{Caller, Identity, Inbound, KnownChat, MarkKind, Pending, Standing, Submitted};
 use runtime::clock;
 use schemas::wire::{ClientFrame, Code, Rejection};
 
@@ -57,9 +57,15 @@ impl Inbound for Recorder {
             match parsed {
                 None => Err(Rejection::new(Code::TokenInvalid, "Not a token.")),
                 Some((_, expiry)) if expiry <= clock::now_ms() => Err(Rejection::new(Code::TokenExpired, "Expired.")),
-                Some((user_id, expires_at_ms)) => Ok(Identity { user_id: user_id.to_owned(), expires_at_ms }),
+                Some((user_id, expires_at_ms)) => {
+                    Ok(Identity { user_id: user_id.to_owned(), issued_at_ms: 0, expires_at_ms })
+                }
             }
         })
+    }
+
+    fn standing(&self, _user_id: &str, _issued_at_ms: i64) -> Standing {
+        Standing::Good
     }
 
     fn submit<'a>(

@@ -3,20 +3,23 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::header;
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use schemas::ids;
 use schemas::wire::client::Fields;
 use schemas::wire::{Code, Rejection};
 use uuid::Uuid;
 
 use super::{Gateway, Problem, RequestId};
+use crate::auth::{Scope, Scopes, Service, Token};
 use crate::chat_service::Asker;
 
-/// The person that a valid bearer token speaks for.
+/// In whose name a request is made: the person of the token, or whom a service names, or the system sender.
 pub(crate) struct Caller {
     pub(crate) user_id: String,
+    /// Whether a service makes the request.
+    pub(crate) is_service: bool,
     request_id: String,
 }
 
@@ -28,7 +31,12 @@ impl Caller {
 
     /// The same, for a request that becomes several commands.
     pub(crate) fn asker_of(&self, session_counter: i64) -> Asker {
-        Asker { user_id: self.user_id.clone(), session_id: self.request_id.clone(), session_counter }
+        Asker {
+            user_id: self.user_id.clone(),
+            session_id: self.request_id.clone(),
+            session_counter,
+            is_service: self.is_service,
+        }
     }
 }
 
@@ -36,19 +44,111 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
-        let missing = || Rejection::new(Code::TokenMissing, "Send a token: `Authorization: Bearer …`.");
-        let value =
-            parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(missing)?;
-        let token = match value.split_once(' ') {
-            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
-            _ => return Err(missing().into()),
-        };
-        let identity = gateway.authenticator.verify(token)?;
-        gateway.users.ensure(&identity).await?;
         let request_id =
             parts.extensions.get::<RequestId>().map_or_else(|| Uuid::now_v7().to_string(), |id| id.0.clone());
-        Ok(Self { user_id: identity.user_id, request_id })
+        let on_behalf_of = on_behalf_of(&parts.headers)?;
+        match verified(parts, gateway).await? {
+            Token::Person(identity) => {
+                if on_behalf_of.is_some() {
+                    let rule = "Only services act on behalf of somebody.";
+                    return Err(Rejection::new(Code::ScopeMissing, rule).at(ON_BEHALF_OF).into());
+                }
+                gateway.users.ensure(&identity).await?;
+                Ok(Self { user_id: identity.user_id, is_service: false, request_id })
+            }
+            Token::Service(service) => {
+                let user_id = if let Some(user_id) = on_behalf_of {
+                    service.scopes.need(Scope::ActForUsers)?;
+                    gateway.users.check_there(&user_id).await.map_err(|rejection| rejection.at(ON_BEHALF_OF))?;
+                    user_id
+                } else {
+                    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+                    let needed = Scope::of_system(&parts.method, route).ok_or_else(|| {
+                        Rejection::new(Code::MissingField, "Say in whose name: On-Behalf-Of: <user_id>.")
+                            .at(ON_BEHALF_OF)
+                    })?;
+                    service.scopes.need(needed)?;
+                    ids::SYSTEM.to_owned()
+                };
+                Ok(Self { user_id, is_service: true, request_id })
+            }
+        }
     }
+}
+
+/// A service that asks for itself: what only services may.
+pub(crate) struct ServiceCaller {
+    scopes: Scopes,
+    request_id: String,
+}
+
+impl ServiceCaller {
+    /// Refuses a service whose token doesn't have the scope.
+    pub(crate) fn need(&self, scope: Scope) -> Result<(), Rejection> {
+        self.scopes.need(scope)
+    }
+
+    /// The service as the system sender.
+    pub(crate) fn system(&self) -> Caller {
+        Caller { user_id: ids::SYSTEM.to_owned(), is_service: true, request_id: self.request_id.clone() }
+    }
+}
+
+impl FromRequestParts<Arc<Gateway>> for ServiceCaller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
+        let request_id =
+            parts.extensions.get::<RequestId>().map_or_else(|| Uuid::now_v7().to_string(), |id| id.0.clone());
+        if on_behalf_of(&parts.headers)?.is_some() {
+            let rule = "A service asks for this in its own name: leave On-Behalf-Of out.";
+            return Err(Rejection::new(Code::BadField, rule).at(ON_BEHALF_OF).into());
+        }
+        match verified(parts, gateway).await? {
+            Token::Person(identity) => {
+                gateway.users.ensure(&identity).await?;
+                Err(Rejection::new(Code::ScopeMissing, "Only services may do this.").into())
+            }
+            Token::Service(service) => Ok(Self { scopes: service.scopes, request_id }),
+        }
+    }
+}
+
+/// What the request's bearer token says.
+async fn verified(parts: &Parts, gateway: &Gateway) -> Result<Token, Rejection> {
+    // A service that goes over its address' limit was looked at already.
+    if let Some(Admitted(service)) = parts.extensions.get() {
+        return Ok(Token::Service(service.clone()));
+    }
+    let token = bearer(&parts.headers)
+        .ok_or_else(|| Rejection::new(Code::TokenMissing, "Send a token: `Authorization: Bearer …`."))?;
+    let token = gateway.authenticator.verify(token).await?;
+    if let Token::Service(service) = &token {
+        gateway.limits.service(&service.name)?;
+    }
+    Ok(token)
+}
+
+/// A service that is let in by its own limit, where its address has used up the other.
+#[derive(Debug, Clone)]
+pub(super) struct Admitted(pub(super) Service);
+
+/// The token in `Authorization`.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+const ON_BEHALF_OF: &str = "On-Behalf-Of";
+
+fn on_behalf_of(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
+    let mut values = headers.get_all(ON_BEHALF_OF).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let user_id = value.to_str().unwrap_or_default();
+    if values.next().is_some() || !ids::is_valid(user_id) || ids::is_reserved(user_id) {
+        return Err(Rejection::new(Code::BadField, "On-Behalf-Of is one user_id.").at(ON_BEHALF_OF));
+    }
+    Ok(Some(user_id.to_owned()))
 }
 
 /// A JSON object in a request's body, within the frame limit.
@@ -65,8 +165,8 @@ impl FromRequest<Arc<Gateway>> for JsonBody {
 /// The same with room for a list of 10,000 people.
 pub(crate) struct ListBody(pub(crate) Fields);
 
-/// 10,000 ids of 64 bytes, quoted, with commas and blanks, and as much beside them as other bodies have.
-const LIST_BYTES: usize = 10_000 * 68 + 65_536;
+/// 10,000 members with ids of 64 bytes and a role, and as much beside them as other bodies have.
+const LIST_BYTES: usize = 10_000 * 112 + 65_536;
 
 impl FromRequest<Arc<Gateway>> for ListBody {
     type Rejection = Problem;

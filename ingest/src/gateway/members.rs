@@ -68,7 +68,7 @@ pub(crate) async fn add(
     }
     let role = role_of(body.optional_text("role")?)?;
     let based_on_seq = Some(gateway.head_for(&caller.user_id, &chat_id).await?);
-    gateway.check_people(&people, "user_ids").await?;
+    gateway.check_company(&caller, &people, "user_ids").await?;
     let mut seqs = Vec::new();
     for (number, some) in people.chunks(MAX_MEMBERS).enumerate() {
         let members = members_of(some, role.map(Role::name));
@@ -117,8 +117,10 @@ impl Gateway {
     /// The chat's head, for a member; the same refusal whether it isn't there or isn't theirs.
     pub(crate) async fn head_for(&self, user_id: &str, chat_id: &str) -> Result<i64, Rejection> {
         let client = self.chat.pool().get().await.map_err(unavailable)?;
-        let sql = "SELECT n.last_seq FROM chat_counter n JOIN chat_member m ON m.chat_id = n.chat_id
-                    WHERE n.chat_id = $1 AND m.user_id = $2 AND m.left_seq IS NULL";
+        let sql = "SELECT n.last_seq FROM chat_counter n
+                    WHERE n.chat_id = $1 AND (n.last_seq > 0 AND $2 = 'waltalkie:system' OR EXISTS (
+                          SELECT 1 FROM chat_member m
+                           WHERE m.chat_id = n.chat_id AND m.user_id = $2 AND m.left_seq IS NULL))";
         let statement = client.prepare_cached(sql).await.map_err(unavailable)?;
         let row = client.query_opt(&statement, &[&chat_id, &user_id]).await.map_err(unavailable)?;
         row.map(|row| row.get(0)).ok_or_else(Rejection::chat_not_found)

@@ -4,12 +4,15 @@
 mod caller;
 mod chat_list;
 mod chats;
+mod company;
 mod dev;
 mod history;
 mod members;
 mod messages;
 mod people;
 mod problem;
+mod put_chat;
+mod services;
 
 use std::sync::Arc;
 
@@ -17,17 +20,19 @@ use axum::extract::{Request, State as AxumState};
 use axum::http::HeaderValue;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, patch, post};
+use axum::routing::{get, patch, post, put};
 use axum::{Extension, Router};
 use deadpool_postgres::Pool;
 use runtime::Config;
 use schemas::wire::{Code, Limits as FrameLimits, Rejection};
 use uuid::Uuid;
 
-use crate::auth::Authenticator;
+use self::caller::{Admitted, bearer};
+use crate::auth::{Authenticator, Token};
 use crate::chat_service::ChatService;
 use crate::limits::Limits;
 use crate::marks::Marks;
+use crate::standing::Herald;
 use crate::users::Users;
 
 pub use problem::Problem;
@@ -44,6 +49,8 @@ pub struct Gateway {
     pub marks: Arc<Marks>,
     /// People.
     pub users: Users,
+    /// Tells all nodes of revocations.
+    pub herald: Herald,
     /// This node's limits.
     pub limits: Arc<Limits>,
     /// The read models.
@@ -58,7 +65,7 @@ type Shared = AxumState<Arc<Gateway>>;
 pub fn router(gateway: Arc<Gateway>) -> Router {
     let mut router = Router::new()
         .route("/v1/chats", get(chats::list).post(chats::create))
-        .route("/v1/chats/{chat_id}", get(chats::show).patch(chats::update))
+        .route("/v1/chats/{chat_id}", get(chats::show).patch(chats::update).put(put_chat::put))
         .route("/v1/chats/{chat_id}/members", get(members::list).post(members::add))
         .route("/v1/chats/{chat_id}/members/{user_id}", patch(members::update).delete(members::remove))
         .route("/v1/chats/{chat_id}/messages", get(messages::list).post(messages::send))
@@ -69,7 +76,9 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .route("/v1/chats/{chat_id}/read", post(messages::mark_read))
         .route("/v1/users", get(people::list))
         .route("/v1/users/me", get(people::me))
-        .route("/v1/users/me/inbox", get(people::inbox));
+        .route("/v1/users/me/inbox", get(people::inbox))
+        .route("/v1/users/{user_id}", put(services::put).delete(services::remove))
+        .route("/v1/users/{user_id}/revoke", post(services::revoke));
     if gateway.config.development {
         router = router.route("/v1/dev/users", get(dev::users)).route("/v1/dev/token", post(dev::token));
     }
@@ -113,11 +122,19 @@ pub struct PeerAddress(pub std::net::IpAddr);
 pub async fn limit(
     AxumState(gateway): AxumState<Arc<Gateway>>,
     peer: Option<Extension<PeerAddress>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if let Some(Extension(PeerAddress(address))) = peer {
-        gateway.limits.request(address)?;
+    if let Some(Extension(PeerAddress(address))) = peer
+        && let Err(refusal) = gateway.limits.request(address)
+    {
+        // A backend asks for many from one address, and has a limit of its own.
+        let Some(token) = bearer(request.headers()) else { return Err(refusal.into()) };
+        let Ok(Token::Service(service)) = gateway.authenticator.verify(token).await else {
+            return Err(refusal.into());
+        };
+        gateway.limits.service(&service.name)?;
+        request.extensions_mut().insert(Admitted(service));
     }
     Ok(next.run(request).await)
 }

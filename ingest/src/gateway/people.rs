@@ -12,6 +12,9 @@ use super::{Problem, Shared};
 use crate::users::unavailable;
 
 pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Value>, Problem> {
+    if let Some(email) = query.text("email") {
+        return Ok(Json(json!({ "users": gateway.find_by_email(email).await? })));
+    }
     let wrong = || Rejection::new(Code::BadField, "ids is 1 to 200 user ids with commas.").at("ids");
     let wanted: Vec<String> = query.text("ids").ok_or_else(wrong)?.split(',').map(str::to_owned).collect();
     if wanted.len() > 200 || !wanted.iter().all(|id| ids::is_valid(id)) {

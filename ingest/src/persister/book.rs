@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use schemas::ChatState;
+use schemas::{ChatState, ids};
 use uuid::Uuid;
 
 use super::roles::Role;
@@ -90,8 +90,11 @@ impl Chat {
         self.stays.get(user_id).filter(|stay| stay.left_seq.is_none())
     }
 
-    /// Whether a member may see what happened at a `seq`, in this stay or an earlier one.
+    /// Whether a member may see what happened at a `seq`, in this stay or an earlier one. The system sender sees all.
     pub(crate) fn may_see(&self, user_id: &str, seq: i64) -> bool {
+        if user_id == ids::SYSTEM {
+            return true;
+        }
         let earlier = self.seen_before.get(user_id).into_iter().flatten();
         self.member(user_id).is_some_and(|stay| seq >= stay.visible_from_seq)
             || earlier.into_iter().any(|(from_seq, to_seq)| (*from_seq..=*to_seq).contains(&seq))

@@ -20,6 +20,7 @@ struct Questions {
     created: BTreeSet<String>,
     with_owners: BTreeSet<String>,
     with_past: BTreeSet<(String, String)>,
+    with_heirs: BTreeSet<String>,
     people: BTreeSet<(String, String)>,
     messages: BTreeSet<Uuid>,
 }
@@ -46,6 +47,10 @@ fn questions(batch: &[&Candidate]) -> Questions {
             }
             command_type::MEMBERS_REMOVE | command_type::MEMBERS_UPDATE => {
                 asked.with_owners.insert(command.chat_id.clone());
+            }
+            command_type::PERSON_REMOVE => {
+                asked.with_owners.insert(command.chat_id.clone());
+                asked.with_heirs.insert(command.chat_id.clone());
             }
             _ => {}
         }
@@ -136,6 +141,11 @@ pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) ->
     if !asked.with_past.is_empty() {
         load_past(transaction, &mut book, &asked.with_past).await?;
     }
+    for chat_id in &asked.with_heirs {
+        // Each person of the batch may be one who leaves or changes in it: one more than they are.
+        let most = asked.people.iter().filter(|(chat, _)| chat == chat_id).count() as i64 + 1;
+        load_heirs(transaction, &mut book, chat_id, most).await?;
+    }
     Ok(book)
 }
 
@@ -156,6 +166,26 @@ async fn load_past(
     for row in transaction.query(&past, &[&chats, &people]).await? {
         let chat = book.chats.entry(row.get(0)).or_default();
         chat.seen_before.entry(row.get(1)).or_default().push((row.get(2), row.get(3)));
+    }
+    Ok(())
+}
+
+/// Those who come first to own a group whose last owner is removed: the oldest admins, then the oldest members.
+async fn load_heirs(
+    transaction: &Transaction<'_>,
+    book: &mut Book,
+    chat_id: &str,
+    most: i64,
+) -> Result<(), tokio_postgres::Error> {
+    let heirs = transaction
+        .prepare_cached(
+            "SELECT chat_id, user_id, role, joined_seq, left_seq, visible_from_seq, changed_seq, changed_session
+               FROM chat_member WHERE chat_id = $1 AND left_seq IS NULL AND role <> 'owner'
+              ORDER BY role <> 'admin', joined_seq, user_id LIMIT $2",
+        )
+        .await?;
+    for row in transaction.query(&heirs, &[&chat_id, &most]).await? {
+        insert_stay(book, &row);
     }
     Ok(())
 }

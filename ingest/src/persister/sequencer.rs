@@ -5,6 +5,7 @@
 
 mod chats;
 mod decisions;
+mod departure;
 mod members;
 mod messages;
 
@@ -63,6 +64,7 @@ fn decide_one(book: &mut Book, candidate: &Candidate, decisions: &mut Decisions)
         command_type::MEMBERS_ADD => members::add(chat, now_ms, command, decisions),
         command_type::MEMBERS_REMOVE => members::remove(chat, now_ms, command, decisions),
         command_type::MEMBERS_UPDATE => members::change_roles(chat, now_ms, command, decisions),
+        command_type::PERSON_REMOVE => departure::depart(chat, now_ms, command, decisions),
         other => {
             Err(Rejection::new(Code::NotSupported, format!("This version doesn't know commands of type {other}.")))
         }

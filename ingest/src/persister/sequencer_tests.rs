@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use schemas::{ChatSettings, CommandMember, event_type};
+use schemas::{ChatSettings, CommandMember, event_type, ids};
 use uuid::Uuid;
 
 use super::*;
@@ -279,4 +279,68 @@ fn who_came_back_still_edits_what_they_said_in_an_earlier_stay() {
     assert_eq!(one(&mut book, answer(others)), Err(Code::MessageNotFound), "never visible to bob");
     assert_eq!(one(&mut book, answer(own)), Ok(Some(8)));
     assert_eq!(one(&mut book, about(command_type::MESSAGE_EDIT, "bob", own)), Ok(Some(9)));
+}
+
+fn removal(user: &str) -> ChatCommand {
+    people(command_type::PERSON_REMOVE, ids::SYSTEM, &[(user, None)])
+}
+
+#[test]
+fn whoever_is_removed_hands_a_group_over_to_the_oldest_admin_else_the_oldest_member() {
+    let mut book = group();
+    let late = people(command_type::MEMBERS_ADD, "owner", &[("aaron", Some("admin")), ("abel", None)]);
+    assert_eq!(one(&mut book, late), Ok(Some(3)));
+    let decisions = decide_all(&mut book, &[removal("owner")]);
+    let changes = &decisions.rounds[0].changes;
+    let types: Vec<&str> = changes.iter().map(|change| change.event_type).collect();
+    assert_eq!(types, [event_type::MEMBER_UPDATED, event_type::MEMBER_LEFT]);
+    assert_eq!(changes.iter().map(|change| change.seq).collect::<Vec<_>>(), [4, 5]);
+    assert_eq!(decisions.answers[0].0.seq, Some(5));
+    let members = |number: usize| changes[number].memberships.as_ref().unwrap();
+    assert_eq!((members(0)[0].user_id.as_str(), members(0)[0].member_role.as_str()), ("admin", "owner"));
+    assert_eq!((members(1)[0].user_id.as_str(), members(1)[0].left_seq), ("owner", Some(5)));
+    // The other admin, then the members by their time and name, then nobody.
+    for (leaving, heir, seq) in
+        [("admin", "aaron", 7), ("aaron", "bob", 9), ("bob", "carol", 11), ("carol", "abel", 13)]
+    {
+        assert_eq!(one(&mut book, removal(leaving)), Ok(Some(seq)), "{leaving}");
+        assert_eq!(book.chats["c"].member(heir).unwrap().role.name(), "owner", "{heir}");
+    }
+    assert_eq!(one(&mut book, removal("abel")), Ok(Some(14)));
+    assert_eq!(one(&mut book, removal("abel")), Ok(None));
+    assert_eq!(book.chats["c"].open_stays, 0);
+}
+
+#[test]
+fn removal_ends_one_to_one_chats_too_and_is_the_systems_alone() {
+    let mut book = Book { now_ms: 1_000, ..Book::default() };
+    assert_eq!(one(&mut book, create(false, "alice", &["bob"])), Ok(Some(1)));
+    assert_eq!(one(&mut book, people(command_type::PERSON_REMOVE, "bob", &[("alice", None)])), Err(Code::ChatNotFound));
+    assert_eq!(one(&mut book, removal("mallory")), Ok(None));
+    assert_eq!(one(&mut book, removal("alice")), Ok(Some(2)));
+    assert_eq!(one(&mut book, send("alice", Uuid::new_v4(), "still here?")), Err(Code::ChatNotFound));
+    assert_eq!(one(&mut book, send("bob", Uuid::new_v4(), "alone")), Ok(Some(3)));
+}
+
+#[test]
+fn the_system_sender_is_in_no_chat_and_may_what_owners_may() {
+    let mut book = Book { now_ms: 1_000, ..Book::default() };
+    let id = Uuid::new_v4();
+    assert_eq!(one(&mut book, send(ids::SYSTEM, id, "welcome")), Err(Code::ChatNotFound));
+    let create = ChatCommand {
+        chat: Some(ChatSettings::default()),
+        ..people(command_type::CHAT_CREATE, ids::SYSTEM, &[("alice", Some("owner")), ("bob", None)])
+    };
+    assert_eq!(one(&mut book, create), Ok(Some(1)));
+    assert_eq!(book.chats["c"].open_stays, 2);
+    assert!(book.chats["c"].member(ids::SYSTEM).is_none());
+    assert_eq!(one(&mut book, send(ids::SYSTEM, id, "welcome")), Ok(Some(2)));
+    assert_eq!(one(&mut book, about(command_type::MESSAGE_EDIT, "alice", id)), Err(Code::MessageNotFound));
+    assert_eq!(one(&mut book, about(command_type::MESSAGE_EDIT, ids::SYSTEM, id)), Ok(Some(3)));
+    let said = Uuid::new_v4();
+    assert_eq!(one(&mut book, send("bob", said, "rude")), Ok(Some(4)));
+    assert_eq!(one(&mut book, about(command_type::MESSAGE_EDIT, ids::SYSTEM, said)), Err(Code::MessageNotFound));
+    assert_eq!(one(&mut book, about(command_type::MESSAGE_DELETE, ids::SYSTEM, said)), Ok(Some(5)));
+    let promote = people(command_type::MEMBERS_UPDATE, ids::SYSTEM, &[("bob", Some("owner"))]);
+    assert_eq!(one(&mut book, promote), Ok(Some(6)));
 }

@@ -87,6 +87,14 @@ fn check(config: &Config) -> Result<(), ConfigError> {
             return wrong("auth.hs256_secret", "needs at least 32 bytes, such as the output of `openssl rand -hex 32`");
         }
     }
+    let jwks_url = &config.auth.jwks_url;
+    let is_plain = config.development && jwks_url.starts_with("http://");
+    if !(jwks_url.is_empty() || jwks_url.starts_with("https://") || is_plain) {
+        return wrong("auth.jwks_url", "begins with https:// (or http:// with development = true)");
+    }
+    if config.auth.jwks_refresh_s < 5 {
+        return wrong("auth.jwks_refresh_s", "at least 5 s");
+    }
     let limits = &config.limits;
     if [limits.commands_per_s, limits.requests_per_s, limits.node_commands_per_s, limits.chat_sends_per_s].contains(&0)
     {

@@ -25,6 +25,8 @@ pub enum Code {
     TokenMissing,
     TokenExpired,
     TokenInvalid,
+    TokenRevoked,
+    ScopeMissing,
     RateLimited,
     MessageIdConflict,
     BlockedByEarlier,
@@ -39,7 +41,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::BadJson,
         Self::UnknownEvent,
         Self::MissingField,
@@ -58,6 +60,8 @@ impl Code {
         Self::TokenMissing,
         Self::TokenExpired,
         Self::TokenInvalid,
+        Self::TokenRevoked,
+        Self::ScopeMissing,
         Self::RateLimited,
         Self::MessageIdConflict,
         Self::BlockedByEarlier,
@@ -86,8 +90,8 @@ impl Code {
     /// HTTP status that goes with the code.
     pub fn http_status(self) -> u16 {
         match self {
-            Self::TokenMissing | Self::TokenExpired | Self::TokenInvalid => 401,
-            Self::Forbidden => 403,
+            Self::TokenMissing | Self::TokenExpired | Self::TokenInvalid | Self::TokenRevoked => 401,
+            Self::Forbidden | Self::ScopeMissing => 403,
             Self::ChatNotFound | Self::MessageNotFound | Self::UserNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::ChatExists | Self::LastOwner | Self::Conflict | Self::MessageIdConflict | Self::BlockedByEarlier => {
@@ -146,6 +150,11 @@ impl Rejection {
     /// The one answer for a message that isn't there, is elsewhere, or isn't the caller's to change.
     pub fn message_not_found() -> Self {
         Self::new(Code::MessageNotFound, "There is no such message for you to change in this chat.").at("message_id")
+    }
+
+    /// The one answer for a person who isn't there and for one whom the caller may not know of.
+    pub fn user_not_found(user_id: &str) -> Self {
+        Self::new(Code::UserNotFound, format!("There is no person `{user_id}`."))
     }
 
     /// The answer while a server behind us is away.

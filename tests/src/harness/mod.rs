@@ -12,6 +12,7 @@
 
 mod dump;
 mod installation;
+mod keys;
 mod lines;
 mod log;
 mod person;
@@ -23,6 +24,7 @@ mod wait;
 
 pub use dump::{chats, evidence_of, fingerprint};
 pub use installation::Installation;
+pub use keys::{KeyServer, SigningKey};
 pub use lines::Lines;
 pub use log::{Logged, read_all, read_events, read_topic};
 pub use person::{Answer, Person};

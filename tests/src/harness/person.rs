@@ -16,6 +16,8 @@ pub struct Person {
     pub token: String,
     /// The gateway.
     pub base: String,
+    /// Whom a service's requests are on behalf of.
+    on_behalf_of: Option<String>,
     http: reqwest::Client,
 }
 
@@ -44,6 +46,7 @@ impl Person {
             user_id: user_id.to_owned(),
             token: token.to_owned(),
             base: gateway.trim_end_matches('/').to_owned(),
+            on_behalf_of: None,
             http: reqwest::Client::new(),
         }
     }
@@ -53,9 +56,17 @@ impl Person {
         Self::with_token(gateway, &self.user_id, &self.token)
     }
 
+    /// The same token, on behalf of somebody.
+    pub fn as_if(&self, user_id: &str) -> Self {
+        Self { on_behalf_of: Some(user_id.to_owned()), ..self.clone() }
+    }
+
     /// Any request with this person's token.
     pub async fn request(&self, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
         let mut request = self.http.request(method, format!("{}{path}", self.base)).bearer_auth(&self.token);
+        if let Some(user_id) = &self.on_behalf_of {
+            request = request.header("on-behalf-of", user_id);
+        }
         if let Some(body) = body {
             request = request.json(&body);
         }
@@ -81,6 +92,11 @@ impl Person {
     /// PATCH.
     pub async fn patch(&self, path: &str, body: Value) -> Result<Answer> {
         self.request(Method::PATCH, path, Some(body)).await
+    }
+
+    /// PUT.
+    pub async fn put(&self, path: &str, body: Value) -> Result<Answer> {
+        self.request(Method::PUT, path, Some(body)).await
     }
 
     /// DELETE.

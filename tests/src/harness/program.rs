@@ -78,7 +78,7 @@ fn newest_library(folder: &Path) -> Result<Option<SystemTime>> {
     Ok(newest)
 }
 
-/// A Python that has `confluent-kafka[avro]`: `WALTALKIE_TEST_PYTHON`, else that of `target/venv`.
+/// A Python that has `confluent-kafka[avro]` and `pyjwt[crypto]`: `WALTALKIE_TEST_PYTHON`, else that of `target/venv`.
 pub fn python() -> Result<PathBuf> {
     let python = match std::env::var_os("WALTALKIE_TEST_PYTHON") {
         Some(python) => PathBuf::from(python),

@@ -1,7 +1,7 @@
 //! New chats and changes of their settings.
 
 use schemas::wire::{Code, Rejection};
-use schemas::{ChatCommand, ChatState, event_type};
+use schemas::{ChatCommand, ChatState, event_type, ids};
 
 use super::members::{actor, check_members, open_stay};
 use super::{Decision, Decisions, Effect, NewChange, forbidden, new_change, stale};
@@ -13,7 +13,7 @@ pub(super) fn create(chat: &mut Chat, now_ms: i64, command: &ChatCommand, decisi
     let is_group = wish.is_group.unwrap_or(true);
     if let Some(settings) = &chat.settings {
         // A 1:1 chat is one, whoever makes it: both sides are told of the first.
-        let is_theirs = chat.member(&command.user_id).is_some();
+        let is_theirs = command.user_id == ids::SYSTEM || chat.member(&command.user_id).is_some();
         return if is_theirs && !is_group && !settings.state.is_group {
             Ok(Some(1))
         } else {
@@ -41,7 +41,9 @@ pub(super) fn create(chat: &mut Chat, now_ms: i64, command: &ChatCommand, decisi
         let role = member.member_role.as_deref().and_then(Role::parse).filter(|_| is_group).unwrap_or(Role::Member);
         (member.user_id.clone(), role)
     });
-    let people: Vec<(String, Role)> = std::iter::once((command.user_id.clone(), own_role)).chain(others).collect();
+    // The system sender makes chats for others and is in none.
+    let maker = (command.user_id != ids::SYSTEM).then(|| (command.user_id.clone(), own_role));
+    let people: Vec<(String, Role)> = maker.into_iter().chain(others).collect();
     let mut memberships = Vec::new();
     for (user_id, role) in people {
         let stay = Stay { role, joined_seq: seq, left_seq: None, visible_from_seq: 1, changed: changed.clone() };

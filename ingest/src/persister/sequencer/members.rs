@@ -1,7 +1,7 @@
 //! People who come, go and change roles.
 
 use schemas::wire::{Code, Rejection};
-use schemas::{ChatCommand, Membership, event_type};
+use schemas::{ChatCommand, Membership, event_type, ids};
 
 use super::{Decision, Decisions, Effect, MAX_MEMBERS, NewChange, forbidden, new_change, stale};
 use crate::persister::book::{Change, Chat, Stay};
@@ -120,6 +120,11 @@ pub(super) fn change_roles(chat: &mut Chat, now_ms: i64, command: &ChatCommand, 
 }
 
 pub(super) fn actor(chat: &Chat, command: &ChatCommand) -> Result<(Role, bool), Rejection> {
+    // The system sender is in no chat and may in each what its owners may. Gateways let no person be it.
+    if command.user_id == ids::SYSTEM {
+        let settings = chat.settings.as_ref().ok_or_else(Rejection::chat_not_found)?;
+        return Ok((Role::Owner, settings.state.is_group));
+    }
     let stay = chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
     Ok((stay.role, chat.settings.as_ref().is_some_and(|settings| settings.state.is_group)))
 }
@@ -171,7 +176,7 @@ pub(super) fn open_stay(
     membership
 }
 
-fn change_stay(
+pub(super) fn change_stay(
     chat: &mut Chat,
     command: &ChatCommand,
     user_id: String,

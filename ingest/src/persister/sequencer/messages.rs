@@ -6,6 +6,7 @@ use schemas::wire::{Code, Rejection};
 use schemas::{ChatCommand, MessageState, event_type};
 use uuid::Uuid;
 
+use super::members::actor;
 use super::{Candidate, Decision, Decisions, Effect, NewChange, NewMessage, new_change, stale};
 use crate::persister::book::{Change, Chat, Key, Message};
 use crate::persister::roles::Role;
@@ -38,7 +39,7 @@ pub(super) fn send(
             .at("message_id"))
         };
     }
-    chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
+    actor(chat, command)?;
     let parent = match &command.parent_message_id {
         None => None,
         Some(id) => {
@@ -92,8 +93,7 @@ pub(super) fn send(
 /// The message of a command, if its sender may see it.
 fn visible_message<'a>(chat: &'a mut Chat, command: &ChatCommand) -> Result<(Uuid, Role, &'a mut Message), Rejection> {
     let message_id = message_id_of(command)?;
-    let stay = chat.member(&command.user_id).ok_or_else(Rejection::chat_not_found)?;
-    let role = stay.role;
+    let (role, _) = actor(chat, command)?;
     let is_seen = chat.messages.get(&message_id).is_some_and(|message| chat.may_see(&command.user_id, message.seq));
     let message = chat.messages.get_mut(&message_id).filter(|_| is_seen);
     Ok((message_id, role, message.ok_or_else(Rejection::message_not_found)?))
