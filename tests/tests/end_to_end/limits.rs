@@ -10,7 +10,12 @@ use waltalkie_tests::harness::{Installation, LONG, Person, Servers, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chat_takes_so_many_sends_and_keeps_each_senders_order() -> Result<()> {
-    let settings = [("limits.chat_sends_per_s", "5"), ("limits.chat_sends_burst", "8")];
+    let settings = [
+        ("limits.chat_sends_per_s", "5"),
+        ("limits.chat_sends_burst", "8"),
+        ("limits.commands_per_s", "1000"),
+        ("limits.commands_burst", "1000"),
+    ];
     let installation = Installation::make_on(Servers::shared()?, "chat-limit", &settings).await?;
     let process = installation.run(&["all"]).await?;
     let alice = Person::arrive(&installation.config()?, process.gateway()?, "alice").await?;

@@ -113,5 +113,5 @@ async fn offsets(installation: &Installation, arguments: &[&str]) -> Result<Vec<
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -1,5 +1,6 @@
 //! The records of the dead-letter topic.
 
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,7 @@ impl Letter {
 
 /// All of them, oldest first.
 pub(super) struct Letters {
-    letters: Vec<Letter>,
+    all: Vec<Letter>,
     commands: String,
     producer: FutureProducer,
     decoder: Option<Decoder<ChatCommand>>,
@@ -58,7 +59,7 @@ impl Letters {
         let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
         let schema_id = registry.id_of::<ChatCommand>().await.ok();
         Ok(Self {
-            letters,
+            all: letters,
             commands: names.topic(Topic::ChatCommands),
             producer: kafka::producer_config(&config.kafka).create()?,
             decoder: schema_id.map(|id| Decoder::new(registry, id)),
@@ -66,11 +67,11 @@ impl Letters {
     }
 
     pub(super) fn all(&self) -> &[Letter] {
-        &self.letters
+        &self.all
     }
 
     pub(super) fn at(&self, offset: i64) -> Result<&Letter> {
-        let found = self.letters.iter().find(|letter| letter.offset == offset);
+        let found = self.all.iter().find(|letter| letter.offset == offset);
         found.with_context(|| {
             format!("there is no dead letter {offset}; `waltalkie dlq list --all` shows which there are")
         })
@@ -114,7 +115,7 @@ impl Letters {
             }
             Err(problem) => {
                 shown["command_problem"] = problem.into();
-                shown["value_hex"] = value.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into();
+                shown["value_hex"] = hex(value).into();
             }
         }
         shown
@@ -136,22 +137,32 @@ fn read_all(kafka_config: &runtime::config::Kafka, topic: &str) -> Result<Vec<Le
     assignment.add_partition_offset(topic, 0, Offset::Offset(first))?;
     consumer.assign(&assignment)?;
     let mut letters = Vec::new();
+    if first == end {
+        return Ok(letters);
+    }
     let mut news = Instant::now();
-    while first < end {
+    loop {
         match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => {
                 news = Instant::now();
                 letters.push(letter_of(&message));
                 if message.offset() + 1 >= end {
-                    break;
+                    return Ok(letters);
                 }
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => break,
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(letters),
             Some(Err(error)) => return Err(error).with_context(|| format!("reading {topic}")),
             None => ensure!(news.elapsed() < PATIENCE, "{topic} can't be read: Kafka is silent"),
         }
     }
-    Ok(letters)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String can't fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn letter_of(message: &BorrowedMessage<'_>) -> Letter {
