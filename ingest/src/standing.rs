@@ -7,7 +7,7 @@
 //!
 //! *Progress.* The table's `position` follows commits, since its counter's row is locked; the watcher asks for rows past
 //! the last one that it has seen. *Failure.* Redis carries no more than a hint: without it, a node learns of a revocation
-//! within [`LOOK_EVERY`].
+//! within `LOOK_EVERY`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,7 +1,7 @@
 //! Tokens: who may come in, for how long, and with which rights. Tokens never appear in logs or errors.
 //!
 //! A token is a JWT (RFC 7519) signed with EdDSA, RS256 or ES256 by a key that the configuration names: one public key, or
-//! those that a URL publishes ([`jwks`]). HS256 is for development. The algorithm belongs to the key, never to the token.
+//! those that a URL publishes (`jwks.rs`). HS256 is for development. The algorithm belongs to the key, never to the token.
 
 mod claims;
 mod development;
