@@ -76,6 +76,9 @@ impl Gateway {
         let statement = client.prepare_cached(CHATS_SQL).await.map_err(unavailable)?;
         let rows =
             client.query(&statement, &[&user_id, &only, &after_at, &after_id, &limit]).await.map_err(unavailable)?;
+        // What follows takes connections of its own: holding this one meanwhile, as many callers as the pool has would wait
+        // for each other.
+        drop(client);
         let mut chats: Vec<ChatSummary> = rows
             .iter()
             .map(|row| ChatSummary {

@@ -31,6 +31,7 @@ pub(crate) async fn list(
                  FROM chat_member m LEFT JOIN \"user\" u ON u.id = m.user_id
                 WHERE m.chat_id = $1 AND m.left_seq IS NULL AND m.user_id > $2 ORDER BY m.user_id LIMIT $3";
     let rows = client.query(sql, &[&chat_id, &after, &limit]).await.map_err(unavailable)?;
+    drop(client);
     let ids: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
     let reader = gateway.read_pool.get().await.map_err(unavailable)?;
     let sql = "SELECT user_id, delivered_seq, read_seq FROM chat_cursor WHERE chat_id = $1 AND user_id = ANY($2)";
