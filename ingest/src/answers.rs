@@ -55,9 +55,9 @@ async fn send_all(mut redis: ConnectionManager, names: Names, mut queued: mpsc::
 }
 
 /// Those that wait, oldest first: ids are version 7 UUIDs, which begin with their time.
-type Waiting = Arc<Mutex<BTreeMap<String, Waiter>>>;
+type Waiting = Arc<Mutex<BTreeMap<String, Undecided>>>;
 
-struct Waiter {
+struct Undecided {
     since: Instant,
     answer: oneshot::Sender<Answer>,
 }
@@ -94,15 +94,15 @@ impl Listener {
     /// Expects the answer to a command; ask before the command is sent.
     pub(crate) fn expect(&self, command_id: &str) -> Expected {
         let (sender, answer) = oneshot::channel();
-        let waiter = Waiter { since: Instant::now(), answer: sender };
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(command_id.to_owned(), waiter);
+        let undecided = Undecided { since: Instant::now(), answer: sender };
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(command_id.to_owned(), undecided);
         Expected { answer, command_id: command_id.to_owned(), waiting: Arc::clone(&self.waiting) }
     }
 
     /// How many wait, and for how long the oldest.
     pub(crate) fn undecided(&self) -> (usize, Duration) {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let oldest = waiting.first_key_value().map(|(_, waiter)| waiter.since.elapsed());
+        let oldest = waiting.first_key_value().map(|(_, undecided)| undecided.since.elapsed());
         (waiting.len(), oldest.unwrap_or_default())
     }
 }
@@ -122,9 +122,9 @@ async fn hear_all(mut hearing: mpsc::Receiver<Heard>, waiting: Waiting) {
         };
         let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for answer in answers {
-            if let Some(waiter) = waiting.remove(&answer.command_id) {
+            if let Some(undecided) = waiting.remove(&answer.command_id) {
                 // Whoever waited may have gone; the answer is in the tables.
-                let _ = waiter.answer.send(answer);
+                let _ = undecided.answer.send(answer);
             }
         }
     }

@@ -1,7 +1,8 @@
 //! How many sends a chat takes: held here, where all nodes' sends to it meet.
 //!
 //! *Time* is that of the commands (`issued_at`), not of their arrival: what waited in Kafka while this persister was away
-//! isn't a flood. Each chat is a leaky bucket in the form of the generic cell rate algorithm (ITU-T I.371): one number, the
+//! isn't a flood. Clocks may be wrong: a chat's time never runs ahead of this persister's, and not back for a gateway whose
+//! clock is slow. Each chat is a leaky bucket in the form of the generic cell rate algorithm (ITU-T I.371): one number, the
 //! time at which its bucket would be empty.
 //!
 //! *Order.* After a refused send, those of the same session to the same chat are refused as well until the time that the
@@ -12,6 +13,9 @@ use std::collections::HashMap;
 use runtime::config::LimitsConfig;
 use schemas::wire::{Code, Rejection};
 use schemas::{ChatCommand, command_type};
+
+/// A chat's time that is so far ahead of the persister's is one before the persister's clock was set back.
+const SET_BACK_MS: i64 = 60_000;
 
 /// Chats that are remembered before those with an empty bucket are forgotten.
 const MOST_CHATS: usize = 100_000;
@@ -27,6 +31,7 @@ pub(super) struct ChatLimit {
 
 #[derive(Default)]
 struct Bucket {
+    last_ms: i64,
     empty_at_ms: f64,
     /// Sessions with a refused send, until when.
     refused: HashMap<String, i64>,
@@ -38,16 +43,20 @@ impl ChatLimit {
         Self { send_ms, burst_ms: send_ms * f64::from(limits.chat_sends_burst.max(1)), chats: HashMap::new() }
     }
 
-    /// Takes one command, in the order of the log; says why it is refused, if it is.
-    pub(super) fn take(&mut self, command: &ChatCommand) -> Option<Rejection> {
+    /// Takes one command, in the order of the log and at a time of this persister; says why it is refused, if it is.
+    pub(super) fn take(&mut self, command: &ChatCommand, arrived_at_ms: i64) -> Option<Rejection> {
         if command.command_type != command_type::MESSAGE_SEND {
             return None;
         }
-        let now_ms = command.issued_at;
         if self.chats.len() >= MOST_CHATS {
-            self.chats.retain(|_, bucket| bucket.empty_at_ms > now_ms as f64);
+            self.chats.retain(|_, bucket| bucket.empty_at_ms > arrived_at_ms as f64);
         }
         let bucket = self.chats.entry(command.chat_id.clone()).or_default();
+        if bucket.last_ms > arrived_at_ms + SET_BACK_MS {
+            *bucket = Bucket::default();
+        }
+        let now_ms = command.issued_at.min(arrived_at_ms).max(bucket.last_ms);
+        bucket.last_ms = now_ms;
         bucket.refused.retain(|_, until_ms| *until_ms > now_ms);
         if let Some(until_ms) = bucket.refused.get(&command.session_id) {
             return Some(refusal(until_ms - now_ms));
@@ -89,34 +98,39 @@ mod tests {
         }
     }
 
+    /// At the time at which it was issued.
+    fn take(limit: &mut ChatLimit, command: &ChatCommand) -> Option<Rejection> {
+        limit.take(command, command.issued_at)
+    }
+
     #[test]
     fn a_flood_is_refused_until_the_bucket_has_room() {
         let mut limit = limit();
         for _ in 0..3 {
-            assert_eq!(limit.take(&send("a", "s", 1_000)), None);
+            assert_eq!(take(&mut limit, &send("a", "s", 1_000)), None);
         }
-        let refused = limit.take(&send("a", "s", 1_000)).expect("the fourth at once");
+        let refused = take(&mut limit, &send("a", "s", 1_000)).expect("the fourth at once");
         assert_eq!((refused.code, refused.retry_after_ms), (Code::RateLimited, Some(100)));
-        assert_eq!(limit.take(&send("b", "s", 1_000)), None, "another chat has a bucket of its own");
-        assert_eq!(limit.take(&send("a", "s", 1_100)), None);
-        assert!(limit.take(&send("a", "s", 1_100)).is_some());
+        assert_eq!(take(&mut limit, &send("b", "s", 1_000)), None, "another chat has a bucket of its own");
+        assert_eq!(take(&mut limit, &send("a", "s", 1_100)), None);
+        assert!(take(&mut limit, &send("a", "s", 1_100)).is_some());
     }
 
     #[test]
     fn later_sends_of_a_session_dont_overtake_the_refused_one() {
         let mut limit = limit();
         for _ in 0..3 {
-            assert_eq!(limit.take(&send("a", "other", 1_000)), None);
+            assert_eq!(take(&mut limit, &send("a", "other", 1_000)), None);
         }
-        assert!(limit.take(&send("a", "s", 1_040)).is_some());
-        assert!(limit.take(&send("a", "s", 1_099)).is_some(), "before the time that was named");
-        assert_eq!(limit.take(&send("a", "s", 1_100)), None);
+        assert!(take(&mut limit, &send("a", "s", 1_040)).is_some());
+        assert!(take(&mut limit, &send("a", "s", 1_099)).is_some(), "before the time that was named");
+        assert_eq!(take(&mut limit, &send("a", "s", 1_100)), None);
     }
 
     #[test]
     fn what_waited_in_the_log_is_no_flood() {
         let mut limit = limit();
-        let refused = (0..1_000).filter(|n| limit.take(&send("a", "s", 1_000 + n * 100)).is_some()).count();
+        let refused = (0..1_000).filter(|n| limit.take(&send("a", "s", 1_000 + n * 100), 200_000).is_some()).count();
         assert_eq!(refused, 0);
     }
 
@@ -124,6 +138,31 @@ mod tests {
     fn other_commands_are_not_counted() {
         let mut limit = limit();
         let edit = ChatCommand { command_type: command_type::MESSAGE_EDIT.into(), ..send("a", "s", 1_000) };
-        assert!((0..100).all(|_| limit.take(&edit).is_none()));
+        assert!((0..100).all(|_| take(&mut limit, &edit).is_none()));
+    }
+
+    #[test]
+    fn gateways_with_wrong_clocks_are_neither_refused_nor_refuse_others() {
+        const HOUR_MS: i64 = 3_600_000;
+        let mut limit = limit();
+        let now_ms = 10 * HOUR_MS;
+        // Ten sends a second, as many as the chat takes, of three gateways in turn.
+        let refused = (0..300)
+            .map(|number| (now_ms + number * 100, [0, -HOUR_MS, HOUR_MS][number as usize % 3]))
+            .filter(|(at_ms, wrong_ms)| limit.take(&send("a", "s", at_ms + wrong_ms), *at_ms).is_some())
+            .count();
+        assert_eq!(refused, 0);
+        // Each of them can still flood.
+        for wrong_ms in [-HOUR_MS, HOUR_MS] {
+            let flood = send("b", "s", now_ms + wrong_ms);
+            assert_eq!((0..10).filter(|_| limit.take(&flood, now_ms).is_none()).count(), 3);
+        }
+    }
+
+    #[test]
+    fn the_persisters_own_clock_may_be_set_back() {
+        let mut limit = limit();
+        assert_eq!(take(&mut limit, &send("a", "s", 9_000_000)), None);
+        assert_eq!((0..10).filter(|_| take(&mut limit, &send("a", "s", 1_000)).is_none()).count(), 3);
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! One batch at most waits decoded. A batch that was read under an earlier assignment is dropped by whoever takes it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use runtime::kafka::{Batch, Reader, Received};
 use runtime::retry::Backoff;
-use runtime::{RoleHealth, Shutdown};
+use runtime::{RoleHealth, Shutdown, clock};
 use schemas::{ChatCommand, Decoder};
 use tokio::sync::mpsc;
 
@@ -38,8 +38,7 @@ impl Intake {
     pub(super) fn start(reader: Reader, work: Decoding) -> Self {
         let (sender, decoded) = mpsc::channel(AHEAD);
         let is_waiting = Arc::clone(&work.is_waiting);
-        let shutdown = work.shutdown.clone();
-        shutdown.spawn(read_ahead(reader, work, sender));
+        work.shutdown.clone().spawn(read_ahead(reader, work, sender));
         Self { decoded, is_waiting }
     }
 
@@ -58,14 +57,14 @@ impl Intake {
 pub(super) struct Decoding {
     pub(super) hasher: BodyHasher,
     pub(super) decoder: Decoder<ChatCommand>,
-    pub(super) chat_limit: Mutex<ChatLimit>,
+    pub(super) chat_limit: ChatLimit,
     pub(super) dead_letters: Arc<DeadLetters>,
     pub(super) health: Arc<RoleHealth>,
     pub(super) is_waiting: Arc<AtomicBool>,
     pub(super) shutdown: Shutdown,
 }
 
-async fn read_ahead(mut reader: Reader, work: Decoding, decoded: mpsc::Sender<Result<Decoded, Error>>) {
+async fn read_ahead(mut reader: Reader, mut work: Decoding, decoded: mpsc::Sender<Result<Decoded, Error>>) {
     loop {
         let next = tokio::select! {
             biased;
@@ -86,7 +85,7 @@ async fn read_ahead(mut reader: Reader, work: Decoding, decoded: mpsc::Sender<Re
 
 impl Decoding {
     /// `None` when it is time to stop.
-    async fn decode(&self, mut batch: Batch) -> Result<Option<Decoded>, Error> {
+    async fn decode(&mut self, mut batch: Batch) -> Result<Option<Decoded>, Error> {
         let mut entries = Vec::with_capacity(batch.records.len());
         for record in std::mem::take(&mut batch.records) {
             let Some(candidate) = self.decode_one(&record).await? else { return Ok(None) };
@@ -97,7 +96,7 @@ impl Decoding {
 
     /// The command in a record: `None` when it is time to stop, an error inside when it is poison, which is then in
     /// the dead-letter topic already.
-    async fn decode_one(&self, record: &Received) -> Result<Option<Result<Candidate, ()>>, Error> {
+    async fn decode_one(&mut self, record: &Received) -> Result<Option<Result<Candidate, ()>>, Error> {
         let mut backoff = Backoff::default();
         loop {
             match self.decoder.decode(record.value.as_deref().unwrap_or_default()).await {
@@ -105,7 +104,7 @@ impl Decoding {
                     self.is_waiting.store(false, Ordering::Release);
                     let body_hash =
                         self.hasher.hash(command.content.as_deref().unwrap_or_default(), &command.media_ids);
-                    let refusal = self.chat_limit.lock().unwrap_or_else(PoisonError::into_inner).take(&command);
+                    let refusal = self.chat_limit.take(&command, clock::now_ms());
                     return Ok(Some(Ok(Candidate { command, body_hash, refusal })));
                 }
                 // A key that isn't the chat could be in another chat's partition: there is no order to decide it in.

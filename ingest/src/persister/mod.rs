@@ -28,7 +28,7 @@ mod state;
 mod write;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::Pool;
@@ -85,7 +85,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
     let decoding = Decoding {
         hasher: BodyHasher::new(ground.installation.body_hash_key),
         decoder: Decoder::new(registry, schema_id),
-        chat_limit: Mutex::new(ChatLimit::new(&config.limits)),
+        chat_limit: ChatLimit::new(&config.limits),
         dead_letters,
         health: Arc::clone(&health),
         is_waiting: Arc::default(),

@@ -15,6 +15,8 @@
 //! *Failure.* An offset that is out of range, or a topic that isn't there, ends the reader with an error: it never
 //! jumps. Brokers that are away are waited for.
 
+mod context;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -22,15 +24,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, ClientContext, Offset, Statistics, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::retry::Backoff;
+pub use context::Assignment;
+use context::Context;
+
 use crate::shutdown::Shutdown;
 
 /// Batches that wait for the loop; what arrives meanwhile makes the next one larger.
@@ -252,141 +255,6 @@ impl Reader {
     /// The consumer's group membership, with which a transactional producer is fenced.
     pub fn group_metadata(&self) -> Option<rdkafka::consumer::ConsumerGroupMetadata> {
         self.consumer.group_metadata()
-    }
-}
-
-/// What a reader has of its topics just now.
-#[derive(Clone)]
-pub struct Assignment {
-    generation: Arc<AtomicU64>,
-    reload: Arc<AtomicBool>,
-}
-
-impl Assignment {
-    /// Whether a batch belongs to it.
-    pub fn is_present(&self, batch: &Batch) -> bool {
-        // In this order: whoever takes up a reload raises the generation before the mark is taken away.
-        !self.reload.load(Ordering::Acquire) && batch.generation == self.generation.load(Ordering::Acquire)
-    }
-
-    /// As [`Reader::reload`].
-    pub fn reload(&self) {
-        self.reload.store(true, Ordering::Release);
-    }
-}
-
-struct Context {
-    life: CancellationToken,
-    store: Arc<dyn OffsetStore>,
-    handle: tokio::runtime::Handle,
-    generation: Arc<AtomicU64>,
-    shutdown: Shutdown,
-    lag_metric: &'static str,
-}
-
-impl Context {
-    /// Sets each partition's start from the store, asking until it answers or it is time to stop.
-    fn fill(&self, consumer: &BaseConsumer<Self>, partitions: &mut TopicPartitionList) -> bool {
-        let places: Vec<Place> =
-            partitions.elements().iter().map(|part| (part.topic().to_owned(), part.partition())).collect();
-        let mut backoff = Backoff::default();
-        let starts = loop {
-            match self.handle.block_on(self.store.load(&places)) {
-                Ok(starts) => break starts,
-                Err(problem) => {
-                    tracing::warn!(error = %problem, "offsets can't be read; asking again");
-                    if !self.pause(&mut backoff) {
-                        return false;
-                    }
-                }
-            }
-        };
-        let Some(committed) = self.committed(consumer, &starts) else { return false };
-        for (topic, partition) in places {
-            let offset = match starts.get(&(topic.clone(), partition)) {
-                Some(Start::At(offset)) => Offset::Offset(*offset),
-                // The group's own reset rule stays `error`, for offsets that are there and out of range.
-                Some(Start::Committed) => match committed.find_partition(&topic, partition).map(|part| part.offset()) {
-                    Some(Offset::Offset(offset)) => Offset::Offset(offset),
-                    _ => Offset::End,
-                },
-                Some(Start::Beginning) | None => Offset::Beginning,
-            };
-            if partitions.set_partition_offset(&topic, partition, offset).is_err() {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// `false` when it is time to stop instead of asking again.
-    fn pause(&self, backoff: &mut Backoff) -> bool {
-        let pause = self.shutdown.pause(backoff.next_pause());
-        self.handle.block_on(async {
-            tokio::select! {
-                biased;
-                () = self.life.cancelled() => false,
-                goes_on = pause => goes_on,
-            }
-        })
-    }
-
-    /// The group's offsets in Kafka of the partitions that start there, asking until there is an answer.
-    fn committed(&self, consumer: &BaseConsumer<Self>, starts: &HashMap<Place, Start>) -> Option<TopicPartitionList> {
-        let mut wanted = TopicPartitionList::new();
-        for ((topic, partition), _) in starts.iter().filter(|(_, start)| **start == Start::Committed) {
-            wanted.add_partition(topic, *partition);
-        }
-        if wanted.count() == 0 {
-            return Some(wanted);
-        }
-        let mut backoff = Backoff::default();
-        loop {
-            match consumer.committed_offsets(wanted.clone(), Duration::from_secs(5)) {
-                Ok(committed) => return Some(committed),
-                Err(error) => {
-                    tracing::warn!(error = %error, "the group's offsets can't be read from Kafka; asking again");
-                    if !self.pause(&mut backoff) {
-                        return None;
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl ClientContext for Context {
-    fn stats(&self, statistics: Statistics) {
-        for topic in statistics.topics.values() {
-            for (number, partition) in &topic.partitions {
-                // What was fetched and waits is not read; what is fetched next is past the transactions' markers, which
-                // nobody reads.
-                let next = if partition.fetchq_cnt > 0 { partition.app_offset } else { partition.next_offset };
-                if *number >= 0 && next >= 0 && partition.ls_offset >= 0 {
-                    let labels = [("topic", topic.topic.clone()), ("partition", number.to_string())];
-                    metrics::gauge!(self.lag_metric, &labels).set((partition.ls_offset - next).max(0) as f64);
-                }
-            }
-        }
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(error = %error, reason, "Kafka's client reports");
-    }
-}
-
-impl ConsumerContext for Context {
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, what: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        let outcome = if what == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS && self.fill(consumer, partitions)
-        {
-            consumer.assign(partitions)
-        } else {
-            consumer.unassign()
-        };
-        if let Err(error) = outcome {
-            tracing::error!(error = %error, "an assignment could not be taken");
-        }
     }
 }
 

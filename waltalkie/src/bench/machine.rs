@@ -41,6 +41,13 @@ impl Machine {
     }
 }
 
+/// One line for people: machine, disk where it was measured, versions.
+pub(crate) fn line(machine: &Machine, disk: Option<&Disk>, versions: &BTreeMap<String, String>) -> String {
+    let disk = disk.map(|disk| format!("; fdatasync {:.2} ms", disk.fdatasync_ms)).unwrap_or_default();
+    let versions: Vec<String> = versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    format!("{} cores {}, Linux {}{disk}; {}", machine.cores, machine.cpu, machine.kernel, versions.join(", "))
+}
+
 /// How long the data disk takes to make a page durable.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Disk {

@@ -6,6 +6,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use runtime::Config;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
@@ -30,6 +31,30 @@ impl Program {
         let child =
             command.spawn().with_context(|| format!("starting {}", command.as_std().get_program().display()))?;
         Ok(Self { child, log, _folder: folder })
+    }
+
+    /// Starts this program's own roles, as in service: with these settings and nothing else of the surrounding configuration.
+    pub(crate) fn roles(roles: &[&str], config: &Config, settings: &[(&str, &str)]) -> Result<Self> {
+        let program = std::env::current_exe().context("this program's own file")?;
+        Self::start(|folder| {
+            let mut command = Command::new(program);
+            command.current_dir(folder).arg("run").args(roles);
+            let shared = [
+                ("DEVELOPMENT", "true"),
+                ("NAMES__PREFIX", config.names.prefix.as_str()),
+                ("POSTGRES__TRUTH_URL", config.postgres.truth_url.expose()),
+                ("POSTGRES__REPLICATION_URL", config.postgres.replication_url.expose()),
+                ("KAFKA__BROKERS", &config.kafka.brokers),
+                ("KAFKA__PARTITIONS", &config.kafka.partitions.to_string()),
+                ("REGISTRY__URL", config.registry.url.expose()),
+                ("OPS__LISTEN", ""),
+                ("LOG__FILTER", "warn"),
+            ];
+            for (name, value) in shared.iter().chain(settings) {
+                command.env(format!("WALTALKIE_{name}"), value);
+            }
+            command
+        })
     }
 
     pub(crate) fn pid(&self) -> Option<u32> {

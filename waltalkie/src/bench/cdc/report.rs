@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::ledger::Counted;
 use super::side_by_side::{self, Beside, Line};
 use crate::bench::figures::{Percentiles, median};
-use crate::bench::machine::{Disk, Machine};
+use crate::bench::machine::{self, Disk, Machine};
 
 /// The whole outcome.
 #[derive(Debug, Serialize)]
@@ -167,19 +167,12 @@ impl Report {
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let conditions = &self.conditions;
-        let machine = &conditions.machine;
         writeln!(
             out,
             "{} bytes, {} chats, {} partitions, {}, medians of {} runs",
             conditions.content_bytes, conditions.chats, conditions.partitions, conditions.compression, conditions.runs
         )?;
-        write!(out, "{} cores {}, Linux {}", machine.cores, machine.cpu, machine.kernel)?;
-        if let Some(disk) = &conditions.disk {
-            write!(out, "; fdatasync {:.2} ms", disk.fdatasync_ms)?;
-        }
-        let versions: Vec<String> =
-            conditions.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        writeln!(out, "; {}", versions.join(", "))?;
+        writeln!(out, "{}", machine::line(&conditions.machine, conditions.disk.as_ref(), &conditions.versions))?;
         for drain in &self.drains {
             drain.write(out)?;
         }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::process::Command;
 use tokio_postgres::Client;
 
 use super::site::Installation;
@@ -20,28 +19,9 @@ pub(super) struct Worker(Program);
 impl Worker {
     /// Starts it; returns when it streams.
     pub(super) async fn start(installation: &Installation, client: &Client) -> Result<Self> {
-        let program = std::env::current_exe().context("this program's own file")?;
         let config = &installation.config;
-        let mut worker = Self(Program::start(|folder| {
-            let mut command = Command::new(program);
-            // Nothing of the surrounding configuration but what is said here.
-            command.current_dir(folder).args(["run", "cdc"]);
-            for (name, value) in [
-                ("DEVELOPMENT", "true"),
-                ("NAMES__PREFIX", config.names.prefix.as_str()),
-                ("POSTGRES__TRUTH_URL", config.postgres.truth_url.expose()),
-                ("POSTGRES__REPLICATION_URL", config.postgres.replication_url.expose()),
-                ("KAFKA__BROKERS", &config.kafka.brokers),
-                ("KAFKA__PARTITIONS", &config.kafka.partitions.to_string()),
-                ("REGISTRY__URL", config.registry.url.expose()),
-                ("CDC__COMPRESSION", config.cdc.compression.name()),
-                ("OPS__LISTEN", ""),
-                ("LOG__FILTER", "warn"),
-            ] {
-                command.env(format!("WALTALKIE_{name}"), value);
-            }
-            command
-        })?);
+        let settings = [("CDC__COMPRESSION", config.cdc.compression.name())];
+        let mut worker = Self(Program::roles(&["cdc"], config, &settings)?);
         worker.until_it_streams(client, &installation.slot).await.context("the worker")?;
         Ok(worker)
     }

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use runtime::Config;
-use tokio::process::Command;
 use tokio_postgres::Client;
 
 use super::commands::Backlog;
@@ -96,32 +95,15 @@ async fn measure(args: &PersistArgs, workload: Workload, place: &Place, servers:
 }
 
 fn start(config: &Config, roles: &[&str]) -> Result<Program> {
-    let program = std::env::current_exe().context("this program's own file")?;
-    Program::start(|folder| {
-        let mut command = Command::new(program);
-        // Nothing of the surrounding configuration but what is said here.
-        command.current_dir(folder).arg("run").args(roles);
-        for (name, value) in [
-            ("DEVELOPMENT", "true"),
-            ("NAMES__PREFIX", config.names.prefix.as_str()),
-            ("POSTGRES__TRUTH_URL", config.postgres.truth_url.expose()),
-            ("POSTGRES__READ_URL", config.postgres.read_url.expose()),
-            ("POSTGRES__REPLICATION_URL", config.postgres.replication_url.expose()),
-            ("KAFKA__BROKERS", &config.kafka.brokers),
-            ("KAFKA__PARTITIONS", &config.kafka.partitions.to_string()),
-            ("REGISTRY__URL", config.registry.url.expose()),
-            ("REDIS__URL", config.redis.url.expose()),
-            ("PERSISTER__BATCH_COMMANDS", &config.persister.batch_commands.to_string()),
-            // The whole backlog was issued at once.
-            ("LIMITS__CHAT_SENDS_PER_S", "1000000"),
-            ("LIMITS__CHAT_SENDS_BURST", "1000000"),
-            ("OPS__LISTEN", ""),
-            ("LOG__FILTER", "warn"),
-        ] {
-            command.env(format!("WALTALKIE_{name}"), value);
-        }
-        command
-    })
+    let settings = [
+        ("POSTGRES__READ_URL", config.postgres.read_url.expose()),
+        ("REDIS__URL", config.redis.url.expose()),
+        ("PERSISTER__BATCH_COMMANDS", &config.persister.batch_commands.to_string()),
+        // The whole backlog was issued at once.
+        ("LIMITS__CHAT_SENDS_PER_S", "1000000"),
+        ("LIMITS__CHAT_SENDS_BURST", "1000000"),
+    ];
+    Program::roles(roles, config, &settings)
 }
 
 /// Commands that are decided: a topic of its own, written without transactions, has no gaps in its offsets.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Extent;
 use super::cast::Hit;
-use crate::bench::machine::Machine;
+use crate::bench::machine::{self, Machine};
 
 /// One run.
 #[derive(Debug, Default)]
@@ -135,10 +135,8 @@ impl Report {
     }
 
     fn write(&self, out: &mut String) -> fmt::Result {
-        let machine = &self.conditions.machine;
-        let versions: Vec<String> =
-            self.conditions.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-        writeln!(out, "{} cores {}, Linux {}; {}", machine.cores, machine.cpu, machine.kernel, versions.join(", "))?;
+        let Conditions { machine, versions, .. } = &self.conditions;
+        writeln!(out, "{}", machine::line(machine, None, versions))?;
         writeln!(
             out,
             "seed {}: {} of {} runs clean in {:.0} s",
