@@ -1,9 +1,8 @@
 //! How many sends a chat takes: held here, where all nodes' sends to it meet.
 //!
-//! *Time* is that of the commands (`issued_at`), not of their arrival: what waited in Kafka while this persister was away
-//! isn't a flood. Clocks may be wrong: a chat's time never runs ahead of this persister's, and not back for a gateway whose
-//! clock is slow. Each chat is a leaky bucket in the form of the generic cell rate algorithm (ITU-T I.371): one number, the
-//! time at which its bucket would be empty.
+//! *Time* of a chat goes on with the commands' own (`issued_at`) or with this persister's clock, whichever goes further: what
+//! waited in Kafka while this persister was away isn't a flood, and a gateway whose clock is slow, stands still or was set back
+//! isn't refused for it. One whose clock is fast is believed up to this persister's. Each chat is a leaky bucket.
 //!
 //! *Order.* After a refused send, those of the same session to the same chat are refused as well until the time that the
 //! refusal named: they were on their way, and must not overtake the one that is sent again.
@@ -14,27 +13,43 @@ use runtime::config::LimitsConfig;
 use schemas::wire::{Code, Rejection};
 use schemas::{ChatCommand, command_type};
 
-/// A chat's time that is so far ahead of the persister's is one before the persister's clock was set back.
-const SET_BACK_MS: i64 = 60_000;
-
 /// Chats that are remembered before those with an empty bucket are forgotten.
 const MOST_CHATS: usize = 100_000;
 
 /// The buckets of all chats.
 pub(super) struct ChatLimit {
-    /// Milliseconds that one send takes out of the bucket's time.
+    /// What one send puts into the bucket: the time that it takes to run out again.
     send_ms: f64,
-    /// How far a chat may be ahead.
+    /// What a bucket holds.
     burst_ms: f64,
     chats: HashMap<String, Bucket>,
 }
 
-#[derive(Default)]
 struct Bucket {
-    last_ms: i64,
-    empty_at_ms: f64,
-    /// Sessions with a refused send, until when.
+    /// The latest that was believed.
+    issued_at_ms: i64,
+    arrived_at_ms: i64,
+    level_ms: f64,
+    /// Sessions with a refused send, and for how long still.
     refused: HashMap<String, i64>,
+}
+
+impl Bucket {
+    fn empty(issued_at_ms: i64, arrived_at_ms: i64) -> Self {
+        Self { issued_at_ms, arrived_at_ms, level_ms: 0.0, refused: HashMap::new() }
+    }
+
+    /// Lets out what has run out since the command before.
+    fn go_on(&mut self, issued_at_ms: i64, arrived_at_ms: i64) {
+        let passed_ms = (issued_at_ms - self.issued_at_ms).max(arrived_at_ms - self.arrived_at_ms).max(0);
+        self.issued_at_ms = self.issued_at_ms.max(issued_at_ms);
+        self.arrived_at_ms = arrived_at_ms;
+        self.level_ms = (self.level_ms - passed_ms as f64).max(0.0);
+        self.refused.retain(|_, rest_ms| {
+            *rest_ms -= passed_ms;
+            *rest_ms > 0
+        });
+    }
 }
 
 impl ChatLimit {
@@ -49,27 +64,23 @@ impl ChatLimit {
             return None;
         }
         if self.chats.len() >= MOST_CHATS {
-            self.chats.retain(|_, bucket| bucket.empty_at_ms > arrived_at_ms as f64);
+            self.chats.retain(|_, bucket| bucket.arrived_at_ms as f64 + bucket.level_ms > arrived_at_ms as f64);
         }
-        let bucket = self.chats.entry(command.chat_id.clone()).or_default();
-        if bucket.last_ms > arrived_at_ms + SET_BACK_MS {
-            *bucket = Bucket::default();
+        let issued_at_ms = command.issued_at.min(arrived_at_ms);
+        let bucket = self.chats.entry(command.chat_id.clone());
+        let bucket = bucket.or_insert_with(|| Bucket::empty(issued_at_ms, arrived_at_ms));
+        bucket.go_on(issued_at_ms, arrived_at_ms);
+        if let Some(rest_ms) = bucket.refused.get(&command.session_id) {
+            return Some(refusal(*rest_ms));
         }
-        let now_ms = command.issued_at.min(arrived_at_ms).max(bucket.last_ms);
-        bucket.last_ms = now_ms;
-        bucket.refused.retain(|_, until_ms| *until_ms > now_ms);
-        if let Some(until_ms) = bucket.refused.get(&command.session_id) {
-            return Some(refusal(until_ms - now_ms));
-        }
-        let empty_at_ms = bucket.empty_at_ms.max(now_ms as f64) + self.send_ms;
-        let ahead_ms = empty_at_ms - now_ms as f64 - self.burst_ms;
-        // A send takes its time as a fraction, whose sums aren't exact.
-        if ahead_ms > self.send_ms / 2.0 {
-            let wait_ms = ahead_ms.ceil() as i64;
-            bucket.refused.insert(command.session_id.clone(), now_ms + wait_ms);
+        let over_ms = bucket.level_ms + self.send_ms - self.burst_ms;
+        // Fractions don't add up exactly.
+        if over_ms > self.send_ms / 2.0 {
+            let wait_ms = over_ms.ceil() as i64;
+            bucket.refused.insert(command.session_id.clone(), wait_ms);
             return Some(refusal(wait_ms));
         }
-        bucket.empty_at_ms = empty_at_ms;
+        bucket.level_ms += self.send_ms;
         None
     }
 }
@@ -144,25 +155,33 @@ mod tests {
     #[test]
     fn gateways_with_wrong_clocks_are_neither_refused_nor_refuse_others() {
         const HOUR_MS: i64 = 3_600_000;
-        let mut limit = limit();
         let now_ms = 10 * HOUR_MS;
-        // Ten sends a second, as many as the chat takes, of three gateways in turn.
-        let refused = (0..300)
-            .map(|number| (now_ms + number * 100, [0, -HOUR_MS, HOUR_MS][number as usize % 3]))
-            .filter(|(at_ms, wrong_ms)| limit.take(&send("a", "s", at_ms + wrong_ms), *at_ms).is_some())
-            .count();
-        assert_eq!(refused, 0);
-        // Each of them can still flood.
-        for wrong_ms in [-HOUR_MS, HOUR_MS] {
-            let flood = send("b", "s", now_ms + wrong_ms);
-            assert_eq!((0..10).filter(|_| limit.take(&flood, now_ms).is_none()).count(), 3);
+        // Ten sends a second, as many as the chat takes: of three gateways in turn, and of one whose clock is set.
+        let in_turn = |number: i64| [0, -HOUR_MS, HOUR_MS][number as usize % 3];
+        let set_back = |number: i64| if number < 100 { 0 } else { -HOUR_MS };
+        let set_on = |number: i64| if number < 100 { 0 } else { HOUR_MS };
+        let stands_still = |number: i64| -number * 100;
+        let clocks: [&dyn Fn(i64) -> i64; 4] = [&in_turn, &set_back, &set_on, &stands_still];
+        for (place, wrong_ms) in clocks.into_iter().enumerate() {
+            let mut limit = limit();
+            let refused = (0..300)
+                .map(|number| (now_ms + number * 100, wrong_ms(number)))
+                .filter(|(at_ms, wrong_ms)| limit.take(&send("a", "s", at_ms + wrong_ms), *at_ms).is_some())
+                .count();
+            assert_eq!(refused, 0, "clock {place}");
+            // It can't be flooded for that.
+            let at_ms = now_ms + 300 * 100 + 1_000;
+            let flood = send("a", "s", at_ms + wrong_ms(299));
+            assert_eq!((0..10).filter(|_| limit.take(&flood, at_ms).is_none()).count(), 3, "clock {place}");
         }
     }
 
     #[test]
     fn the_persisters_own_clock_may_be_set_back() {
         let mut limit = limit();
-        assert_eq!(take(&mut limit, &send("a", "s", 9_000_000)), None);
-        assert_eq!((0..10).filter(|_| take(&mut limit, &send("a", "s", 1_000)).is_none()).count(), 3);
+        for number in 0..300 {
+            let at_ms = if number < 100 { 9_000_000 } else { 1_000 } + number * 100;
+            assert_eq!(take(&mut limit, &send("a", "s", at_ms)), None, "{number}");
+        }
     }
 }

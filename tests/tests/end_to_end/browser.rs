@@ -21,6 +21,8 @@ async fn two_people_talk_in_two_pages() -> Result<()> {
         ("limits.requests_burst", "100000"),
         ("limits.commands_per_s", "10000"),
         ("limits.commands_burst", "10000"),
+        ("limits.chat_sends_per_s", "10000"),
+        ("limits.chat_sends_burst", "10000"),
     ];
     let installation = Installation::make_on(Servers::shared()?, "browser", &settings).await?;
     let process = installation.run(&["all"]).await?;
