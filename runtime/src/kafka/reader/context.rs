@@ -29,7 +29,7 @@ impl Assignment {
         !self.reload.load(Ordering::Acquire) && batch.generation == self.generation.load(Ordering::Acquire)
     }
 
-    /// As [`Reader::reload`].
+    /// As [`Reader::reload`](super::Reader::reload).
     pub fn reload(&self) {
         self.reload.store(true, Ordering::Release);
     }
