@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use deadpool_postgres::Pool;
 use schemas::wire::{Code, Rejection};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::auth::Identity;
 
@@ -13,13 +14,16 @@ use crate::auth::Identity;
 const MOST_KNOWN: usize = 100_000;
 
 /// A person as others see them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = User)]
 pub struct PublicUser {
     /// Their id.
     pub user_id: String,
     /// Their name.
+    #[schema(required)]
     pub name: Option<String>,
     /// Their picture.
+    #[schema(required)]
     pub avatar_url: Option<String>,
 }
 

@@ -9,14 +9,16 @@ use schemas::{ChatSettings, CommandMember, ids};
 use serde_json::{Value, json};
 
 use super::caller::{Caller, JsonBody, Query, chat_id_of};
-use super::chat_list::After;
-use super::{Gateway, Problem, Shared};
+use super::chat_list::{After, ChatSummary};
+use super::{Gateway, Problem, Shared, shapes};
 use crate::chat_service::Wish;
 use crate::persister::MAX_MEMBERS;
 
 /// Most people in one request; it becomes commands of at most 500.
 const MOST_PEOPLE: usize = 10_000;
 
+/// One's chats, by latest activity.
+#[utoipa::path(get, path = "/v1/chats", tag = "chats", params(("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"), ("limit" = Option<i64>, Query, description = "1 to 200, 50 if absent")), responses((status = 200, description = "A page", body = shapes::ChatPage)))]
 pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Value>, Problem> {
     let limit = query.limit(50, 200)?;
     let after = query.text("cursor").map(read_cursor).transpose()?;
@@ -35,6 +37,8 @@ fn read_cursor(text: &str) -> Result<(i64, String), Rejection> {
     })
 }
 
+/// One chat.
+#[utoipa::path(get, path = "/v1/chats/{chat_id}", tag = "chats", params(("chat_id" = String, Path)), responses((status = 200, description = "The chat", body = ChatSummary)))]
 pub(crate) async fn show(
     State(gateway): Shared,
     caller: Caller,
@@ -43,6 +47,8 @@ pub(crate) async fn show(
     Ok(Json(gateway.one_chat(&caller.user_id, &chat_id_of(chat_id)?).await?))
 }
 
+/// Makes a chat.
+#[utoipa::path(post, path = "/v1/chats", tag = "chats", request_body = shapes::NewChat, responses((status = 201, description = "The chat", body = ChatSummary), (status = 200, description = "The 1:1 chat that was there", body = ChatSummary)))]
 pub(crate) async fn create(
     State(gateway): Shared,
     caller: Caller,
@@ -94,6 +100,8 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(gateway.one_chat(&caller.user_id, &chat_id).await?)))
 }
 
+/// Changes a chat's settings.
+#[utoipa::path(patch, path = "/v1/chats/{chat_id}", tag = "chats", params(("chat_id" = String, Path)), request_body = shapes::ChatChanges, responses((status = 200, description = "The chat", body = ChatSummary)))]
 pub(crate) async fn update(
     State(gateway): Shared,
     caller: Caller,

@@ -9,6 +9,8 @@ mod conversation;
 mod interop;
 mod membership;
 mod offline;
+mod openapi;
 mod poison;
+mod repeated_requests;
 mod startup;
 mod visitors;
