@@ -60,9 +60,18 @@ fn complete(document: &mut Document) {
     }
     for (path, item) in &mut document.paths.paths {
         let is_open = path.starts_with("/v1/dev/");
-        let operations =
-            [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete].into_iter().flatten();
-        for operation in operations {
+        let operations = [
+            ("get", &mut item.get),
+            ("post", &mut item.post),
+            ("put", &mut item.put),
+            ("patch", &mut item.patch),
+            ("delete", &mut item.delete),
+        ];
+        // Names of generated functions: unique, and the same as long as the path is.
+        let place = path.trim_start_matches("/v1/").replace('/', "_").replace(['{', '}'], "");
+        for (method, operation) in operations {
+            let Some(operation) = operation else { continue };
+            operation.operation_id = Some(format!("{method}_{place}"));
             finish(operation, path.contains('{'), is_open);
         }
     }

@@ -8,14 +8,28 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder};
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::chat_list::ChatSummary;
 use crate::users::PublicUser;
 
 /// The application's own JSON object, opaque, at most 4 KiB.
-pub(crate) type AppData = HashMap<String, Value>;
+#[derive(Deserialize, Serialize)]
+pub(crate) struct AppData(HashMap<String, Value>);
+
+impl PartialSchema for AppData {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+            .description(Some("The application's own, opaque, at most 4 KiB."))
+            .into()
+    }
+}
+
+impl ToSchema for AppData {}
 
 /// A chat to make.
 #[derive(Deserialize, ToSchema)]
