@@ -72,6 +72,10 @@ pub(crate) async fn end(transaction: &Transaction<'_>, user_id: &str) -> Result<
         let sql = "UPDATE user_change SET name = NULL, email = NULL, avatar_url = NULL WHERE user_id = $1";
         transaction.execute(sql, &[&user_id]).await.map_err(unavailable)?;
         tell(transaction, user_id, true).await?;
+        for table in ["user_device", "user_settings", "idempotent_answer"] {
+            let sql = format!("DELETE FROM {table} WHERE user_id = $1");
+            transaction.execute(&sql, &[&user_id]).await.map_err(unavailable)?;
+        }
     }
     Ok(true)
 }

@@ -6,18 +6,22 @@ use std::sync::Arc;
 use deadpool_postgres::Pool;
 use schemas::wire::{Code, Rejection};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::auth::Identity;
 use crate::standing::{Standing, Standings};
 
 /// A person as others see them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = User)]
 pub struct PublicUser {
     /// Their id.
     pub user_id: String,
     /// Their name.
+    #[schema(required)]
     pub name: Option<String>,
     /// Their picture.
+    #[schema(required)]
     pub avatar_url: Option<String>,
 }
 

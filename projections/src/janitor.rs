@@ -1,8 +1,10 @@
-//! The janitor: sets `is_delivered` where a mark was missed, removes what is delivered, and old results of commands.
+//! The janitor: sets `is_delivered` where a mark was missed, removes what is delivered, old results of commands, and answers
+//! that were kept for repeated requests.
 //!
 //! ```text
 //!   inbox × inbox_cursor ──▶ sweep (a page at a time) ──▶ is_delivered ──▶ remove (a batch at a time)
 //!   command_result ──▶ remove what is older than janitor.result_retention_ms
+//!   idempotent_answer ──▶ remove what is older than a day
 //! ```
 //!
 //! *Progress.* Every statement takes at most `janitor.batch_rows` rows and is a transaction of its own; rows that
@@ -53,6 +55,10 @@ const REMOVE_RESULTS: &str = "
     DELETE FROM command_result WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM command_result WHERE decided_at < now() - make_interval(secs => $1)
          ORDER BY decided_at LIMIT $2 FOR UPDATE SKIP LOCKED))";
+const REMOVE_ANSWERS: &str = "
+    DELETE FROM idempotent_answer WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM idempotent_answer WHERE claimed_at < now() - interval '1 day'
+         ORDER BY claimed_at LIMIT $1 FOR UPDATE SKIP LOCKED))";
 
 /// Cleans up until it is time to stop.
 pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
@@ -116,7 +122,8 @@ impl Janitor {
     async fn turn(&mut self, health: &RoleHealth, shutdown: &Shutdown) -> Result<(), Error> {
         let inbox = self.inbox(health, shutdown).await;
         let results = self.results(health, shutdown).await;
-        inbox.and(results)
+        let answers = self.answers(health, shutdown).await;
+        inbox.and(results).and(answers)
     }
 
     async fn inbox(&mut self, health: &RoleHealth, shutdown: &Shutdown) -> Result<(), Error> {
@@ -162,6 +169,24 @@ impl Janitor {
                 .await
                 .map_err(Error::database("removing old results"))?;
             ::metrics::counter!(metrics::REMOVED_RESULTS).increment(removed);
+            health.turn();
+            if (removed as i64) < self.batch_rows || shutdown.has_begun() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn answers(&self, health: &RoleHealth, shutdown: &Shutdown) -> Result<(), Error> {
+        let client = self.truth.get().await?;
+        let statement =
+            client.prepare_cached(REMOVE_ANSWERS).await.map_err(Error::database("removing kept answers"))?;
+        for _ in 0..ROUNDS_A_TURN {
+            let removed = client
+                .execute(&statement, &[&self.batch_rows])
+                .await
+                .map_err(Error::database("removing kept answers"))?;
+            ::metrics::counter!(metrics::REMOVED_ANSWERS).increment(removed);
             health.turn();
             if (removed as i64) < self.batch_rows || shutdown.has_begun() {
                 break;

@@ -22,7 +22,9 @@ async fn what_is_delivered_goes_and_what_waits_stays() {
         let truth = stack.truth().await;
         let results = "
             INSERT INTO command_result SELECT gen_random_uuid(), '{}', now() - interval '2 days' FROM generate_series(1, 350);
-            INSERT INTO command_result SELECT gen_random_uuid(), '{}', now() FROM generate_series(1, 7)";
+            INSERT INTO command_result SELECT gen_random_uuid(), '{}', now() FROM generate_series(1, 7);
+            INSERT INTO idempotent_answer SELECT 'u', '', 'k' || n, '', gen_random_uuid(), NULL, now() - n * interval '1 hour'
+              FROM generate_series(1, 400) n";
         truth.batch_execute(results).await.expect("filled");
 
         // A row that somebody else holds is left alone, and holds nobody up.
@@ -39,6 +41,11 @@ async fn what_is_delivered_goes_and_what_waits_stays() {
         until("old results are gone", || async {
             let left: i64 = truth.query_one("SELECT count(*) FROM command_result", &[]).await.expect("count").get(0);
             left == 7
+        })
+        .await;
+        until("old answers are gone", || async {
+            let left: i64 = truth.query_one("SELECT count(*) FROM idempotent_answer", &[]).await.expect("count").get(0);
+            left == 23
         })
         .await;
         shutdown.begin();

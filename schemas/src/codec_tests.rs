@@ -112,7 +112,7 @@ fn every_other_record_comes_back() {
             partition_number: 1,
             last_offset: 2,
         }],
-        topics: vec![TopicShape { topic_name: "t".into(), partition_count: 3 }],
+        topics: vec![TopicShape { topic_name: "t".into(), topic_uuid: "u".into(), partition_count: 3 }],
         resnapshot_until_lsn: None,
         handed_over_at: None,
         left_out_at: Some(1),

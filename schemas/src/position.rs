@@ -41,6 +41,7 @@ pub struct PartitionEnd {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopicShape {
     pub topic_name: String,
+    pub topic_uuid: String,
     pub partition_count: i32,
 }
 

@@ -59,6 +59,9 @@ enum Command {
     /// Checks or registers the Avro schemas
     #[command(subcommand)]
     Schemas(schema_commands::SchemasCommand),
+    /// Prints the documents of the interfaces, without a server
+    #[command(subcommand)]
+    Docs(DocsCommand),
     /// Prints a development token, or says what is in one
     #[command(after_help = "Examples:
   curl -H \"Authorization: Bearer $(waltalkie token --user alice)\" http://127.0.0.1:8080/v1/chats
@@ -84,6 +87,14 @@ enum Command {
     /// Load generators that measure and check
     #[command(subcommand)]
     Bench(BenchCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum DocsCommand {
+    /// OpenAPI 3.1 of HTTP, as JSON
+    #[command(after_help = "Example:
+  waltalkie docs openapi > openapi.json")]
+    Openapi,
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,6 +151,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Migrate(args) => migrate::run(&quiet(config), &args).await,
         Command::Schemas(command) => schema_commands::run(&quiet(config), command).await,
+        Command::Docs(DocsCommand::Openapi) => {
+            println!("{}", ingest::gateway::openapi_json());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Token(args) => token::run(&up::or_local(config)?, args).await,
         Command::Tail(args) => tail::run(quiet(up::or_local(config)?), args).await,
         Command::Cdc(command) => cdc::run(quiet(up::or_local(config)?), command).await,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::serve::ListenerExt;
@@ -23,10 +24,18 @@ use schemas::wire::Limits as FrameLimits;
 use tokio::net::TcpListener;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use uuid::Uuid;
 
 use crate::inbound::GatewayInbound;
 use crate::{ops, pages};
+
+/// Headers that pages of other origins may ask with.
+const ASKED_WITH: [&str; 6] =
+    ["authorization", "content-type", "idempotency-key", "if-none-match", "on-behalf-of", "prefer"];
+/// Headers of answers that they may read.
+const SHOWN: [&str; 7] =
+    ["etag", "idempotent-replayed", "ratelimit", "ratelimit-policy", "request-id", "retry-after", "www-authenticate"];
 
 /// Binds the public listener, so that a port that is taken is known before anything else starts.
 pub(crate) async fn bind(config: &Config) -> Result<TcpListener> {
@@ -120,13 +129,25 @@ fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health) -> Router {
     let handshakes =
         fanout::router(node).layer(middleware::from_fn_with_state(Arc::clone(&gateway), ingest::gateway::limit));
     let compressed = DefaultPredicate::new().and(NotForContentType::const_new("image/"));
+    let cors = cors(&gateway.config.gateway.allowed_origins);
     Router::new()
-        .merge(ingest::gateway::router(gateway))
+        .merge(ingest::gateway::router(gateway).layer(cors))
         .merge(pages::router())
         .layer(CompressionLayer::new().compress_when(compressed))
         .merge(handshakes)
         .merge(ops::health_router(health))
         .layer(middleware::from_fn(note_peer))
+}
+
+/// Pages of the origins that may open a WebSocket may also ask by HTTP. Tokens travel in a header, so no cookies.
+fn cors(allowed_origins: &[String]) -> CorsLayer {
+    let origins = allowed_origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers(ASKED_WITH.map(HeaderName::from_static))
+        .expose_headers(SHOWN.map(HeaderName::from_static))
+        .max_age(Duration::from_secs(3_600))
 }
 
 async fn note_peer(mut request: Request, next: Next) -> Response {

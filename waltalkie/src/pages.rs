@@ -18,11 +18,12 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
 
-/// `/` and what the page loads, `/docs/errors/{code}`.
+/// `/` and what the page loads, `/docs/errors/{code}`, `/openapi.json`.
 pub(crate) fn router() -> Router {
     Router::new()
         .route("/", get(|headers: HeaderMap| async move { file("index.html", &headers) }))
         .route("/docs/errors/{code}", get(error_page))
+        .route("/openapi.json", get(openapi))
         .fallback(get(|uri: axum::http::Uri, headers: HeaderMap| async move {
             file(uri.path().trim_start_matches('/'), &headers)
         }))
@@ -53,6 +54,11 @@ fn file(path: &str, request: &HeaderMap) -> Response {
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::REFERRER_POLICY, "no-referrer");
     response
+}
+
+async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], ingest::gateway::openapi_json())
+        .into_response()
 }
 
 async fn error_page(Path(name): Path<String>) -> Response {
@@ -124,6 +130,14 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
         Code::MessageIdConflict => (
             "This message_id was used before with another body, chat or sender.",
             "Make a new UUID for each new message.",
+        ),
+        Code::IdempotencyKeyReused => (
+            "This Idempotency-Key was used before with another request.",
+            "Make a new key for each request, and keep it for repeats of that request only.",
+        ),
+        Code::IdempotencyKeyInUse => (
+            "The first request with this Idempotency-Key is still under way.",
+            "Wait for retry_after_ms, then send it again: you get the first one's answer.",
         ),
         Code::BlockedByEarlier => (
             "An earlier send of this connection to this chat was refused, and order is kept.",

@@ -154,7 +154,10 @@ pub(crate) fn kafka_facts(consumer: &Looker, topics: &Topics) -> Result<KafkaFac
         match partitions_of(consumer, topic)?.len() as i32 {
             // A broker that doesn't know of a new topic yet.
             0 => Err(Error::kafka(format!("topic {topic} has no partitions yet"))(KafkaError::Canceled)),
-            partition_count => Ok(TopicShape { topic_name: topic.clone(), partition_count }),
+            partition_count => {
+                let topic_uuid = topic_ids.get(topic).cloned().unwrap_or_default();
+                Ok(TopicShape { topic_name: topic.clone(), topic_uuid, partition_count })
+            }
         }
     };
     let topics = [&topics.events, &topics.users].into_iter().map(shape).collect::<Result<_, _>>()?;

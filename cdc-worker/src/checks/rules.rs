@@ -1,6 +1,6 @@
 //! The rules, without I/O.
 
-use schemas::{Position, TopicShape};
+use schemas::{PartitionEnd, Position, TopicShape};
 
 use super::{KafkaFacts, LastEvent, SlotFacts, timeline};
 use crate::left_out;
@@ -134,6 +134,15 @@ pub(crate) fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<Str
             last.commit_lsn, published.commit_lsn
         ));
     }
+    let made_anew = |shape: &&TopicShape| {
+        let id = kafka.topic_ids.get(&shape.topic_name);
+        !shape.topic_uuid.is_empty() && id.is_some_and(|id| *id != shape.topic_uuid)
+    };
+    if has_published(stored)
+        && let Some(TopicShape { topic_name, .. }) = stored.topics.iter().find(made_anew)
+    {
+        return Some(format!("topic {topic_name} was made anew: its events are gone. {WAY_OUT}"));
+    }
     stored.partitions.iter().find_map(|end| {
         let (topic, partition) = (&end.topic_name, end.partition_number);
         match kafka.topic_ids.get(topic) {
@@ -155,14 +164,19 @@ pub(crate) fn kafka_refusal(kafka: &KafkaFacts, stored: &Position) -> Option<Str
 
 /// Why a topic's number of partitions isn't the one that chats were spread over.
 pub(crate) fn reshaped(kafka: &KafkaFacts, stored: &Position) -> Option<String> {
-    // One that was made anew is another topic, whatever its shape.
-    let is_same = |topic: &String| {
-        let id = kafka.topic_ids.get(topic);
-        stored.partitions.iter().any(|end| end.topic_name == *topic && Some(&end.topic_uuid) == id)
+    // No key has moved.
+    if !has_published(stored) {
+        return None;
+    }
+    // One that was made anew is another topic, whatever its shape. Positions of earlier versions have ids with ends only.
+    let is_same = |before: &TopicShape| {
+        let id = kafka.topic_ids.get(&before.topic_name);
+        let is_at_end = |end: &PartitionEnd| end.topic_name == before.topic_name && Some(&end.topic_uuid) == id;
+        Some(&before.topic_uuid) == id || before.topic_uuid.is_empty() && stored.partitions.iter().any(is_at_end)
     };
     let of_topic = |before: &TopicShape| {
         let now = kafka.topics.iter().find(|now| now.topic_name == before.topic_name)?;
-        (now.partition_count != before.partition_count && is_same(&before.topic_name)).then(|| {
+        (now.partition_count != before.partition_count && is_same(before)).then(|| {
             format!(
                 "topic {} has {} partitions, and had {} when the position was written: many keys belong to another partition \
                  now, and what follows would overtake what is in the old one. Kafka can't take partitions away again; \
@@ -172,6 +186,10 @@ pub(crate) fn reshaped(kafka: &KafkaFacts, stored: &Position) -> Option<String> 
         })
     };
     stored.topics.iter().find_map(of_topic)
+}
+
+fn has_published(stored: &Position) -> bool {
+    mark_of(stored).place > Place::START || !stored.partitions.is_empty()
 }
 
 /// The furthest place among the last events that the position may not know of. What lies at or before the ends that it

@@ -27,7 +27,7 @@ fn last_event(offset: i64, commit_lsn: u64, ordinal: i64) -> LastEvent {
 }
 
 fn shape(partition_count: i32) -> Vec<TopicShape> {
-    vec![TopicShape { topic_name: "events".into(), partition_count }]
+    vec![TopicShape { topic_name: "events".into(), topic_uuid: "id".into(), partition_count }]
 }
 
 fn kafka() -> KafkaFacts {
@@ -76,9 +76,8 @@ fn what_belongs_together_starts() {
     let behind = SlotFacts { confirmed_flush_lsn: Lsn(20), ..slot() };
     assert_eq!(reason(&behind, &system(), &kafka(), Some(&stored())), "");
     // Nothing was published yet: no key has moved.
-    let (unused, larger) =
-        (Position { partitions: Vec::new(), ..stored() }, KafkaFacts { topics: shape(24), ..kafka() });
-    let larger = KafkaFacts { last_events: Vec::new(), ..larger };
+    let unused = Position { partitions: Vec::new(), commit_lsn: 0, ordinal: -1, ..stored() };
+    let larger = KafkaFacts { topics: shape(24), last_events: Vec::new(), ..kafka() };
     assert_eq!(reason(&slot(), &system(), &larger, Some(&unused)), "");
     // Positions of earlier versions don't tell of numbers of partitions.
     let earlier = Position { topics: Vec::new(), ..stored() };
@@ -88,6 +87,7 @@ fn what_belongs_together_starts() {
 #[test]
 fn every_mismatch_is_refused_with_a_way_out() {
     let (good_slot, good_system, good_kafka, good) = (slot(), system(), kafka(), stored());
+    let first = Position { partitions: Vec::new(), ..stored() };
     let beyond = KafkaFacts { last_events: vec![last_event(10, 90, 4)], ..kafka() };
     let cases = [
         ("past the stored position", reason(&good_slot, &good_system, &beyond, Some(&good))),
@@ -139,6 +139,24 @@ fn every_mismatch_is_refused_with_a_way_out() {
                 },
                 Some(&good),
             ),
+        ),
+        // After the first transaction: its own ends aren't known to its position.
+        (
+            "topic events was made anew",
+            reason(
+                &good_slot,
+                &good_system,
+                &KafkaFacts {
+                    topic_ids: BTreeMap::from([("events".into(), "new".into())]),
+                    last_events: Vec::new(),
+                    ..kafka()
+                },
+                Some(&first),
+            ),
+        ),
+        (
+            "has 24 partitions, and had 12",
+            reason(&good_slot, &good_system, &KafkaFacts { topics: shape(24), ..kafka() }, Some(&first)),
         ),
         (
             "has 24 partitions, and had 12",

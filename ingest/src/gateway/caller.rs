@@ -16,10 +16,11 @@ use crate::auth::{Scope, Scopes, Service, Token};
 use crate::chat_service::Asker;
 
 /// In whose name a request is made: the person of the token, or whom a service names, or the system sender.
+#[derive(Debug, Clone)]
 pub(crate) struct Caller {
     pub(crate) user_id: String,
-    /// Whether a service makes the request.
-    pub(crate) is_service: bool,
+    /// The service that makes the request, if it isn't the person.
+    pub(crate) service: Option<String>,
     request_id: String,
 }
 
@@ -35,7 +36,7 @@ impl Caller {
             user_id: self.user_id.clone(),
             session_id: self.request_id.clone(),
             session_counter,
-            is_service: self.is_service,
+            is_service: self.service.is_some(),
         }
     }
 }
@@ -44,6 +45,10 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Result<Self, Problem> {
+        // Whoever keeps answers has asked already.
+        if let Some(caller) = parts.extensions.get::<Self>() {
+            return Ok(caller.clone());
+        }
         let request_id =
             parts.extensions.get::<RequestId>().map_or_else(|| Uuid::now_v7().to_string(), |id| id.0.clone());
         let on_behalf_of = on_behalf_of(&parts.headers)?;
@@ -54,7 +59,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
                     return Err(Rejection::new(Code::ScopeMissing, rule).at(ON_BEHALF_OF).into());
                 }
                 gateway.users.ensure(&identity).await?;
-                Ok(Self { user_id: identity.user_id, is_service: false, request_id })
+                Ok(Self { user_id: identity.user_id, service: None, request_id })
             }
             Token::Service(service) => {
                 let user_id = if let Some(user_id) = on_behalf_of {
@@ -70,7 +75,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
                     service.scopes.need(needed)?;
                     ids::SYSTEM.to_owned()
                 };
-                Ok(Self { user_id, is_service: true, request_id })
+                Ok(Self { user_id, service: Some(service.name), request_id })
             }
         }
     }
@@ -78,6 +83,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
 
 /// A service that asks for itself: what only services may.
 pub(crate) struct ServiceCaller {
+    name: String,
     scopes: Scopes,
     request_id: String,
 }
@@ -90,7 +96,8 @@ impl ServiceCaller {
 
     /// The service as the system sender.
     pub(crate) fn system(&self) -> Caller {
-        Caller { user_id: ids::SYSTEM.to_owned(), is_service: true, request_id: self.request_id.clone() }
+        let (service, request_id) = (Some(self.name.clone()), self.request_id.clone());
+        Caller { user_id: ids::SYSTEM.to_owned(), service, request_id }
     }
 }
 
@@ -109,7 +116,7 @@ impl FromRequestParts<Arc<Gateway>> for ServiceCaller {
                 gateway.users.ensure(&identity).await?;
                 Err(Rejection::new(Code::ScopeMissing, "Only services may do this.").into())
             }
-            Token::Service(service) => Ok(Self { scopes: service.scopes, request_id }),
+            Token::Service(service) => Ok(Self { name: service.name, scopes: service.scopes, request_id }),
         }
     }
 }
@@ -166,7 +173,7 @@ impl FromRequest<Arc<Gateway>> for JsonBody {
 pub(crate) struct ListBody(pub(crate) Fields);
 
 /// 10,000 members with ids of 64 bytes and a role, and as much beside them as other bodies have.
-const LIST_BYTES: usize = 10_000 * 112 + 65_536;
+pub(super) const LIST_BYTES: usize = 10_000 * 112 + 65_536;
 
 impl FromRequest<Arc<Gateway>> for ListBody {
     type Rejection = Problem;

@@ -11,35 +11,51 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use tokio_postgres::types::Json;
+use utoipa::ToSchema;
 
-use super::Gateway;
+use super::{Gateway, shapes};
 use crate::users::{PublicUser, unavailable};
 
 /// Unread messages are counted up to here.
 const MOST_UNREAD: i64 = 999;
 
 /// One chat of a person.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Chat)]
 pub(crate) struct ChatSummary {
     pub(crate) chat_id: String,
+    #[schema(required)]
     pub(crate) name: Option<String>,
     pub(crate) is_group: bool,
+    #[schema(required)]
     pub(crate) avatar_url: Option<String>,
+    #[schema(required, value_type = Option<shapes::AppData>)]
     pub(crate) app_data: Option<Box<RawValue>>,
+    #[schema(value_type = shapes::DeletedShownAs)]
     pub(crate) deleted_shown_as: String,
     pub(crate) history_for_new_members: bool,
+    #[schema(value_type = shapes::MemberRole)]
     pub(crate) role: String,
+    /// Counted to 1,000.
     pub(crate) member_count: i64,
+    /// The other person of a 1:1 chat.
+    #[schema(required)]
     pub(crate) peer: Option<PublicUser>,
     pub(crate) head_seq: i64,
     pub(crate) delivered_seq: i64,
     pub(crate) read_seq: i64,
+    /// Pairs `[from_seq, to_seq or null]` of what one may see.
+    #[schema(value_type = Vec<Vec<Option<i64>>>)]
     pub(crate) visible: Vec<(i64, Option<i64>)>,
+    /// Others' undeleted messages past `read_seq`, to 999.
     pub(crate) unread_count: i64,
+    #[schema(required, value_type = Option<shapes::Message>)]
     pub(crate) last_message: Option<Value>,
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: i64,
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub(crate) last_activity_at: i64,
 }
 

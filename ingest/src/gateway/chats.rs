@@ -1,22 +1,25 @@
 //! `/v1/chats` and `/v1/chats/{chat_id}`.
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use schemas::wire::client::Fields;
 use schemas::wire::{Code, Rejection};
 use schemas::{ChatSettings, CommandMember, ids};
 use serde_json::{Value, json};
 
-use super::caller::{Caller, JsonBody, Query, chat_id_of};
-use super::chat_list::After;
-use super::{Gateway, Problem, Shared};
+use super::caller::{Caller, JsonBody, ListBody, Query, chat_id_of};
+use super::chat_list::{After, ChatSummary};
+use super::idempotency::Operation;
+use super::{Gateway, Problem, Shared, shapes};
 use crate::chat_service::Wish;
 use crate::persister::MAX_MEMBERS;
 
 /// Most people in one request; it becomes commands of at most 500.
 const MOST_PEOPLE: usize = 10_000;
 
+/// One's chats, by latest activity.
+#[utoipa::path(get, path = "/v1/chats", tag = "chats", params(("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"), ("limit" = Option<i64>, Query, description = "1 to 200, 50 if absent")), responses((status = 200, description = "A page", body = shapes::ChatPage)))]
 pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Value>, Problem> {
     let limit = query.limit(50, 200)?;
     let after = query.text("cursor").map(read_cursor).transpose()?;
@@ -35,6 +38,8 @@ fn read_cursor(text: &str) -> Result<(i64, String), Rejection> {
     })
 }
 
+/// One chat.
+#[utoipa::path(get, path = "/v1/chats/{chat_id}", tag = "chats", params(("chat_id" = String, Path)), responses((status = 200, description = "The chat", body = shapes::ShownChat)))]
 pub(crate) async fn show(
     State(gateway): Shared,
     caller: Caller,
@@ -43,10 +48,13 @@ pub(crate) async fn show(
     Ok(Json(gateway.one_chat(&caller.user_id, &chat_id_of(chat_id)?).await?))
 }
 
+/// Makes a chat.
+#[utoipa::path(post, path = "/v1/chats", tag = "chats", request_body = shapes::NewChat, responses((status = 201, description = "The chat", body = ChatSummary), (status = 200, description = "The 1:1 chat that was there", body = ChatSummary)))]
 pub(crate) async fn create(
     State(gateway): Shared,
     caller: Caller,
-    JsonBody(mut body): JsonBody,
+    operation: Option<Extension<Operation>>,
+    ListBody(mut body): ListBody,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let is_group = body.optional_bool("is_group")?.unwrap_or(true);
     let mut people = body.ids("member_ids", MOST_PEOPLE)?;
@@ -64,8 +72,9 @@ pub(crate) async fn create(
     };
     let mut settings = settings_of(&mut body, &gateway)?;
     settings.is_group = Some(is_group);
+    let operation = operation.filter(|_| wanted_id.is_none()).map(|Extension(Operation(id))| id.to_string());
     let chat_id = if is_group {
-        wanted_id.unwrap_or_else(ids::new_id)
+        wanted_id.or_else(|| operation.clone()).unwrap_or_else(ids::new_id)
     } else {
         let [other] = people.as_slice() else {
             let rule = "A 1:1 chat has exactly one other member; set is_group for more.";
@@ -87,7 +96,10 @@ pub(crate) async fn create(
     // The creator is one of the first command's people.
     let (first, rest) = people.split_at(people.len().min(MAX_MEMBERS - 1));
     let wish = Wish::CreateChat { chat_id: chat_id.clone(), settings, members: members_of(first, None) };
-    gateway.decide(&caller, 0, wish).await?;
+    // The request may come again after it was given up.
+    if operation.is_none() || gateway.one_chat(&caller.user_id, &chat_id).await.is_err() {
+        gateway.decide(&caller, 0, wish).await?;
+    }
     for (number, more) in rest.chunks(MAX_MEMBERS).enumerate() {
         let wish = Wish::AddMembers { chat_id: chat_id.clone(), members: members_of(more, None), based_on_seq: None };
         gateway.decide(&caller, number as i64 + 1, wish).await?;
@@ -95,6 +107,8 @@ pub(crate) async fn create(
     Ok((StatusCode::CREATED, Json(gateway.one_chat(&caller.user_id, &chat_id).await?)))
 }
 
+/// Changes a chat's settings.
+#[utoipa::path(patch, path = "/v1/chats/{chat_id}", tag = "chats", params(("chat_id" = String, Path)), request_body = shapes::ChatChanges, responses((status = 200, description = "The chat", body = shapes::ShownChat)))]
 pub(crate) async fn update(
     State(gateway): Shared,
     caller: Caller,

@@ -22,7 +22,7 @@ impl Gateway {
         field: &str,
     ) -> Result<(), Rejection> {
         self.check_people(user_ids, field).await?;
-        if caller.is_service || self.config.people.start_chats != StartChats::Shared {
+        if caller.service.is_some() || self.config.people.start_chats != StartChats::Shared {
             return Ok(());
         }
         let seen = self.users.seen_by(&caller.user_id, user_ids).await?;
@@ -32,7 +32,7 @@ impl Gateway {
 
     /// Refuses people who may start no chats.
     pub(crate) fn check_may_start(&self, caller: &Caller) -> Result<(), Rejection> {
-        if caller.is_service || self.config.people.start_chats != StartChats::Services {
+        if caller.service.is_some() || self.config.people.start_chats != StartChats::Services {
             return Ok(());
         }
         Err(Rejection::new(Code::Forbidden, "Chats are started by the application here, not by people."))

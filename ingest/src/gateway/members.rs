@@ -10,12 +10,14 @@ use serde_json::{Value, json};
 
 use super::caller::{Caller, JsonBody, ListBody, Query, chat_id_of};
 use super::chats::members_of;
-use super::{Gateway, Problem, Shared};
+use super::{Gateway, Problem, Shared, shapes};
 use crate::chat_service::Wish;
 use crate::persister::MAX_MEMBERS;
 use crate::persister::roles::Role;
 use crate::users::unavailable;
 
+/// Members, by id.
+#[utoipa::path(get, path = "/v1/chats/{chat_id}/members", tag = "members", params(("chat_id" = String, Path), ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"), ("limit" = Option<i64>, Query, description = "1 to 1,000, 100 if absent")), responses((status = 200, description = "A page", body = shapes::MemberPage)))]
 pub(crate) async fn list(
     State(gateway): Shared,
     caller: Caller,
@@ -54,6 +56,8 @@ pub(crate) async fn list(
     Ok(Json(json!({ "members": members, "next_cursor": next_cursor })))
 }
 
+/// Adds people.
+#[utoipa::path(post, path = "/v1/chats/{chat_id}/members", tag = "members", params(("chat_id" = String, Path)), request_body = shapes::NewMembers, responses((status = 201, description = "Their events", body = shapes::MembersAdded)))]
 pub(crate) async fn add(
     State(gateway): Shared,
     caller: Caller,
@@ -79,6 +83,8 @@ pub(crate) async fn add(
     Ok((StatusCode::CREATED, Json(json!({ "chat_id": chat_id, "seqs": seqs }))))
 }
 
+/// Gives a member another role.
+#[utoipa::path(patch, path = "/v1/chats/{chat_id}/members/{user_id}", tag = "members", params(("chat_id" = String, Path), ("user_id" = String, Path)), request_body = shapes::RoleChange, responses((status = 200, description = "The event", body = shapes::Changed)))]
 pub(crate) async fn update(
     State(gateway): Shared,
     caller: Caller,
@@ -94,6 +100,8 @@ pub(crate) async fn update(
     Ok(Json(json!({ "chat_id": chat_id, "seq": seq })))
 }
 
+/// Removes a member; `me` leaves.
+#[utoipa::path(delete, path = "/v1/chats/{chat_id}/members/{user_id}", tag = "members", params(("chat_id" = String, Path), ("user_id" = String, Path)), responses((status = 200, description = "The event", body = shapes::Changed)))]
 pub(crate) async fn remove(
     State(gateway): Shared,
     caller: Caller,

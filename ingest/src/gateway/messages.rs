@@ -1,17 +1,20 @@
 //! `/v1/chats/{chat_id}/messages` and `/v1/chats/{chat_id}/read`.
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::{Extension, Json};
 use schemas::wire::client::send_message;
 use serde_json::{Value, json};
 
 use super::caller::{Caller, JsonBody, Query, chat_id_of, message_id_of};
 use super::history::Place;
-use super::{Problem, Shared};
+use super::idempotency::Operation;
+use super::{Problem, Shared, shapes};
 use crate::chat_service::Wish;
 use crate::marks::Kind;
 
+/// A page of messages as they are now; the newest without any of the three places.
+#[utoipa::path(get, path = "/v1/chats/{chat_id}/messages", tag = "messages", params(("chat_id" = String, Path), ("before_seq" = Option<i64>, Query, description = "The newest before this"), ("after_seq" = Option<i64>, Query, description = "The oldest after this"), ("around_seq" = Option<i64>, Query, description = "Half before, half from this on"), ("limit" = Option<i64>, Query, description = "1 to 200, 50 if absent")), responses((status = 200, description = "A page", body = shapes::MessagePage)))]
 pub(crate) async fn list(
     State(gateway): Shared,
     caller: Caller,
@@ -65,14 +68,22 @@ fn trim_end(mut messages: Vec<Value>, limit: i64) -> (Vec<Value>, bool) {
     (messages, has_more)
 }
 
+/// Sends a message.
+#[utoipa::path(post, path = "/v1/chats/{chat_id}/messages", tag = "messages", params(("chat_id" = String, Path), ("Prefer" = Option<String>, Header, description = "`respond-async`: answer once accepted")), request_body = shapes::NewMessage, responses((status = 201, description = "The message, once persisted", body = shapes::Sent), (status = 202, description = "Once accepted, with Prefer: respond-async", body = shapes::Accepted)))]
 pub(crate) async fn send(
     State(gateway): Shared,
     caller: Caller,
     Path(chat_id): Path<String>,
+    operation: Option<Extension<Operation>>,
     headers: HeaderMap,
     JsonBody(mut body): JsonBody,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let chat_id = chat_id_of(chat_id)?;
+    if let Some(Extension(Operation(id))) = operation
+        && body.object.get("message_id").is_none_or(Value::is_null)
+    {
+        body.object.insert("message_id".into(), json!(id));
+    }
     let message = send_message(chat_id.clone(), &mut body, &gateway.frame_limits)?;
     let message_id = message.message_id;
     let submitted = gateway.chat.submit(&caller.asker(), Wish::Send(message), false).await?;
@@ -95,6 +106,8 @@ pub(crate) async fn send(
     ))
 }
 
+/// One message.
+#[utoipa::path(get, path = "/v1/chats/{chat_id}/messages/{message_id}", tag = "messages", params(("chat_id" = String, Path), ("message_id" = String, Path)), responses((status = 200, description = "The message", body = shapes::Message)))]
 pub(crate) async fn show(
     State(gateway): Shared,
     caller: Caller,
@@ -106,6 +119,8 @@ pub(crate) async fn show(
     Ok(Json(gateway.one_message(&caller.user_id, &chat_id, message_id).await?))
 }
 
+/// Edits one's own message.
+#[utoipa::path(patch, path = "/v1/chats/{chat_id}/messages/{message_id}", tag = "messages", params(("chat_id" = String, Path), ("message_id" = String, Path)), request_body = shapes::MessageChange, responses((status = 200, description = "The message", body = shapes::Message)))]
 pub(crate) async fn edit(
     State(gateway): Shared,
     caller: Caller,
@@ -120,6 +135,8 @@ pub(crate) async fn edit(
     Ok(Json(gateway.one_message(&caller.user_id, &chat_id, message_id).await?))
 }
 
+/// Deletes a message.
+#[utoipa::path(delete, path = "/v1/chats/{chat_id}/messages/{message_id}", tag = "messages", params(("chat_id" = String, Path), ("message_id" = String, Path)), responses((status = 200, description = "The event", body = shapes::Deleted)))]
 pub(crate) async fn delete(
     State(gateway): Shared,
     caller: Caller,
@@ -131,6 +148,8 @@ pub(crate) async fn delete(
     Ok(Json(json!({ "chat_id": chat_id, "message_id": message_id, "seq": seq })))
 }
 
+/// Marks messages read, up to a seq.
+#[utoipa::path(post, path = "/v1/chats/{chat_id}/read", tag = "messages", params(("chat_id" = String, Path)), request_body = shapes::ReadMark, responses((status = 202, description = "The mark is on its way", body = shapes::ReadAccepted)))]
 pub(crate) async fn mark_read(
     State(gateway): Shared,
     caller: Caller,

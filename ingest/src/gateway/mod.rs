@@ -6,13 +6,20 @@ mod chat_list;
 mod chats;
 mod company;
 mod dev;
+mod devices;
+mod document;
+mod etag;
 mod history;
+mod idempotency;
 mod members;
 mod messages;
 mod people;
 mod problem;
+mod profile;
 mod put_chat;
 mod services;
+mod settings;
+mod shapes;
 
 use std::sync::Arc;
 
@@ -20,11 +27,12 @@ use axum::extract::{Request, State as AxumState};
 use axum::http::HeaderValue;
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, patch, post, put};
 use axum::{Extension, Router};
 use deadpool_postgres::Pool;
 use runtime::Config;
 use schemas::wire::{Code, Limits as FrameLimits, Rejection};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 use uuid::Uuid;
 
 use self::caller::{Admitted, bearer};
@@ -35,6 +43,7 @@ use crate::marks::Marks;
 use crate::standing::Herald;
 use crate::users::Users;
 
+pub use document::openapi_json;
 pub use problem::Problem;
 
 /// What every request can reach.
@@ -61,30 +70,35 @@ pub struct Gateway {
 
 type Shared = AxumState<Arc<Gateway>>;
 
-/// The routes of `/v1`.
+/// The routes of `/v1` with their documents.
+fn routes(development: bool) -> OpenApiRouter<Arc<Gateway>> {
+    let routes = OpenApiRouter::with_openapi(document::base())
+        .routes(routes!(chats::list, chats::create))
+        .routes(routes!(chats::show, chats::update, put_chat::put))
+        .routes(routes!(members::list, members::add))
+        .routes(routes!(members::update, members::remove))
+        .routes(routes!(messages::list, messages::send))
+        .routes(routes!(messages::show, messages::edit, messages::delete))
+        .routes(routes!(messages::mark_read))
+        .routes(routes!(people::list))
+        .routes(routes!(people::me, profile::update))
+        .routes(routes!(settings::show, settings::update))
+        .routes(routes!(devices::list, devices::add))
+        .routes(routes!(devices::remove))
+        .routes(routes!(people::inbox))
+        .routes(routes!(services::put, services::remove))
+        .routes(routes!(services::revoke));
+    if development { routes.routes(routes!(dev::users)).routes(routes!(dev::token)) } else { routes }
+}
+
+/// What is served under `/v1`.
 pub fn router(gateway: Arc<Gateway>) -> Router {
-    let mut router = Router::new()
-        .route("/v1/chats", get(chats::list).post(chats::create))
-        .route("/v1/chats/{chat_id}", get(chats::show).patch(chats::update).put(put_chat::put))
-        .route("/v1/chats/{chat_id}/members", get(members::list).post(members::add))
-        .route("/v1/chats/{chat_id}/members/{user_id}", patch(members::update).delete(members::remove))
-        .route("/v1/chats/{chat_id}/messages", get(messages::list).post(messages::send))
-        .route(
-            "/v1/chats/{chat_id}/messages/{message_id}",
-            get(messages::show).patch(messages::edit).delete(messages::delete),
-        )
-        .route("/v1/chats/{chat_id}/read", post(messages::mark_read))
-        .route("/v1/users", get(people::list))
-        .route("/v1/users/me", get(people::me))
-        .route("/v1/users/me/inbox", get(people::inbox))
-        .route("/v1/users/{user_id}", put(services::put).delete(services::remove))
-        .route("/v1/users/{user_id}/revoke", post(services::revoke));
-    if gateway.config.development {
-        router = router.route("/v1/dev/users", get(dev::users)).route("/v1/dev/token", post(dev::token));
-    }
+    let (router, _) = routes(gateway.config.development).split_for_parts();
     router
         .route("/v1/{*unknown}", axum::routing::any(unknown))
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(Arc::clone(&gateway), idempotency::keep))
+        .layer(middleware::from_fn(etag::tag))
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway), limit))
         .layer(middleware::from_fn(identify))
         .with_state(gateway)

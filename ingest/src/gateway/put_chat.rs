@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::caller::{Caller, ListBody, ServiceCaller, chat_id_of};
 use super::chats::settings_of;
-use super::{Gateway, Problem, Shared};
+use super::{Gateway, Problem, Shared, shapes};
 use crate::auth::Scope;
 use crate::chat_service::Wish;
 use crate::persister::MAX_MEMBERS;
@@ -31,6 +31,10 @@ struct Wanted {
     role: Option<Role>,
 }
 
+/// A chat as it shall be: made if it isn't there; nobody is taken out. For services with `chats:write`.
+#[utoipa::path(put, path = "/v1/chats/{chat_id}", tag = "services", params(("chat_id" = String, Path)),
+    request_body = shapes::WantedChat, responses((status = 201, description = "A new chat", body = shapes::ServiceChat),
+        (status = 200, description = "One that was there", body = shapes::ServiceChat)))]
 pub(crate) async fn put(
     State(gateway): Shared,
     service: ServiceCaller,

@@ -11,7 +11,7 @@ use schemas::wire::{Code, Rejection};
 use serde_json::{Value, json};
 
 use super::caller::{JsonBody, ServiceCaller};
-use super::{Problem, Shared};
+use super::{Problem, Shared, shapes};
 use crate::auth::Scope;
 use crate::profiles::{self, Profile, Put};
 use crate::removal;
@@ -19,6 +19,10 @@ use crate::removal;
 /// How long a removal is waited for; what is left is done without anybody waiting.
 const REMOVAL: Duration = Duration::from_secs(10);
 
+/// Makes a person, or replaces their profile. For services with `users:write`.
+#[utoipa::path(put, path = "/v1/users/{user_id}", tag = "services", params(("user_id" = String, Path)),
+    request_body = shapes::Profile, responses((status = 201, description = "A new person", body = shapes::Me),
+        (status = 200, description = "One who was there", body = shapes::Me)))]
 pub(crate) async fn put(
     State(gateway): Shared,
     service: ServiceCaller,
@@ -36,6 +40,10 @@ pub(crate) async fn put(
     Ok((status, Json(json!({ "user_id": user_id, "name": name, "avatar_url": avatar_url, "email": email }))))
 }
 
+/// Removes a person: profile, sessions and memberships. For services with `users:remove`.
+#[utoipa::path(delete, path = "/v1/users/{user_id}", tag = "services", params(("user_id" = String, Path)),
+    responses((status = 200, description = "All is done", body = shapes::UserState),
+        (status = 202, description = "Memberships are still being ended", body = shapes::UserState)))]
 pub(crate) async fn remove(
     State(gateway): Shared,
     service: ServiceCaller,
@@ -57,6 +65,9 @@ pub(crate) async fn remove(
     Ok((status, Json(json!({ "user_id": user_id, "state": state }))))
 }
 
+/// Refuses a person's tokens so far and closes their connections. For services with `users:revoke`.
+#[utoipa::path(post, path = "/v1/users/{user_id}/revoke", tag = "services", params(("user_id" = String, Path)),
+    responses((status = 200, description = "They are refused", body = shapes::UserState)))]
 pub(crate) async fn revoke(
     State(gateway): Shared,
     service: ServiceCaller,

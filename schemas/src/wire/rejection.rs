@@ -29,6 +29,8 @@ pub enum Code {
     ScopeMissing,
     RateLimited,
     MessageIdConflict,
+    IdempotencyKeyReused,
+    IdempotencyKeyInUse,
     BlockedByEarlier,
     FrameTooBig,
     NotSupported,
@@ -41,7 +43,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::BadJson,
         Self::UnknownEvent,
         Self::MissingField,
@@ -64,6 +66,8 @@ impl Code {
         Self::ScopeMissing,
         Self::RateLimited,
         Self::MessageIdConflict,
+        Self::IdempotencyKeyReused,
+        Self::IdempotencyKeyInUse,
         Self::BlockedByEarlier,
         Self::FrameTooBig,
         Self::NotSupported,
@@ -83,7 +87,12 @@ impl Code {
     pub fn is_temporary(self) -> bool {
         matches!(
             self,
-            Self::RateLimited | Self::Overloaded | Self::Unavailable | Self::Internal | Self::BlockedByEarlier
+            Self::RateLimited
+                | Self::Overloaded
+                | Self::Unavailable
+                | Self::Internal
+                | Self::BlockedByEarlier
+                | Self::IdempotencyKeyInUse
         )
     }
 
@@ -94,9 +103,13 @@ impl Code {
             Self::Forbidden | Self::ScopeMissing => 403,
             Self::ChatNotFound | Self::MessageNotFound | Self::UserNotFound | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
-            Self::ChatExists | Self::LastOwner | Self::Conflict | Self::MessageIdConflict | Self::BlockedByEarlier => {
-                409
-            }
+            Self::ChatExists
+            | Self::LastOwner
+            | Self::Conflict
+            | Self::MessageIdConflict
+            | Self::IdempotencyKeyInUse
+            | Self::BlockedByEarlier => 409,
+            Self::IdempotencyKeyReused => 422,
             Self::FrameTooBig => 413,
             Self::RateLimited => 429,
             Self::Overloaded | Self::Unavailable => 503,

@@ -57,7 +57,7 @@ async fn requests_that_are_wrong_are_refused_with_their_place() -> Result<()> {
     alice.get("/v1/chats?cursor=x").await?.expect_problem(400, "bad_field", Some("cursor"))?;
     alice.get(&format!("{messages}/1234")).await?.expect_problem(400, "bad_uuid", Some("message_id"))?;
     alice.post_raw("/v1/chats", "{not json").await?.expect_problem(400, "bad_json", None)?;
-    alice.post_raw("/v1/chats", vec![b'x'; 65_537]).await?.expect_problem(413, "frame_too_big", None)?;
+    alice.post_raw(&messages, vec![b'x'; 65_537]).await?.expect_problem(413, "frame_too_big", None)?;
     alice.post_raw("/v1/chats", vec![0xff, 0xfe]).await?.expect_problem(400, "bad_json", None)?;
     alice.get("/v1/nothing").await?.expect_problem(404, "not_found", None)?;
     alice.delete("/v1/chats").await?.expect_problem(405, "method_not_allowed", None)?;

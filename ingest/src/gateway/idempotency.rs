@@ -1,0 +1,253 @@
+//! `Idempotency-Key`: a POST that was answered isn't done again within a day; its answer is. After the IETF's
+//! draft-ietf-httpapi-idempotency-key-header.
+//!
+//! *Claims.* The first request of a person or service with a key claims it in Postgres, so all gateways agree. One that
+//! comes meanwhile is told to try again; the same key with another request is refused. A definite refusal made nothing, so
+//! its key is free at once.
+//!
+//! *Failure.* A request that nobody knows the end of (its gateway died, or gave up waiting) leaves its claim, which the same
+//! request takes over: at once or, from a gateway that is silent, after a minute, longer than any request is waited for. It
+//! inherits the *operation*, a UUID that names the new message or chat if the request doesn't, so that nothing is made twice.
+//!
+//! *Bodies.* What is kept names a message and doesn't hold it: a repeated answer shows it as it is now, or only its
+//! place, so that a deleted body can't come back this way.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, Request, State as AxumState};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use schemas::wire::{Code, Rejection};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+use super::caller::{Caller, LIST_BYTES};
+use super::{Gateway, Problem};
+use crate::users::unavailable;
+
+const HEADER: &str = "Idempotency-Key";
+/// Longest key.
+const MOST_CHARS: usize = 255;
+/// Keys of one person within a day.
+const MOST_KEYS: i64 = 10_000;
+
+/// Claims a key that is new, a day old, or was left by the same request; `$5` names the operation of a new one.
+const CLAIM_SQL: &str = "
+    WITH few AS (SELECT 1 FROM idempotent_answer WHERE user_id = $1 AND service = $2 LIMIT $6)
+    INSERT INTO idempotent_answer AS kept (user_id, service, key, request_hash, claim, operation, claimed_at)
+    SELECT $1, $2, $3, $4, $5, $5, clock_timestamp() WHERE $2 <> '' OR (SELECT count(*) FROM few) < $6
+    ON CONFLICT (user_id, service, key) DO UPDATE
+       SET operation = CASE WHEN kept.claimed_at < clock_timestamp() - interval '1 day' THEN excluded.operation
+                            ELSE kept.operation END,
+           request_hash = excluded.request_hash, claim = excluded.claim, claimed_at = excluded.claimed_at,
+           status = NULL, body = NULL
+     WHERE kept.claimed_at < clock_timestamp() - interval '1 day'
+        OR (kept.status IS NULL AND kept.request_hash = excluded.request_hash
+            AND (kept.claim IS NULL OR kept.claimed_at < clock_timestamp() - interval '1 minute'))
+    RETURNING operation";
+
+/// Answers from what is kept, or keeps the answer.
+pub(super) async fn keep(
+    AxumState(gateway): AxumState<Arc<Gateway>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    if request.method() != Method::POST {
+        return Ok(next.run(request).await);
+    }
+    let Some(key) = key_of(request.headers())? else { return Ok(next.run(request).await) };
+    let (mut parts, body) = request.into_parts();
+    // Without a caller there is nothing to keep, and the handler says what is wrong.
+    let Ok(caller) = Caller::from_request_parts(&mut parts, &gateway).await else {
+        return Ok(next.run(Request::from_parts(parts, body)).await);
+    };
+    // The largest that any handler takes; each has its own limit below.
+    let too_big = || Rejection::new(Code::FrameTooBig, format!("The body is over {LIST_BYTES} bytes."));
+    let body = axum::body::to_bytes(body, LIST_BYTES).await.map_err(|_| too_big())?;
+    let mut hash = Sha256::new();
+    hash.update(parts.uri.path_and_query().map_or("", |path| path.as_str()));
+    hash.update([0]);
+    hash.update(&body);
+    let kept = Kept { gateway: &gateway, caller: &caller, key: &key, claim: Uuid::new_v4() };
+    let operation = match kept.claim(hash.finalize().as_slice()).await? {
+        Claim::Answered(answer) => return Ok(answer),
+        Claim::Ours(operation) => operation,
+    };
+    parts.extensions.insert(operation);
+    parts.extensions.insert(caller.clone());
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    let status = response.status();
+    if !status.is_success() {
+        // What is temporary may have been accepted, and be decided later.
+        let is_definite = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+        kept.give_up(is_definite).await;
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
+    kept.store(status, &body).await;
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
+
+/// Names what a request makes, the same whenever it comes again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Operation(pub(super) Uuid);
+
+enum Claim {
+    Ours(Operation),
+    Answered(Response),
+}
+
+/// The key, as the draft quotes it or bare.
+fn key_of(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
+    let mut values = headers.get_all(HEADER).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().unwrap_or_default().trim();
+    let key = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    if values.next().is_some() || key.is_empty() || key.len() > MOST_CHARS {
+        let rule = format!("Idempotency-Key is one text of 1 to {MOST_CHARS} visible characters, such as a UUID.");
+        return Err(Rejection::new(Code::BadField, rule).at(HEADER));
+    }
+    Ok(Some(key.to_owned()))
+}
+
+struct Kept<'a> {
+    gateway: &'a Gateway,
+    caller: &'a Caller,
+    key: &'a str,
+    claim: Uuid,
+}
+
+impl Kept<'_> {
+    /// The service that asks, or nothing: keys of one aren't those of another.
+    fn service(&self) -> &str {
+        self.caller.service.as_deref().unwrap_or_default()
+    }
+
+    /// Claims the key; or gives the answer that it got before, or the refusal.
+    async fn claim(&self, request_hash: &[u8]) -> Result<Claim, Rejection> {
+        let client = self.gateway.chat.pool().get().await.map_err(unavailable)?;
+        let user_id = &self.caller.user_id;
+        let statement = client.prepare_cached(CLAIM_SQL).await.map_err(unavailable)?;
+        let row = client
+            .query_opt(&statement, &[user_id, &self.service(), &self.key, &request_hash, &self.claim, &MOST_KEYS])
+            .await
+            .map_err(unavailable)?;
+        if let Some(row) = row {
+            return Ok(Claim::Ours(Operation(row.get(0))));
+        }
+        let sql = "SELECT request_hash, status, body FROM idempotent_answer
+                    WHERE user_id = $1 AND service = $2 AND key = $3";
+        let row = client.query_opt(sql, &[user_id, &self.service(), &self.key]).await.map_err(unavailable)?;
+        let Some(row) = row else {
+            let rule = format!("At most {MOST_KEYS} keys of a person are kept, each for a day.");
+            return Err(Rejection::new(Code::RateLimited, rule).at(HEADER).retry_after(60_000));
+        };
+        if row.get::<_, &[u8]>(0) != request_hash {
+            let rule = "This Idempotency-Key was used with another request: make a new one for each.";
+            return Err(Rejection::new(Code::IdempotencyKeyReused, rule).at(HEADER));
+        }
+        let Some(status) = row.get::<_, Option<i16>>(1) else {
+            let rule = "The first request with this Idempotency-Key is still under way.";
+            return Err(Rejection::new(Code::IdempotencyKeyInUse, rule).at(HEADER).retry_after(1_000));
+        };
+        let Json(body) = row.get::<_, Json<Value>>(2);
+        Ok(Claim::Answered(self.repeat(status, body).await))
+    }
+
+    async fn repeat(&self, status: i16, body: Value) -> Response {
+        let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        let text = |field: &str| body[field].as_str().map(str::to_owned);
+        let message_id = text("message_id").and_then(|id| Uuid::try_parse(&id).ok()).filter(|_| body["seq"].is_i64());
+        let shown = match (text("chat_id"), message_id) {
+            (Some(chat_id), Some(message_id)) => {
+                self.gateway.one_message(&self.caller.user_id, &chat_id, message_id).await.unwrap_or(body)
+            }
+            _ => body,
+        };
+        let mut response = (status.unwrap_or(StatusCode::OK), axum::Json(shown)).into_response();
+        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+        response
+    }
+
+    /// Keeps the answer. If that fails the request was done all the same; the next one takes the claim over.
+    async fn store(&self, status: StatusCode, body: &[u8]) {
+        let kept = without_bodies(serde_json::from_slice(body).unwrap_or_default());
+        let status = status.as_u16() as i16;
+        let stored = async {
+            let client = self.gateway.chat.pool().get().await.map_err(unavailable)?;
+            let sql = "UPDATE idempotent_answer SET status = $4, body = $5
+                        WHERE user_id = $1 AND service = $2 AND key = $3 AND claim = $6";
+            let (user_id, service) = (&self.caller.user_id, self.service());
+            client
+                .execute(sql, &[user_id, &service, &self.key, &status, &Json(kept), &self.claim])
+                .await
+                .map_err(unavailable)
+        };
+        if stored.await.is_err() {
+            tracing::warn!("an answer with an Idempotency-Key is not kept");
+        }
+    }
+
+    /// Frees the key: for any request, or for this one only.
+    async fn give_up(&self, is_definite: bool) {
+        let freed = async {
+            let client = self.gateway.chat.pool().get().await.map_err(unavailable)?;
+            let what =
+                if is_definite { "DELETE FROM idempotent_answer" } else { "UPDATE idempotent_answer SET claim = NULL" };
+            let sql = format!("{what} WHERE user_id = $1 AND service = $2 AND key = $3 AND claim = $4");
+            let (user_id, service) = (&self.caller.user_id, self.service());
+            client.execute(&sql, &[user_id, &service, &self.key, &self.claim]).await.map_err(unavailable)
+        };
+        if freed.await.is_err() {
+            tracing::warn!("an Idempotency-Key stays claimed for a minute");
+        }
+    }
+}
+
+/// An answer without what messages say.
+fn without_bodies(mut answer: Value) -> Value {
+    if answer.get("message_id").is_some() && answer.get("content").is_some() {
+        return json!({ "chat_id": answer["chat_id"], "message_id": answer["message_id"], "seq": answer["seq"] });
+    }
+    if let Some(last) = answer.get_mut("last_message") {
+        *last = Value::Null;
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_quoted_or_bare() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(HEADER, HeaderValue::from_static(value));
+            }
+            key_of(&headers).map_err(|rejection| rejection.code)
+        };
+        assert_eq!(of(&[]), Ok(None));
+        assert_eq!(of(&["a-1"]), Ok(Some("a-1".into())));
+        assert_eq!(of(&["\"a-1\""]), Ok(Some("a-1".into())));
+        for wrong in [&[""][..], &["\"\""], &["a", "b"]] {
+            assert_eq!(of(wrong), Err(Code::BadField), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_says_nothing() {
+        let message =
+            json!({ "chat_id": "c", "message_id": "m", "seq": 2, "content": "secret", "app_data": {"a": "secret"} });
+        let chat = json!({ "chat_id": "c", "last_message": { "content": "secret" } });
+        for kept in [without_bodies(message), without_bodies(chat)] {
+            assert!(!kept.to_string().contains("secret"), "{kept}");
+        }
+    }
+}

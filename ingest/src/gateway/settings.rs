@@ -1,0 +1,228 @@
+//! `/v1/users/me/settings`: how a person wants to be told of messages. Kept here, followed by whoever notifies.
+
+use std::collections::BTreeSet;
+
+use axum::Json;
+use axum::extract::State;
+use schemas::wire::client::Fields;
+use schemas::wire::{Code, Rejection};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio_postgres::GenericClient;
+use tokio_postgres::types::Json as Jsonb;
+use utoipa::ToSchema;
+
+use super::caller::{Caller, JsonBody};
+use super::{Gateway, Problem, Shared};
+use crate::users::unavailable;
+
+/// Most muted chats of a person.
+const MOST_MUTED: usize = 1_000;
+
+/// How a person is told of messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub(crate) struct Settings {
+    /// Signs on the page, such as a badge.
+    in_app: bool,
+    /// On the devices of `/v1/users/me/devices`.
+    push: bool,
+    /// By mail.
+    email: bool,
+    /// When to stay silent; null if never.
+    #[schema(required)]
+    do_not_disturb: Option<DoNotDisturb>,
+    /// Chats that stay silent.
+    #[schema(required)]
+    muted_chat_ids: BTreeSet<String>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { in_app: true, push: true, email: false, do_not_disturb: None, muted_chat_ids: BTreeSet::new() }
+    }
+}
+
+/// Hours of every day, in a zone; over midnight if `from` is later than `to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct DoNotDisturb {
+    /// `HH:MM`
+    #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+    from: String,
+    /// `HH:MM`
+    #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+    to: String,
+    /// A name of the tz database, such as `Europe/Berlin`.
+    time_zone: String,
+}
+
+/// What to change; what is absent stays as it is.
+#[derive(Deserialize, ToSchema)]
+#[allow(dead_code, reason = "read by the document's generator")]
+pub(crate) struct SettingsChanges {
+    in_app: Option<bool>,
+    push: Option<bool>,
+    email: Option<bool>,
+    /// Null takes it away.
+    do_not_disturb: Option<DoNotDisturb>,
+    /// Chats to silence.
+    #[schema(max_items = 1000)]
+    mute: Option<Vec<String>>,
+    /// Chats to hear again.
+    #[schema(max_items = 1000)]
+    unmute: Option<Vec<String>>,
+}
+
+/// How one is told of messages.
+#[utoipa::path(get, path = "/v1/users/me/settings", tag = "people",
+    responses((status = 200, description = "The settings", body = Settings)))]
+pub(crate) async fn show(State(gateway): Shared, caller: Caller) -> Result<Json<Settings>, Problem> {
+    let client = gateway.chat.pool().get().await.map_err(unavailable)?;
+    Ok(Json(read(&**client, &caller.user_id).await?))
+}
+
+/// Changes how one is told of messages.
+#[utoipa::path(patch, path = "/v1/users/me/settings", tag = "people", request_body = SettingsChanges,
+    responses((status = 200, description = "The settings", body = Settings)))]
+pub(crate) async fn update(
+    State(gateway): Shared,
+    caller: Caller,
+    JsonBody(mut body): JsonBody,
+) -> Result<Json<Settings>, Problem> {
+    let changes = Changes::of(&mut body)?;
+    if let Some(Some(hours)) = &changes.do_not_disturb {
+        gateway.check_zone(&hours.time_zone).await?;
+    }
+    let mut client = gateway.chat.pool().get().await.map_err(unavailable)?;
+    let transaction = client.transaction().await.map_err(unavailable)?;
+    // The person's row keeps two changes at once apart.
+    let sql = "SELECT 1 FROM \"user\" WHERE id = $1 FOR NO KEY UPDATE";
+    transaction.query_opt(sql, &[&caller.user_id]).await.map_err(unavailable)?;
+    let settings = changes.apply(read(&*transaction, &caller.user_id).await?)?;
+    let sql = "INSERT INTO user_settings (user_id, settings, updated_at) VALUES ($1, $2, clock_timestamp())
+               ON CONFLICT (user_id) DO UPDATE SET settings = $2, updated_at = clock_timestamp()";
+    transaction.execute(sql, &[&caller.user_id, &Jsonb(&settings)]).await.map_err(unavailable)?;
+    transaction.commit().await.map_err(unavailable)?;
+    Ok(Json(settings))
+}
+
+async fn read(client: &impl GenericClient, user_id: &str) -> Result<Settings, Rejection> {
+    let sql = "SELECT settings FROM user_settings WHERE user_id = $1";
+    let row = client.query_opt(sql, &[&user_id]).await.map_err(unavailable)?;
+    Ok(row.map(|row| row.get::<_, Jsonb<Settings>>(0).0).unwrap_or_default())
+}
+
+#[derive(Debug)]
+struct Changes {
+    in_app: Option<bool>,
+    push: Option<bool>,
+    email: Option<bool>,
+    do_not_disturb: Option<Option<DoNotDisturb>>,
+    mute: Vec<String>,
+    unmute: Vec<String>,
+}
+
+impl Changes {
+    fn of(body: &mut Fields) -> Result<Self, Rejection> {
+        let do_not_disturb = body.object.remove("do_not_disturb").map(hours_of).transpose()?;
+        Ok(Self {
+            in_app: body.optional_bool("in_app")?,
+            push: body.optional_bool("push")?,
+            email: body.optional_bool("email")?,
+            do_not_disturb,
+            mute: body.ids("mute", MOST_MUTED)?,
+            unmute: body.ids("unmute", MOST_MUTED)?,
+        })
+    }
+
+    fn apply(self, mut settings: Settings) -> Result<Settings, Rejection> {
+        settings.in_app = self.in_app.unwrap_or(settings.in_app);
+        settings.push = self.push.unwrap_or(settings.push);
+        settings.email = self.email.unwrap_or(settings.email);
+        settings.do_not_disturb = self.do_not_disturb.unwrap_or(settings.do_not_disturb);
+        settings.muted_chat_ids.retain(|chat_id| !self.unmute.contains(chat_id));
+        settings.muted_chat_ids.extend(self.mute);
+        if settings.muted_chat_ids.len() > MOST_MUTED {
+            let rule = format!("At most {MOST_MUTED} chats can be muted.");
+            return Err(Rejection::new(Code::BadField, rule).at("mute"));
+        }
+        Ok(settings)
+    }
+}
+
+/// `None` for null, which takes the hours away.
+fn hours_of(value: Value) -> Result<Option<DoNotDisturb>, Rejection> {
+    let wrong = |field: &str, rule: &str| Rejection::new(Code::BadField, rule).at(format!("do_not_disturb{field}"));
+    if value.is_null() {
+        return Ok(None);
+    }
+    let hours: DoNotDisturb =
+        serde_json::from_value(value).map_err(|_| wrong("", "do_not_disturb is {from, to, time_zone}, or null."))?;
+    for (field, time) in [(".from", &hours.from), (".to", &hours.to)] {
+        if !is_time(time) {
+            return Err(wrong(field, "from and to are times such as 22:00."));
+        }
+    }
+    if hours.from == hours.to {
+        return Err(wrong(".to", "from and to are two different times."));
+    }
+    Ok(Some(hours))
+}
+
+fn is_time(text: &str) -> bool {
+    let two = |part: &str, most: u8| {
+        part.len() == 2
+            && part.bytes().all(|byte| byte.is_ascii_digit())
+            && part.parse().is_ok_and(|number: u8| number < most)
+    };
+    text.split_once(':').is_some_and(|(hour, minute)| two(hour, 24) && two(minute, 60))
+}
+
+impl Gateway {
+    async fn check_zone(&self, name: &str) -> Result<(), Rejection> {
+        let rule = "time_zone is a name of the tz database, such as Europe/Berlin.";
+        let wrong = || Rejection::new(Code::BadField, rule).at("do_not_disturb.time_zone");
+        if name.len() > 64 || name.contains('\0') {
+            return Err(wrong());
+        }
+        let client = self.chat.pool().get().await.map_err(unavailable)?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM pg_timezone_names WHERE name = $1)";
+        let row = client.query_one(sql, &[&name]).await.map_err(unavailable)?;
+        if row.get(0) { Ok(()) } else { Err(wrong()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn changes(body: &Value) -> Result<Changes, Rejection> {
+        Changes::of(&mut Fields::of_body(body.to_string().as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn what_is_absent_stays_and_null_takes_hours_away() {
+        let hours = json!({ "from": "22:00", "to": "07:30", "time_zone": "Europe/Berlin" });
+        let set = changes(&json!({ "push": false, "do_not_disturb": hours, "mute": ["a", "b"] })).unwrap();
+        let settings = set.apply(Settings::default()).unwrap();
+        assert!(!settings.push && settings.in_app && settings.do_not_disturb.is_some());
+        let same = changes(&json!({})).unwrap().apply(settings.clone()).unwrap();
+        assert_eq!(same, settings);
+        let less = changes(&json!({ "do_not_disturb": null, "unmute": ["a"] })).unwrap().apply(settings).unwrap();
+        assert!(less.do_not_disturb.is_none() && less.muted_chat_ids.iter().eq(["b"]));
+    }
+
+    #[test]
+    fn wrong_hours_are_refused_with_their_place() {
+        for (hours, field) in [
+            (json!("night"), "do_not_disturb"),
+            (json!({ "from": "24:00", "to": "07:00", "time_zone": "UTC" }), "do_not_disturb.from"),
+            (json!({ "from": "22:00", "to": "7:00", "time_zone": "UTC" }), "do_not_disturb.to"),
+            (json!({ "from": "07:00", "to": "07:00", "time_zone": "UTC" }), "do_not_disturb.to"),
+        ] {
+            let refused = changes(&json!({ "do_not_disturb": hours })).unwrap_err();
+            assert_eq!(refused.field.as_deref(), Some(field), "{hours}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Requests that come again: `Idempotency-Key`, `If-None-Match`, and what pages of other origins may ask.
+
+use anyhow::{Context, Result, ensure};
+use reqwest::{Method, Response};
+use serde_json::{Value, json};
+use waltalkie_tests::harness::{Installation, Person, Servers};
+
+async fn ask(who: &Person, method: Method, path: &str, headers: &[(&str, &str)], body: Value) -> Result<Response> {
+    let mut request = reqwest::Client::new().request(method, format!("{}{path}", who.base)).bearer_auth(&who.token);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if !body.is_null() {
+        request = request.json(&body);
+    }
+    Ok(request.send().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_with_a_key_is_done_once() -> Result<()> {
+    let installation = Installation::make("idempotency").await?;
+    let process = installation.run(&["all"]).await?;
+    let config = installation.config()?;
+    let alice = Person::arrive(&config, process.gateway()?, "alice").await?;
+    let bob = Person::arrive(&config, process.gateway()?, "bob").await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let messages = format!("/v1/chats/{chat_id}/messages");
+    let send = async |who: &Person, key: &str, content: &str| {
+        let response =
+            ask(who, Method::POST, &messages, &[("idempotency-key", key)], json!({ "content": content })).await?;
+        let (status, replayed) = (response.status().as_u16(), response.headers().contains_key("idempotent-replayed"));
+        Ok::<_, anyhow::Error>((status, replayed, response.json::<Value>().await?))
+    };
+
+    // Ten at once: one is done, the others get its answer or are told to come again.
+    let racing: Vec<_> = (0..10).map(|_| send(&alice, "first", "said once")).collect();
+    for (status, _, answer) in futures_util::future::try_join_all(racing).await? {
+        ensure!(status == 201 || (status == 409 && answer["code"] == "idempotency_key_in_use"), "{status} {answer}");
+    }
+    let (status, replayed, first) = send(&alice, "first", "said once").await?;
+    ensure!(status == 201 && replayed && first["content"] == "said once", "{status} {first}");
+    let page = alice.get(&messages).await?.expect(200)?;
+    ensure!(page["messages"].as_array().is_some_and(|messages| messages.len() == 1), "{page}");
+
+    // Another request, another person.
+    let (status, _, refused) = send(&alice, "first", "said twice").await?;
+    ensure!(status == 422 && refused["code"] == "idempotency_key_reused", "{status} {refused}");
+    let (status, replayed, _) = send(&bob, "first", "said once").await?;
+    ensure!(status == 201 && !replayed, "{status}");
+
+    // What failed made nothing: its key can be used for the mended request.
+    let (status, _, _) = send(&alice, "second", " ").await?;
+    ensure!(status == 400, "{status}");
+    let (status, replayed, _) = send(&alice, "second", "mended").await?;
+    ensure!(status == 201 && !replayed, "{status}");
+
+    // A kept answer doesn't keep a body that was deleted.
+    let message = format!("{messages}/{}", first["message_id"].as_str().context("no id")?);
+    alice.delete(&message).await?.expect(200)?;
+    let (status, replayed, gone) = send(&alice, "first", "said once").await?;
+    ensure!(status == 201 && replayed && gone["content"].is_null() && gone["seq"] == first["seq"], "{gone}");
+    let truth = installation.truth().await?;
+    let kept =
+        "SELECT count(*) FROM idempotent_answer WHERE body::text LIKE '%said once%' OR body::text LIKE '%mended%'";
+    ensure!(truth.query_one(kept, &[]).await?.get::<_, i64>(0) == 0, "kept answers hold bodies");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_polls_is_told_that_nothing_changed() -> Result<()> {
+    let installation = Installation::make("etag").await?;
+    let process = installation.run(&["all"]).await?;
+    let config = installation.config()?;
+    let alice = Person::arrive(&config, process.gateway()?, "alice").await?;
+    let bob = Person::arrive(&config, process.gateway()?, "bob").await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let messages = format!("/v1/chats/{chat_id}/messages");
+    alice.say(&chat_id, "one").await?;
+    let tag_of = |response: &Response| {
+        let tag = response.headers().get("etag").and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        tag.context("no ETag")
+    };
+    for path in [&messages, &format!("/v1/chats/{chat_id}/members"), "/v1/users/me"] {
+        let first = tag_of(&ask(&alice, Method::GET, path, &[], Value::Null).await?)?;
+        let again = ask(&alice, Method::GET, path, &[("if-none-match", &first)], Value::Null).await?;
+        ensure!(again.status() == 304 && tag_of(&again)? == first, "{path}: {}", again.status());
+        ensure!(again.text().await?.is_empty(), "{path}: 304 with a body");
+    }
+    let first = tag_of(&ask(&alice, Method::GET, &messages, &[], Value::Null).await?)?;
+    alice.say(&chat_id, "two").await?;
+    let changed = ask(&alice, Method::GET, &messages, &[("if-none-match", &first)], Value::Null).await?;
+    ensure!(changed.status() == 200 && tag_of(&changed)? != first, "{}", changed.status());
+
+    // A page of any length is compressed for those who can read it, a short answer isn't.
+    for _ in 0..5 {
+        alice.say(&chat_id, &"long ".repeat(100)).await?;
+    }
+    let encoding = async |path: &str| {
+        let response = ask(&alice, Method::GET, path, &[("accept-encoding", "gzip")], Value::Null).await?;
+        Ok::<_, anyhow::Error>(response.headers().get("content-encoding").map(|value| value.as_bytes().to_vec()))
+    };
+    ensure!(encoding(&messages).await?.as_deref() == Some(b"gzip".as_slice()), "a long page isn't compressed");
+    ensure!(encoding("/v1/users/me/inbox?limit=1").await?.is_none(), "a tiny answer is compressed");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_of_allowed_origins_may_ask_and_others_may_not() -> Result<()> {
+    let settings = [("gateway.allowed_origins", "https://app.example.com")];
+    let installation = Installation::make_on(Servers::shared()?, "cors", &settings).await?;
+    let process = installation.run(&["all"]).await?;
+    let alice = Person::arrive(&installation.config()?, process.gateway()?, "alice").await?;
+    let preflight = async |origin: &str| {
+        let headers = [
+            ("origin", origin),
+            ("access-control-request-method", "PATCH"),
+            ("access-control-request-headers", "authorization,idempotency-key"),
+        ];
+        ask(&alice, Method::OPTIONS, "/v1/users/me", &headers, Value::Null).await
+    };
+    let header = |response: &Response, name: &str| {
+        response.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_lowercase()
+    };
+    let allowed = preflight("https://app.example.com").await?;
+    ensure!(allowed.status() == 200, "{}", allowed.status());
+    ensure!(header(&allowed, "access-control-allow-origin") == "https://app.example.com");
+    ensure!(header(&allowed, "access-control-allow-methods").contains("patch"));
+    ensure!(header(&allowed, "access-control-allow-headers").contains("idempotency-key"));
+    let origin = [("origin", "https://app.example.com")];
+    let answer = ask(&alice, Method::GET, "/v1/users/me", &origin, Value::Null).await?;
+    ensure!(header(&answer, "access-control-allow-origin") == "https://app.example.com");
+    ensure!(header(&answer, "access-control-expose-headers").contains("retry-after"));
+    for stranger in ["https://evil.example.com", "https://app.example.com.evil", "http://app.example.com", "null"] {
+        let refused = preflight(stranger).await?;
+        ensure!(header(&refused, "access-control-allow-origin").is_empty(), "{stranger} is allowed");
+    }
+    Ok(())
+}
