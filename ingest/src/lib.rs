@@ -22,6 +22,7 @@ pub mod marks;
 mod metrics;
 pub mod persister;
 pub mod profiles;
+mod rates;
 pub mod removal;
 pub mod standing;
 mod start;

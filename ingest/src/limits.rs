@@ -1,25 +1,30 @@
 //! Limits of this node: per person and for all together for commands, per address for requests and handshakes, per service
-//! for its requests.
+//! for its requests. A chat's is the persister's.
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{DefaultDirectRateLimiter, NotUntil, Quota, RateLimiter};
 use runtime::config::LimitsConfig;
 use schemas::wire::{Code, Rejection};
 
-use crate::metrics;
+use crate::{metrics, rates};
 
 /// Keys that are remembered before idle ones are forgotten.
 const MOST_KEYS: usize = 100_000;
 
+type Keyed<K> = RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>;
+
 /// The limits.
 pub struct Limits {
-    people: DefaultKeyedRateLimiter<String>,
+    people: Keyed<String>,
     node: DefaultDirectRateLimiter,
-    addresses: DefaultKeyedRateLimiter<IpAddr>,
-    services: DefaultKeyedRateLimiter<String>,
+    addresses: Keyed<IpAddr>,
+    services: Keyed<String>,
     clock: DefaultClock,
 }
 
@@ -27,10 +32,10 @@ impl Limits {
     /// From `[limits]`.
     pub fn new(config: &LimitsConfig) -> Self {
         Self {
-            people: RateLimiter::keyed(quota(config.commands_per_s, config.commands_burst)),
+            people: keyed(config.commands_per_s, config.commands_burst),
             node: RateLimiter::direct(quota(config.node_commands_per_s, config.node_commands_burst)),
-            addresses: RateLimiter::keyed(quota(config.requests_per_s, config.requests_burst)),
-            services: RateLimiter::keyed(quota(config.service_requests_per_s, config.service_requests_burst)),
+            addresses: keyed(config.requests_per_s, config.requests_burst),
+            services: keyed(config.service_requests_per_s, config.service_requests_burst),
             clock: DefaultClock::default(),
         }
     }
@@ -38,34 +43,42 @@ impl Limits {
     /// One more command of a person. A person's own limit is asked first, so that one who floods takes nothing of the
     /// node's from the others.
     pub fn command(&self, user_id: &str) -> Result<(), Rejection> {
-        if self.people.len() > MOST_KEYS {
-            self.people.retain_recent();
-        }
-        self.people
-            .check_key(&user_id.to_owned())
-            .map_err(|until| self.refuse(until.wait_time_from(self.clock.now())))?;
-        self.node.check().map_err(|until| self.refuse(until.wait_time_from(self.clock.now())))
+        self.ask("person", &self.people, &user_id.to_owned())?;
+        self.node.check().map_err(|until| self.refuse("node", &until))
     }
 
     /// One more request or handshake of an address.
     pub fn request(&self, address: IpAddr) -> Result<(), Rejection> {
-        if self.addresses.len() > MOST_KEYS {
-            self.addresses.retain_recent();
-        }
-        self.addresses.check_key(&address).map_err(|until| self.refuse(until.wait_time_from(self.clock.now())))
+        self.ask("address", &self.addresses, &address)
     }
 
     /// One more request of a service. Only valid tokens name one, so there are few.
     pub fn service(&self, name: &str) -> Result<(), Rejection> {
-        self.services.check_key(&name.to_owned()).map_err(|until| self.refuse(until.wait_time_from(self.clock.now())))
+        self.ask("service", &self.services, &name.to_owned())
     }
 
-    #[allow(clippy::unused_self, reason = "reads like its callers")]
-    fn refuse(&self, wait: std::time::Duration) -> Rejection {
-        metrics::refused(Code::RateLimited);
-        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-        Rejection::new(Code::RateLimited, "Too many at once: wait, then go on.").retry_after(wait_ms)
+    fn ask<K: Hash + Eq + Clone>(&self, limit: &'static str, keyed: &Keyed<K>, key: &K) -> Result<(), Rejection> {
+        if keyed.len() > MOST_KEYS {
+            keyed.retain_recent();
+        }
+        let state = keyed.check_key(key).map_err(|until| self.refuse(limit, &until))?;
+        rates::note(limit, &state);
+        Ok(())
     }
+
+    fn refuse(&self, limit: &'static str, until: &NotUntil<<DefaultClock as Clock>::Instant>) -> Rejection {
+        metrics::refused(Code::RateLimited);
+        metrics::limited(limit);
+        rates::note_used_up(limit, until.quota());
+        let wait = until.wait_time_from(self.clock.now());
+        let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+        Rejection::new(Code::RateLimited, format!("Over the limit of this {limit}: wait, then go on."))
+            .retry_after(wait_ms)
+    }
+}
+
+fn keyed<K: Hash + Eq + Clone>(per_s: u32, burst: u32) -> Keyed<K> {
+    RateLimiter::keyed(quota(per_s, burst)).with_middleware()
 }
 
 fn quota(per_s: u32, burst: u32) -> Quota {

@@ -13,6 +13,7 @@ const ACCEPTED: &str = "waltalkie_gateway_commands_accepted_total";
 const ACCEPT_SECONDS: &str = "waltalkie_gateway_accept_seconds";
 const DECIDE_SECONDS: &str = "waltalkie_gateway_decide_seconds";
 const REFUSED: &str = "waltalkie_gateway_refusals_total";
+const LIMITED: &str = "waltalkie_gateway_limited_total";
 const ANSWERS_FROM_TABLES: &str = "waltalkie_gateway_answers_from_tables_total";
 const JWKS_FETCHES: &str = "waltalkie_gateway_jwks_fetches_total";
 const MARKS: &str = "waltalkie_gateway_marks_total";
@@ -46,6 +47,10 @@ pub(crate) fn decided(took: Duration) {
 
 pub(crate) fn refused(code: schemas::wire::Code) {
     metrics::counter!(REFUSED, "code" => code.name()).increment(1);
+}
+
+pub(crate) fn limited(limit: &'static str) {
+    metrics::counter!(LIMITED, "limit" => limit).increment(1);
 }
 
 pub(crate) fn answer_from_tables() {

@@ -1,11 +1,13 @@
 //! The configuration: one `waltalkie.toml`, every key also as `WALTALKIE_<SECTION>__<KEY>`, secrets also from files.
 
 mod load;
+mod proxies;
 mod secret;
 
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, load};
+pub use proxies::TrustedProxies;
 pub use secret::Secret;
 
 use crate::names::Names;
@@ -78,6 +80,8 @@ pub struct Gateway {
     pub node_id: String,
     /// Origins, such as `https://chat.example.com`, whose pages may open a WebSocket. The gateway's own always may.
     pub allowed_origins: Vec<String>,
+    /// Addresses and networks, such as `10.0.0.0/8`, of proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
     /// How often clients send a heartbeat. A connection that is silent for three of them is closed.
     pub heartbeat_ms: u64,
     /// Bytes that may wait for one slow connection before it is closed with 4008.
@@ -92,6 +96,7 @@ impl Default for Gateway {
             listen: "127.0.0.1:8080".into(),
             node_id: String::new(),
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
             heartbeat_ms: 5_000,
             outgoing_bytes: 1 << 20,
             drain_ms: 3_000,

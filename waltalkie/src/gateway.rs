@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::extract::{ConnectInfo, Request};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method};
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -19,6 +19,7 @@ use ingest::marks::Marks;
 use ingest::removal;
 use ingest::standing::Herald;
 use ingest::users::Users;
+use runtime::config::TrustedProxies;
 use runtime::{Config, Health, RoleHealth, Shutdown};
 use schemas::wire::Limits as FrameLimits;
 use tokio::net::TcpListener;
@@ -129,6 +130,8 @@ fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health) -> Router {
     let handshakes =
         fanout::router(node).layer(middleware::from_fn_with_state(Arc::clone(&gateway), ingest::gateway::limit));
     let compressed = DefaultPredicate::new().and(NotForContentType::const_new("image/"));
+    // What can't be read was refused with the configuration.
+    let proxies = TrustedProxies::parse(&gateway.config.gateway.trusted_proxies).unwrap_or_default();
     let cors = cors(&gateway.config.gateway.allowed_origins);
     Router::new()
         .merge(ingest::gateway::router(gateway).layer(cors))
@@ -136,7 +139,7 @@ fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health) -> Router {
         .layer(CompressionLayer::new().compress_when(compressed))
         .merge(handshakes)
         .merge(ops::health_router(health))
-        .layer(middleware::from_fn(note_peer))
+        .layer(middleware::from_fn_with_state(proxies, note_peer))
 }
 
 /// Pages of the origins that may open a WebSocket may also ask by HTTP. Tokens travel in a header, so no cookies.
@@ -150,10 +153,12 @@ fn cors(allowed_origins: &[String]) -> CorsLayer {
         .max_age(Duration::from_secs(3_600))
 }
 
-async fn note_peer(mut request: Request, next: Next) -> Response {
+async fn note_peer(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
     if let Some(address) = peer {
-        request.extensions_mut().insert(PeerAddress(address));
+        let forwarded_for = request.headers().get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let client = proxies.client(address, forwarded_for.collect::<Vec<_>>().into_iter());
+        request.extensions_mut().insert(PeerAddress(client));
     }
     next.run(request).await
 }

@@ -57,6 +57,7 @@ pub(crate) enum Platform {
 }
 
 /// A device, without what is needed to send to it.
+#[allow(clippy::struct_field_names, reason = "the contract's own field names")]
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Device {
     device_id: String,

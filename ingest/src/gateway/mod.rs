@@ -40,6 +40,7 @@ use crate::auth::{Authenticator, Token};
 use crate::chat_service::ChatService;
 use crate::limits::Limits;
 use crate::marks::Marks;
+use crate::rates;
 use crate::standing::Herald;
 use crate::users::Users;
 
@@ -100,6 +101,7 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway), idempotency::keep))
         .layer(middleware::from_fn(etag::tag))
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway), limit))
+        .layer(middleware::from_fn(rates::show))
         .layer(middleware::from_fn(identify))
         .with_state(gateway)
 }

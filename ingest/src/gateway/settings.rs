@@ -117,6 +117,7 @@ struct Changes {
     in_app: Option<bool>,
     push: Option<bool>,
     email: Option<bool>,
+    #[allow(clippy::option_option, reason = "absent, null and hours are three things")]
     do_not_disturb: Option<Option<DoNotDisturb>>,
     mute: Vec<String>,
     unmute: Vec<String>,

@@ -2,6 +2,7 @@
 //! refusal names its field, and messages come as JSON from where frames are made: a test holds both against what is
 //! written here.
 #![allow(dead_code, reason = "read by the document's generator")]
+#![allow(clippy::struct_field_names, reason = "the contract's own field names")]
 #![allow(missing_docs, reason = "the contract's own field names")]
 
 use std::collections::HashMap;

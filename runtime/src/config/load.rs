@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, TrustedProxies};
 
 const ENV_PREFIX: &str = "WALTALKIE_";
 
@@ -75,6 +75,10 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if config.gateway.heartbeat_ms < 100 {
         return wrong("gateway.heartbeat_ms", "at least 100 ms");
+    }
+    if let Err(text) = TrustedProxies::parse(&config.gateway.trusted_proxies) {
+        let problem = format!("`{text}` is neither an address nor a network such as 10.0.0.0/8");
+        return wrong("gateway.trusted_proxies", &problem);
     }
     if !config.auth.hs256_secret.is_empty() {
         if !config.development {

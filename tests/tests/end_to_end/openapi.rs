@@ -192,10 +192,10 @@ fn check(given: &Value) -> Result<()> {
     let mut command = Command::new(python()?);
     command.arg(repository().join("tests/interop/python/openapi.py"));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    child.stdin.take().context("no input")?.write_all(given.to_string().as_bytes())?;
+    let written = child.stdin.take().context("no input")?.write_all(given.to_string().as_bytes());
     let output = child.wait_with_output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     println!("{said}");
     ensure!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
+    Ok(written?)
 }

@@ -51,15 +51,32 @@ async fn a_request_with_a_key_is_done_once() -> Result<()> {
     // What failed made nothing: its key can be used for the mended request.
     let (status, _, _) = send(&alice, "second", " ").await?;
     ensure!(status == 400, "{status}");
-    let (status, replayed, _) = send(&alice, "second", "mended").await?;
+    let (status, replayed, mended) = send(&alice, "second", "mended").await?;
     ensure!(status == 201 && !replayed, "{status}");
+
+    // What was done and is not known to be, as when the gateway died before it kept the answer, isn't done again.
+    let truth = installation.truth().await?;
+    let forget = "UPDATE idempotent_answer SET status = NULL, body = NULL, claim = NULL WHERE key <> 'first'";
+    let new_chat = async || {
+        let headers = [("idempotency-key", "third")];
+        let response = ask(&alice, Method::POST, "/v1/chats", &headers, json!({ "name": "Once" })).await?;
+        ensure!(response.status() == 201, "{}", response.status());
+        Ok(response.json::<Value>().await?["chat_id"].clone())
+    };
+    let made = new_chat().await?;
+    truth.execute(forget, &[]).await?;
+    let (status, replayed, again) = send(&alice, "second", "mended").await?;
+    ensure!(status == 201 && !replayed && again["message_id"] == mended["message_id"], "{status} {again}");
+    ensure!(new_chat().await? == made, "a second chat");
+    truth.execute(forget, &[]).await?;
+    let (status, _, refused) = send(&alice, "second", "other").await?;
+    ensure!(status == 422 && refused["code"] == "idempotency_key_reused", "{status} {refused}");
 
     // A kept answer doesn't keep a body that was deleted.
     let message = format!("{messages}/{}", first["message_id"].as_str().context("no id")?);
     alice.delete(&message).await?.expect(200)?;
     let (status, replayed, gone) = send(&alice, "first", "said once").await?;
     ensure!(status == 201 && replayed && gone["content"].is_null() && gone["seq"] == first["seq"], "{gone}");
-    let truth = installation.truth().await?;
     let kept =
         "SELECT count(*) FROM idempotent_answer WHERE body::text LIKE '%said once%' OR body::text LIKE '%mended%'";
     ensure!(truth.query_one(kept, &[]).await?.get::<_, i64>(0) == 0, "kept answers hold bodies");
