@@ -24,7 +24,7 @@
 //!
 //! | code | when | what the client does |
 //! |---|---|---|
-//! | 1001 | the process ends | reconnect with backoff |
+//! | 1001 | a proxy goes away; Waltalkie itself says 4001 | reconnect with backoff |
 //! | 1002, 1007 | frames that aren't WebSocket, or text that isn't UTF-8 | don't send that again |
 //! | 1003 | a binary frame | don't send that again |
 //! | 1009 | a frame over `limits.frame_bytes` | don't send that again |

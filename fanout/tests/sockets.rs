@@ -256,16 +256,39 @@ async fn broken_frames_close_with_their_code() {
     use tokio::io::AsyncWriteExt;
     let world = World::start().await;
     // Masked with zeros, so that the payload stands as it is.
-    let cases: [(&[u8], u16); 3] = [
-        (&[0x81, 0x82, 0, 0, 0, 0, 0xC3, 0x28], 1007),
-        (&[0x81, 0x01, b'x'], 1002),
-        (&[0xF1, 0x81, 0, 0, 0, 0, b'x'], 1002),
+    let frame = |first: u8, payload: &[u8]| [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat();
+    let long_ping = [&[0x89, 0xFE, 0, 126, 0, 0, 0, 0][..], &[b'x'; 126]].concat();
+    let endless = [0x81, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0];
+    let cases: [(&str, Vec<u8>, u16); 22] = [
+        ("no UTF-8", frame(0x81, &[0xC3, 0x28]), 1007),
+        ("half a character", frame(0x81, &[0xE2, 0x82]), 1007),
+        ("a surrogate", frame(0x81, &[0xED, 0xA0, 0x80]), 1007),
+        ("an overlong character", frame(0x81, &[0xC0, 0xAF]), 1007),
+        ("past the last character", frame(0x81, &[0xF4, 0x90, 0x80, 0x80]), 1007),
+        ("half a character over fragments", [frame(0x01, &[0xE2]), frame(0x80, &[0x28])].concat(), 1007),
+        ("no mask", vec![0x81, 0x01, b'x'], 1002),
+        ("RSV1", frame(0xC1, b"x"), 1002),
+        ("RSV2", frame(0xA1, b"x"), 1002),
+        ("RSV3", frame(0x91, b"x"), 1002),
+        ("opcode 3", frame(0x83, b"x"), 1002),
+        ("opcode 7", frame(0x87, b"x"), 1002),
+        ("opcode 11", frame(0x8B, b"x"), 1002),
+        ("opcode 15", frame(0x8F, b"x"), 1002),
+        ("a ping in fragments", frame(0x09, b"x"), 1002),
+        ("a ping of 126 bytes", long_ping, 1002),
+        ("a continuation of nothing", frame(0x80, b"x"), 1002),
+        ("a text within a fragmented one", [frame(0x01, b"x"), frame(0x81, b"x")].concat(), 1002),
+        ("half a close code", frame(0x88, &[3]), 1002),
+        ("a close code that may not be sent", frame(0x88, &1005_u16.to_be_bytes()), 1002),
+        ("a close reason that is no UTF-8", frame(0x88, &[0x03, 0xE8, 0xFF]), 1007),
+        ("a frame without end", endless.to_vec(), 1009),
     ];
-    for (bytes, code) in cases {
-        let mut alice = world.online("alice").await;
-        alice.socket.get_mut().write_all(bytes).await.expect("written");
-        assert_eq!(alice.closed().await, Some(code), "{bytes:x?}");
+    for (number, (what, bytes, code)) in cases.into_iter().enumerate() {
+        let mut alice = world.online(&format!("alice-{number}")).await;
+        alice.socket.get_mut().write_all(&bytes).await.expect("written");
+        assert_eq!(alice.closed().await, Some(code), "{what}");
     }
+    until(|| async { world.node.connections() == 0 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -95,6 +95,10 @@ enum DocsCommand {
     #[command(after_help = "Example:
   waltalkie docs openapi > openapi.json")]
     Openapi,
+    /// The Avro schemas of the topics' values by subject, as JSON
+    #[command(after_help = "Example:
+  waltalkie docs schemas | jq '.\"chat.events-value\"' > ChatEvent.avsc")]
+    Schemas,
 }
 
 #[derive(Debug, Subcommand)]
@@ -153,6 +157,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Schemas(command) => schema_commands::run(&quiet(config), command).await,
         Command::Docs(DocsCommand::Openapi) => {
             println!("{}", ingest::gateway::openapi_json());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Docs(DocsCommand::Schemas) => {
+            println!("{}", schema_commands::by_subject());
             Ok(ExitCode::SUCCESS)
         }
         Command::Token(args) => token::run(&up::or_local(config)?, args).await,

@@ -18,6 +18,17 @@ pub enum SchemasCommand {
     Register,
 }
 
+/// This version's schemas by subject, as JSON.
+pub(crate) fn by_subject() -> String {
+    let subjects: serde_json::Map<String, serde_json::Value> = schemas::record::all()
+        .into_iter()
+        .map(|(_, schema, topic)| {
+            (format!("{}-value", topic.base_name()), serde_json::from_str(schema).unwrap_or_default())
+        })
+        .collect();
+    serde_json::to_string_pretty(&subjects).unwrap_or_default()
+}
+
 pub(crate) async fn run(config: &Config, command: SchemasCommand) -> Result<ExitCode> {
     let config = up::or_local(config.clone())?;
     let registry = Registry::new(config.registry.url.expose(), &config.names.prefix)?;

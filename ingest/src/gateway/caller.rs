@@ -140,9 +140,11 @@ async fn verified(parts: &Parts, gateway: &Gateway) -> Result<Token, Rejection> 
 #[derive(Debug, Clone)]
 pub(super) struct Admitted(pub(super) Service);
 
-/// The token in `Authorization`.
+/// The token in `Authorization`; none if there are several, of which a proxy may have meant another.
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 

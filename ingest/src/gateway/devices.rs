@@ -82,7 +82,7 @@ pub(crate) struct DeviceList {
 const COLUMNS: &str = "device_id, platform, name, created_at, updated_at";
 
 /// One's devices.
-#[utoipa::path(get, path = "/v1/users/me/devices", tag = "people",
+#[utoipa::path(get, path = "/v1/users/me/devices", operation_id = "list_devices", tag = "people",
     responses((status = 200, description = "By id", body = DeviceList)))]
 pub(crate) async fn list(State(gateway): Shared, caller: Caller) -> Result<Json<DeviceList>, Problem> {
     let client = gateway.chat.pool().get().await.map_err(unavailable)?;
@@ -92,7 +92,7 @@ pub(crate) async fn list(State(gateway): Shared, caller: Caller) -> Result<Json<
 }
 
 /// Adds a device, or replaces one of the same id.
-#[utoipa::path(post, path = "/v1/users/me/devices", tag = "people", request_body = NewDevice,
+#[utoipa::path(post, path = "/v1/users/me/devices", operation_id = "add_device", tag = "people", request_body = NewDevice,
     responses((status = 201, description = "The device", body = Device)))]
 pub(crate) async fn add(
     State(gateway): Shared,
@@ -129,7 +129,7 @@ pub(crate) async fn add(
 }
 
 /// Removes a device.
-#[utoipa::path(delete, path = "/v1/users/me/devices/{device_id}", tag = "people", params(("device_id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/users/me/devices/{device_id}", operation_id = "remove_device", tag = "people", params(("device_id" = String, Path)),
     responses((status = 204, description = "It is gone")))]
 pub(crate) async fn remove(
     State(gateway): Shared,

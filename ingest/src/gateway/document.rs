@@ -68,11 +68,8 @@ fn complete(document: &mut Document) {
             ("patch", &mut item.patch),
             ("delete", &mut item.delete),
         ];
-        // Names of generated functions: unique, and the same as long as the path is.
-        let place = path.trim_start_matches("/v1/").replace('/', "_").replace(['{', '}'], "");
         for (method, operation) in operations {
             let Some(operation) = operation else { continue };
-            operation.operation_id = Some(format!("{method}_{place}"));
             finish(operation, method, is_open);
         }
     }

@@ -74,7 +74,7 @@ pub(crate) struct SettingsChanges {
 }
 
 /// How one is told of messages.
-#[utoipa::path(get, path = "/v1/users/me/settings", tag = "people",
+#[utoipa::path(get, path = "/v1/users/me/settings", operation_id = "get_settings", tag = "people",
     responses((status = 200, description = "The settings", body = Settings)))]
 pub(crate) async fn show(State(gateway): Shared, caller: Caller) -> Result<Json<Settings>, Problem> {
     let client = gateway.chat.pool().get().await.map_err(unavailable)?;
@@ -82,7 +82,7 @@ pub(crate) async fn show(State(gateway): Shared, caller: Caller) -> Result<Json<
 }
 
 /// Changes how one is told of messages.
-#[utoipa::path(patch, path = "/v1/users/me/settings", tag = "people", request_body = SettingsChanges,
+#[utoipa::path(patch, path = "/v1/users/me/settings", operation_id = "update_settings", tag = "people", request_body = SettingsChanges,
     responses((status = 200, description = "The settings", body = Settings)))]
 pub(crate) async fn update(
     State(gateway): Shared,
