@@ -156,6 +156,8 @@ impl Kept<'_> {
             return Err(Rejection::new(Code::IdempotencyKeyInUse, rule).at(HEADER).retry_after(1_000));
         };
         let Json(body) = row.get::<_, Json<Value>>(2);
+        // What follows takes a connection of its own.
+        drop(client);
         Ok(Claim::Answered(self.repeat(status, body).await))
     }
 

@@ -52,8 +52,7 @@ fn text_of(name: &str) -> String {
 
 /// `/docs`.
 pub(super) async fn index() -> Response {
-    let rows: String =
-        PAGES.into_iter().map(|(name, purpose)| format!("- **[{name}](/docs/{name})**: {purpose}\n")).collect();
+    let rows = PAGES.map(|(name, purpose)| format!("- **[{name}](/docs/{name})**: {purpose}\n")).concat();
     let more = "\nFor programs: [`/openapi.json`](/openapi.json), or `waltalkie docs openapi` without a server.\n";
     answer(&format!("# Waltalkie {}\n\n{rows}{more}", env!("CARGO_PKG_VERSION")))
 }
@@ -66,7 +65,7 @@ pub(super) async fn page(Path(name): Path<String>) -> Response {
     if name == "style.css" {
         return ([(header::CONTENT_TYPE, "text/css")], STYLE).into_response();
     }
-    match Files::get(&name).filter(|_| name.ends_with(".svg")) {
+    match name.strip_suffix(".svg").and_then(|_| Files::get(&name)) {
         Some(file) => ([(header::CONTENT_TYPE, "image/svg+xml")], file.data.into_owned()).into_response(),
         None => (StatusCode::NOT_FOUND, "There is no such page; /docs lists them.\n").into_response(),
     }
@@ -84,7 +83,7 @@ fn with_policy(page: impl IntoResponse) -> Response {
 
 fn document(markdown: &str) -> String {
     let title = markdown.lines().find_map(|line| line.strip_prefix("# ")).unwrap_or("Waltalkie");
-    let links: String = PAGES.into_iter().map(|(name, _)| format!("<a href=\"/docs/{name}\">{name}</a>")).collect();
+    let links = PAGES.map(|(name, _)| format!("<a href=\"/docs/{name}\">{name}</a>")).concat();
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title} – Waltalkie</title>\
