@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::allowance::Allowance;
-use self::answers::Answering;
+use self::answers::{Answering, End};
 use self::timers::{Due, Timers};
 use crate::frames::{self, Hello};
 use crate::hub::{Attendance, Desk};
@@ -134,11 +134,11 @@ impl Connection<'_> {
                         return Some(close);
                     }
                 }
-                Some(refused) = self.in_flight.next(), if !self.in_flight.is_empty() => {
-                    if let Some(place) = refused && !self.block(&place) {
-                        return Some(Close::TOO_MANY_ERRORS);
-                    }
-                }
+                Some(end) = self.in_flight.next(), if !self.in_flight.is_empty() => match end {
+                    End::Refused(place) if !self.block(&place) => return Some(Close::TOO_MANY_ERRORS),
+                    End::Persisted(place) => self.order.persisted(&place.chat_id, place.message_id),
+                    End::Refused(_) | End::Other => {}
+                },
                 message = stream.next() => match message {
                     None => return None,
                     Some(Ok(message)) => {

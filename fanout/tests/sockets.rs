@@ -163,6 +163,31 @@ async fn after_a_refused_send_later_ones_of_its_chat_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_attempt_of_what_is_persisted_after_all_blocks_nothing() {
+    let mut world = World::start().await;
+    let chat = world.chat(&["alice"]).await;
+    let mut alice = world.online("alice").await;
+    let a = Uuid::now_v7();
+    world.inbound.held.lock().expect("lock").insert("a".into());
+    alice.send(send(&chat, a, "a")).await;
+    assert_eq!(alice.find(&["ack"]).await["payload"]["state"], "accepted");
+    // No answer for long: the client sends it again, and that attempt is refused.
+    world.inbound.refused.lock().expect("lock").insert("a".into());
+    alice.send(send(&chat, a, "a")).await;
+    assert_eq!(alice.find(&["error"]).await["payload"]["code"], "rate_limited");
+    world.inbound.release.notify_one();
+    assert_eq!(alice.find(&["ack"]).await["payload"]["state"], "persisted");
+    alice.send(send(&chat, Uuid::now_v7(), "b")).await;
+    assert_eq!(alice.find(&["ack", "error"]).await["payload"]["state"], "accepted");
+    assert_eq!(alice.find(&["ack"]).await["payload"]["state"], "persisted");
+    // The same the other way round.
+    alice.send(send(&chat, a, "a")).await;
+    assert_eq!(alice.find(&["error"]).await["payload"]["code"], "rate_limited");
+    alice.send(send(&chat, Uuid::now_v7(), "c")).await;
+    assert_eq!(alice.find(&["ack", "error"]).await["payload"]["state"], "accepted");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn marks_are_for_own_chats_and_never_beyond_the_head() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;

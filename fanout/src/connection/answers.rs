@@ -24,9 +24,18 @@ impl Place {
     }
 }
 
-/// Ends with the place of a send that is to be sent again before later ones: it never reached Kafka, or its chat took no
-/// more.
-pub(super) type Answering = Pending<'static, Option<Place>>;
+/// What a command's end means for the sender's order.
+#[derive(Debug)]
+pub(super) enum End {
+    /// A send that is to be sent again before later ones: it never reached Kafka, or its chat took no more.
+    Refused(Place),
+    /// A send that is in its chat.
+    Persisted(Place),
+    /// Nothing.
+    Other,
+}
+
+pub(super) type Answering = Pending<'static, End>;
 
 pub(super) fn answer(
     desk: Arc<Desk>,
@@ -41,17 +50,17 @@ pub(super) fn answer(
         let error = |rejection| server::error(place.id.as_ref(), rejection, Some(&place.chat_id), Some(&message_id));
         if let Err(rejection) = accepted.await {
             desk.outgoing.push(error(&rejection).into());
-            return Some(place);
+            return End::Refused(place);
         }
         desk.outgoing.push(ack("accepted", None).into());
         match decided.await {
             Ok(seq) => {
                 desk.outgoing.push(ack("persisted", seq).into());
-                None
+                if place.is_send { End::Persisted(place) } else { End::Other }
             }
             Err(rejection) => {
                 desk.outgoing.push(error(&rejection).into());
-                (rejection.code == Code::RateLimited).then_some(place)
+                if rejection.code == Code::RateLimited { End::Refused(place) } else { End::Other }
             }
         }
     })

@@ -1,11 +1,12 @@
 //! The counterpart of a connection: keeps what it is handed, answers as the test says.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use fanout::inbound::{Caller, Identity, Inbound, KnownChat, MarkKind, Pending, Standing, Submitted};
 use runtime::clock;
 use schemas::wire::{ClientFrame, Code, Rejection};
+use tokio::sync::Notify;
 
 /// A token of this test's own kind: `user~expiry`.
 pub fn token(user_id: &str, for_ms: i64) -> String {
@@ -34,6 +35,9 @@ pub struct Recorder {
     pub lost: Mutex<HashSet<String>>,
     /// Bodies that the persister refuses.
     pub rejected: Mutex<HashSet<String>>,
+    /// Bodies whose decision waits, each for one `release`.
+    pub held: Mutex<HashSet<String>>,
+    pub release: Arc<Notify>,
 }
 
 impl Recorder {
@@ -89,9 +93,13 @@ impl Inbound for Recorder {
             };
             let lost = self.lost.lock().expect("lock").contains(&body);
             let rejected = self.rejected.lock().expect("lock").contains(&body);
+            let held = self.held.lock().expect("lock").contains(&body).then(|| Arc::clone(&self.release));
             Ok(Submitted {
                 accepted: Box::pin(async move { if lost { Err(Rejection::unavailable()) } else { Ok(()) } }),
                 decided: Box::pin(async move {
+                    if let Some(release) = held {
+                        release.notified().await;
+                    }
                     if rejected { Err(Rejection::chat_not_found()) } else { Ok(Some(100 + count)) }
                 }),
             })

@@ -1,6 +1,5 @@
 //! Clients that common generators make of the OpenAPI document hold a conversation.
 
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -9,12 +8,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use waltalkie_tests::harness::{Installation, Person, python, repository, target_dir};
 
-fn run(folder: &Path, program: impl AsRef<OsStr>, arguments: &[&str]) -> Result<String> {
-    let program = program.as_ref();
+fn run(folder: &Path, program: &Path, arguments: &[&str]) -> Result<String> {
+    let name = program.display();
     let mut command = Command::new(program);
-    let output = command.args(arguments).current_dir(folder).output().with_context(|| format!("{program:?}"))?;
+    let output = command.args(arguments).current_dir(folder).output().with_context(|| name.to_string())?;
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{program:?} {arguments:?}: {}\n{said}\n{complained}", output.status);
+    ensure!(output.status.success(), "{name} {arguments:?}: {}\n{said}\n{complained}", output.status);
     Ok(said.into_owned())
 }
 
@@ -42,7 +41,7 @@ impl Scene {
         let bob = Person::arrive(&config, gateway, "bob").await?;
         let (folder, file) = (self.folder.path().to_owned(), file.to_owned());
         let arguments = [file, gateway.to_owned(), alice.token, bob.token];
-        let talking = move || run(&folder, program, &arguments.each_ref().map(String::as_str));
+        let talking = move || run(&folder, &program, &arguments.each_ref().map(String::as_str));
         let said: Value = serde_json::from_str(tokio::task::spawn_blocking(talking).await??.trim())?;
         let expected = json!({
             "said": ["Half past twelve?", "Yes"], "edited": true, "unread": 1, "refused": "chat_not_found",
@@ -57,9 +56,9 @@ async fn one_made_for_python_talks() -> Result<()> {
     let scene = Scene::make("python-client").await?;
     let folder = scene.folder.path();
     let generate = ["-m", "openapi_python_client", "generate", "--path", "openapi.json", "--meta", "none"];
-    run(folder, python()?, &[&generate[..], &["--output-path", "client"]].concat())?;
+    run(folder, &python()?, &[&generate[..], &["--output-path", "client"]].concat())?;
     fs::copy(repository().join("tests/interop/python/conversation.py"), folder.join("conversation.py"))?;
-    scene.talk(python()?.into(), "conversation.py").await
+    scene.talk(python()?, "conversation.py").await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,7 +72,7 @@ async fn one_made_for_typescript_talks() -> Result<()> {
         fs::copy(repository().join("tests/interop/typescript").join(file), folder.join(file))?;
     }
     let tool = |name: &str| packages.join(".bin").join(name);
-    run(folder, tool("openapi-typescript"), &["openapi.json", "-o", "schema.d.ts"])?;
-    run(folder, tool("tsc"), &["--project", "tsconfig.json"])?;
+    run(folder, &tool("openapi-typescript"), &["openapi.json", "-o", "schema.d.ts"])?;
+    run(folder, &tool("tsc"), &["--project", "tsconfig.json"])?;
     scene.talk("node".into(), "conversation.js").await
 }

@@ -38,8 +38,10 @@ async fn the_guide_ends_in_a_conversation() -> Result<()> {
     command.arg("guide.sh").current_dir(folder.path());
     command.envs(template.get_envs().filter_map(|(name, value)| Some((name, value?))));
     // `waltalkie` and `python3` as their reader has them.
-    let mut path = vec![PathBuf::from(template.get_program()), PathBuf::from(python()?)];
-    path.iter_mut().for_each(|program| _ = program.pop());
+    let mut path = vec![PathBuf::from(template.get_program()), python()?];
+    for program in &mut path {
+        program.pop();
+    }
     path.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     command.env("PATH", env::join_paths(path)?);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;

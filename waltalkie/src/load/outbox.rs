@@ -141,10 +141,15 @@ impl Outbox {
     /// A refusal; `random` from 0 to 1 spreads the retries of many clients.
     pub(crate) fn refused(&mut self, op_id: Uuid, refusal: &Refused<'_>, now_ms: u64, random: f64) -> Outcome {
         let Some(place) = self.places.get(&op_id).copied() else { return Outcome::Foreign };
-        let Some(entry) = self.entries.get_mut(&place) else { return Outcome::Foreign };
+        let Some(entry) = self.entries.get(&place) else { return Outcome::Foreign };
         let chat_id = Arc::clone(&entry.command.chat_id);
+        let waits_too =
+            |entry: &Entry| entry.command.chat_id == chat_id && !matches!(entry.phase, Phase::Accepted { .. });
+        let has_earlier = self.entries.range(..place).any(|(_, earlier)| waits_too(earlier));
+        let Some(entry) = self.entries.get_mut(&place) else { return Outcome::Foreign };
         let not_before_ms = match refusal.code {
-            "blocked_by_earlier" => 0,
+            // The earlier one's time counts, or it was just given up. Otherwise the server waits for something else.
+            "blocked_by_earlier" if has_earlier || entry.attempts == 1 => 0,
             code if refusal.temporary || code == "token_expired" => {
                 let ceiling = RETRY_MOST_MS.min(RETRY_FIRST_MS << entry.attempts.min(10));
                 let backoff_ms = (ceiling as f64 * (0.5 + random / 2.0)) as u64;
@@ -259,6 +264,11 @@ mod tests {
             matches!(outbox.refused(ids[1], &forbidden, 0, 0.5), Outcome::Refused(command) if command.op_id == ids[1])
         );
         assert!(outbox.persisted(ids[0]));
+        // Blocked by nothing that is known here: not at once again.
+        assert_eq!(outbox.refused(ids[2], &blocked, 700, 0.5), Outcome::Postponed);
+        assert_eq!(outbox.refused(ids[3], &blocked, 700, 0.5), Outcome::Postponed);
+        assert!(leaving(&mut outbox, 701).is_empty());
+        assert_eq!(leaving(&mut outbox, 700 + RETRY_MOST_MS), ids[2..]);
         assert_eq!(outbox.refused(ids[0], &forbidden, 0, 0.5), Outcome::Foreign);
     }
 

@@ -162,8 +162,12 @@ export class Outbox {
     const entry = this.#find(opId);
     if (entry === undefined || entry.phase === 'failed' || entry.phase === 'persisted') return null;
     this.#stalled.add(entry.chat_id);
-    if (refusal.code === 'blocked_by_earlier') {
-      this.#replace(entry, { phase: 'queued' });
+    // The earlier one's time counts, or it was just given up. Otherwise the server waits for something else.
+    const waitsToo = ({ chat_id, order, phase }: Entry) =>
+      chat_id === entry.chat_id && order < entry.order && (phase === 'queued' || phase === 'sent');
+    const hasEarlier = this.#entries.some(waitsToo);
+    if (refusal.code === 'blocked_by_earlier' && (hasEarlier || entry.attempts === 0)) {
+      this.#replace(entry, { phase: 'queued', attempts: hasEarlier ? entry.attempts : 1 });
       return null;
     }
     if (refusal.temporary || refusal.code === 'token_expired') {

@@ -69,6 +69,17 @@ test('a temporary refusal keeps the order of its chat and leaves other chats alo
   assert.deepEqual(ids(outbox.pump(10_002)), ['m1', 'm2', 'm3']);
 });
 
+test('blocked by nothing that is known here: not at once again, over and over', () => {
+  const outbox = new Outbox();
+  outbox.add(send(1));
+  outbox.pump(0);
+  outbox.refused('m1', blocked, 0, 0);
+  assert.deepEqual(ids(outbox.pump(1)), ['m1']);
+  outbox.refused('m1', blocked, 1, 0);
+  assert.deepEqual(ids(outbox.pump(2)), []);
+  assert.deepEqual(ids(outbox.pump(60_000)), ['m1']);
+});
+
 test('a wait asked for by the server is kept', () => {
   const outbox = new Outbox();
   outbox.add(send(1));
