@@ -122,7 +122,10 @@ pub(super) fn events() -> String {
         "# Event reference\n\nValues are Avro in Confluent's wire format, keys are texts, subjects are `<topic>-value`, and \
          compatibility is FULL_TRANSITIVE. How to read them rightly is in [consumers](/docs/consumers).\n",
     );
-    for (_, schema, topic) in schemas::record::all() {
+    let mut all = schemas::record::all();
+    // What is internal comes last.
+    all.rotate_left(1);
+    for (_, schema, topic) in all {
         let schema: Value = serde_json::from_str(schema).unwrap_or_default();
         let _ = write!(text, "\n## {}\n", topic.base_name());
         write_record(&mut text, &schema);
