@@ -156,7 +156,9 @@ fn cors(allowed_origins: &[String]) -> CorsLayer {
 async fn note_peer(State(proxies): State<TrustedProxies>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(address)| address.ip());
     if let Some(address) = peer {
-        let forwarded_for = request.headers().get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let forwarded_for = request.headers().get_all("x-forwarded-for").iter();
+        // What can't be read ends the search, like what is no address.
+        let forwarded_for = forwarded_for.map(|value| value.to_str().unwrap_or_default());
         let client = proxies.client(address, forwarded_for.collect::<Vec<_>>().into_iter());
         request.extensions_mut().insert(PeerAddress(client));
     }

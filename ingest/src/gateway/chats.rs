@@ -19,7 +19,10 @@ use crate::persister::MAX_MEMBERS;
 const MOST_PEOPLE: usize = 10_000;
 
 /// One's chats, by latest activity.
-#[utoipa::path(get, path = "/v1/chats", operation_id = "list_chats", tag = "chats", params(("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"), ("limit" = Option<i64>, Query, description = "1 to 200, 50 if absent")), responses((status = 200, description = "A page", body = shapes::ChatPage)))]
+#[utoipa::path(get, path = "/v1/chats", operation_id = "list_chats", tag = "chats",
+    params(("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<i64>, Query, description = "1 to 200, 50 if absent")),
+    responses((status = 200, description = "A page", body = shapes::ChatPage)))]
 pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Value>, Problem> {
     let limit = query.limit(50, 200)?;
     let after = query.text("cursor").map(read_cursor).transpose()?;
@@ -39,7 +42,9 @@ fn read_cursor(text: &str) -> Result<(i64, String), Rejection> {
 }
 
 /// One chat.
-#[utoipa::path(get, path = "/v1/chats/{chat_id}", operation_id = "get_chat", tag = "chats", params(("chat_id" = String, Path)), responses((status = 200, description = "The chat", body = shapes::ShownChat)))]
+#[utoipa::path(get, path = "/v1/chats/{chat_id}", operation_id = "get_chat", tag = "chats",
+    params(("chat_id" = String, Path)),
+    responses((status = 200, description = "The chat", body = shapes::ShownChat)))]
 pub(crate) async fn show(
     State(gateway): Shared,
     caller: Caller,
@@ -49,7 +54,10 @@ pub(crate) async fn show(
 }
 
 /// Makes a chat.
-#[utoipa::path(post, path = "/v1/chats", operation_id = "create_chat", tag = "chats", request_body = shapes::NewChat, responses((status = 201, description = "The chat", body = ChatSummary), (status = 200, description = "The 1:1 chat that was there", body = ChatSummary)))]
+#[utoipa::path(post, path = "/v1/chats", operation_id = "create_chat", tag = "chats",
+    request_body = shapes::NewChat,
+    responses((status = 201, description = "The chat", body = ChatSummary),
+        (status = 200, description = "The 1:1 chat that was there", body = ChatSummary)))]
 pub(crate) async fn create(
     State(gateway): Shared,
     caller: Caller,
@@ -96,9 +104,13 @@ pub(crate) async fn create(
     // The creator is one of the first command's people.
     let (first, rest) = people.split_at(people.len().min(MAX_MEMBERS - 1));
     let wish = Wish::CreateChat { chat_id: chat_id.clone(), settings, members: members_of(first, None) };
-    // The request may come again after it was given up.
-    if operation.is_none() || gateway.one_chat(&caller.user_id, &chat_id).await.is_err() {
-        gateway.decide(&caller, 0, wish).await?;
+    match gateway.decide(&caller, 0, wish).await {
+        Ok(_) => {}
+        // The request came before and was given up: its chat is there, and what may be missing comes now.
+        Err(refused) if refused.code == Code::ChatExists && operation.is_some() => {
+            gateway.one_chat(&caller.user_id, &chat_id).await?;
+        }
+        Err(refused) => return Err(refused.into()),
     }
     for (number, more) in rest.chunks(MAX_MEMBERS).enumerate() {
         let wish = Wish::AddMembers { chat_id: chat_id.clone(), members: members_of(more, None), based_on_seq: None };
@@ -108,7 +120,10 @@ pub(crate) async fn create(
 }
 
 /// Changes a chat's settings.
-#[utoipa::path(patch, path = "/v1/chats/{chat_id}", operation_id = "update_chat", tag = "chats", params(("chat_id" = String, Path)), request_body = shapes::ChatChanges, responses((status = 200, description = "The chat", body = shapes::ShownChat)))]
+#[utoipa::path(patch, path = "/v1/chats/{chat_id}", operation_id = "update_chat", tag = "chats",
+    params(("chat_id" = String, Path)),
+    request_body = shapes::ChatChanges,
+    responses((status = 200, description = "The chat", body = shapes::ShownChat)))]
 pub(crate) async fn update(
     State(gateway): Shared,
     caller: Caller,

@@ -15,7 +15,8 @@ use crate::users::unavailable;
 const TOKEN_TTL_S: i64 = 3_600;
 
 /// People who can sign in.
-#[utoipa::path(get, path = "/v1/dev/users", operation_id = "list_dev_users", tag = "development", responses((status = 200, description = "The first 50", body = shapes::DevUserList)))]
+#[utoipa::path(get, path = "/v1/dev/users", operation_id = "list_dev_users", tag = "development",
+    responses((status = 200, description = "The first 50", body = shapes::DevUserList)))]
 pub(crate) async fn users(State(gateway): Shared) -> Result<Json<Value>, Problem> {
     let client = gateway.chat.pool().get().await.map_err(unavailable)?;
     let sql = "SELECT id, name FROM \"user\" WHERE removed_at IS NULL ORDER BY created_at, id LIMIT 50";
@@ -28,7 +29,9 @@ pub(crate) async fn users(State(gateway): Shared) -> Result<Json<Value>, Problem
 }
 
 /// A token for one of them.
-#[utoipa::path(post, path = "/v1/dev/token", operation_id = "make_dev_token", tag = "development", request_body = shapes::DevTokenRequest, responses((status = 200, description = "The token", body = shapes::DevToken)))]
+#[utoipa::path(post, path = "/v1/dev/token", operation_id = "make_dev_token", tag = "development",
+    request_body = shapes::DevTokenRequest,
+    responses((status = 200, description = "The token", body = shapes::DevToken)))]
 pub(crate) async fn token(State(gateway): Shared, JsonBody(mut body): JsonBody) -> Result<Json<Value>, Problem> {
     let user_id = body.user_or_chat_id("user_id")?;
     let (token, expires_at_ms) = auth::development_token(&gateway.config, &user_id, None, TOKEN_TTL_S)

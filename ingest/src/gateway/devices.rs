@@ -92,7 +92,8 @@ pub(crate) async fn list(State(gateway): Shared, caller: Caller) -> Result<Json<
 }
 
 /// Adds a device, or replaces one of the same id.
-#[utoipa::path(post, path = "/v1/users/me/devices", operation_id = "add_device", tag = "people", request_body = NewDevice,
+#[utoipa::path(post, path = "/v1/users/me/devices", operation_id = "add_device", tag = "people",
+    request_body = NewDevice,
     responses((status = 201, description = "The device", body = Device)))]
 pub(crate) async fn add(
     State(gateway): Shared,
@@ -103,8 +104,9 @@ pub(crate) async fn add(
     let mut client = gateway.chat.pool().get().await.map_err(unavailable)?;
     let transaction = client.transaction().await.map_err(unavailable)?;
     // The person's row keeps additions apart, so that there are never more than allowed.
-    let sql = "SELECT 1 FROM \"user\" WHERE id = $1 FOR NO KEY UPDATE";
-    transaction.query_opt(sql, &[&caller.user_id]).await.map_err(unavailable)?;
+    let sql = "SELECT 1 FROM \"user\" WHERE id = $1 AND removed_at IS NULL FOR NO KEY UPDATE";
+    let gone = || Rejection::new(Code::UserNotFound, "This person was removed.");
+    transaction.query_opt(sql, &[&caller.user_id]).await.map_err(unavailable)?.ok_or_else(gone)?;
     let sql = "SELECT count(*) FROM user_device WHERE user_id = $1 AND device_id <> $2";
     let others: i64 =
         transaction.query_one(sql, &[&caller.user_id, &wanted.device_id]).await.map_err(unavailable)?.get(0);
@@ -129,17 +131,22 @@ pub(crate) async fn add(
 }
 
 /// Removes a device.
-#[utoipa::path(delete, path = "/v1/users/me/devices/{device_id}", operation_id = "remove_device", tag = "people", params(("device_id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/users/me/devices/{device_id}", operation_id = "remove_device", tag = "people",
+    params(("device_id" = String, Path)),
     responses((status = 204, description = "It is gone")))]
 pub(crate) async fn remove(
     State(gateway): Shared,
     caller: Caller,
     Path(device_id): Path<String>,
 ) -> Result<StatusCode, Problem> {
+    let none = || Rejection::new(Code::NotFound, "You have no such device.").at("device_id");
+    if !ids::is_valid(&device_id) {
+        return Err(none().into());
+    }
     let client = gateway.chat.pool().get().await.map_err(unavailable)?;
     let sql = "DELETE FROM user_device WHERE user_id = $1 AND device_id = $2";
     match client.execute(sql, &[&caller.user_id, &device_id]).await.map_err(unavailable)? {
-        0 => Err(Rejection::new(Code::NotFound, "You have no such device.").at("device_id").into()),
+        0 => Err(none().into()),
         _ => Ok(StatusCode::NO_CONTENT),
     }
 }

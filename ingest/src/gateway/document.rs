@@ -83,14 +83,24 @@ fn finish(operation: &mut Operation, method: &str, is_open: bool) {
         if !is_for_services {
             parameters.push(header("On-Behalf-Of", "Of services: in whose name, a `user_id`."));
         }
-        if method == "post" {
+        if method == "post" && !is_for_services {
             parameters.push(header("Idempotency-Key", "The same request with the same key is done once."));
         }
     }
     for response in operation.responses.responses.values_mut() {
         if let RefOr::T(response) = response {
             response.headers.insert("Request-Id".into(), request_id());
+            response.headers.insert("RateLimit-Policy".into(), text("Limits that the request counted against."));
+            response.headers.insert("RateLimit".into(), text("What is left of them."));
+            if method == "get" {
+                response.headers.insert("ETag".into(), text("For If-None-Match."));
+            }
         }
+    }
+    if method == "get" {
+        parameters.push(header("If-None-Match", "An `ETag`: 304 without a body while nothing has changed."));
+        let unchanged = ResponseBuilder::new().description("Nothing has changed").header("ETag", text("The same."));
+        operation.responses.responses.insert("304".into(), RefOr::T(unchanged.build()));
     }
     let mut problems = EVERYWHERE.to_vec();
     if method != "get" {
@@ -135,6 +145,10 @@ fn header(name: &str, description: &str) -> Parameter {
 }
 
 fn request_id() -> Header {
+    text("Names the request in this server's logs.")
+}
+
+fn text(description: &str) -> Header {
     let text = ObjectBuilder::new().schema_type(Type::String);
-    HeaderBuilder::new().schema(text).description(Some("Names the request in this server's logs.")).build()
+    HeaderBuilder::new().schema(text).description(Some(description)).build()
 }

@@ -6,16 +6,15 @@
 //! its key is free at once.
 //!
 //! *Failure.* A request that nobody knows the end of (its gateway died, or gave up waiting) leaves its claim, which the same
-//! request takes over: at once or, from a gateway that is silent, after a minute, longer than any request is waited for. It
-//! inherits the *operation*, a UUID that names the new message or chat if the request doesn't, so that nothing is made twice.
+//! request takes over: at once or, from a gateway that is silent, after a minute. It inherits the *operation*, a UUID that names the new message or chat if the request doesn't, so that nothing is made twice.
 //!
-//! *Bodies.* What is kept names a message and doesn't hold it: a repeated answer shows it as it is now, or only its
-//! place, so that a deleted body can't come back this way.
+//! *Bodies.* What is kept names a message or chat and doesn't hold it: a repeated answer shows it as it is now, or only its
+//! place, so that a deleted body or a removed person's name can't come back this way.
 
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, Request, State as AxumState};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State as AxumState};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -50,21 +49,27 @@ const CLAIM_SQL: &str = "
             AND (kept.claim IS NULL OR kept.claimed_at < clock_timestamp() - interval '1 minute'))
     RETURNING operation";
 
+/// Routes without a caller to keep an answer for: development, services for themselves, and what isn't there.
+fn has_caller(route: &str) -> bool {
+    !route.starts_with("/v1/dev/") && !["/v1/users/{user_id}/revoke", "/v1/{*unknown}", ""].contains(&route)
+}
+
+/// Requests that may be several commands: the first may be done though a later one is refused.
+const SEVERAL: [&str; 2] = ["/v1/chats", "/v1/chats/{chat_id}/members"];
+
 /// Answers from what is kept, or keeps the answer.
 pub(super) async fn keep(
     AxumState(gateway): AxumState<Arc<Gateway>>,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
-    if request.method() != Method::POST {
+    let route = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str).to_owned();
+    if request.method() != Method::POST || !has_caller(&route) {
         return Ok(next.run(request).await);
     }
     let Some(key) = key_of(request.headers())? else { return Ok(next.run(request).await) };
     let (mut parts, body) = request.into_parts();
-    // Without a caller there is nothing to keep, and the handler says what is wrong.
-    let Ok(caller) = Caller::from_request_parts(&mut parts, &gateway).await else {
-        return Ok(next.run(Request::from_parts(parts, body)).await);
-    };
+    let caller = Caller::from_request_parts(&mut parts, &gateway).await?;
     // The largest that any handler takes; each has its own limit below.
     let too_big = || Rejection::new(Code::FrameTooBig, format!("The body is over {LIST_BYTES} bytes."));
     let body = axum::body::to_bytes(body, LIST_BYTES).await.map_err(|_| too_big())?;
@@ -72,19 +77,22 @@ pub(super) async fn keep(
     hash.update(parts.uri.path_and_query().map_or("", |path| path.as_str()));
     hash.update([0]);
     hash.update(&body);
-    let kept = Kept { gateway: &gateway, caller: &caller, key: &key, claim: Uuid::new_v4() };
+    parts.extensions.insert(caller.clone());
+    let mut kept = Kept { gateway, caller, key, claim: Uuid::new_v4(), is_open: false };
     let operation = match kept.claim(hash.finalize().as_slice()).await? {
         Claim::Answered(answer) => return Ok(answer),
         Claim::Ours(operation) => operation,
     };
+    kept.is_open = true;
     parts.extensions.insert(operation);
-    parts.extensions.insert(caller.clone());
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     let status = response.status();
     if !status.is_success() {
-        // What is temporary may have been accepted, and be decided later.
+        // What is temporary may have been accepted and be decided later; so may an earlier attempt at the same operation.
         let is_definite = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
-        kept.give_up(is_definite).await;
+        let made_nothing = status == StatusCode::BAD_REQUEST || !SEVERAL.contains(&route.as_str());
+        let is_first = operation.0 == kept.claim;
+        kept.give_up(is_definite && made_nothing && is_first).await;
         return Ok(response);
     }
     let (parts, body) = response.into_parts();
@@ -115,14 +123,28 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
     Ok(Some(key.to_owned()))
 }
 
-struct Kept<'a> {
-    gateway: &'a Gateway,
-    caller: &'a Caller,
-    key: &'a str,
+struct Kept {
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    key: String,
     claim: Uuid,
+    /// Claimed, and not yet stored or given up.
+    is_open: bool,
 }
 
-impl Kept<'_> {
+impl Drop for Kept {
+    /// The client went away, and with it the request: whoever comes back needn't wait.
+    fn drop(&mut self) {
+        if self.is_open {
+            let (gateway, caller, key) =
+                (Arc::clone(&self.gateway), self.caller.clone(), std::mem::take(&mut self.key));
+            let mut left = Self { gateway, caller, key, claim: self.claim, is_open: false };
+            tokio::spawn(async move { left.give_up(false).await });
+        }
+    }
+}
+
+impl Kept {
     /// The service that asks, or nothing: keys of one aren't those of another.
     fn service(&self) -> &str {
         self.caller.service.as_deref().unwrap_or_default()
@@ -165,9 +187,13 @@ impl Kept<'_> {
         let status = u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
         let text = |field: &str| body[field].as_str().map(str::to_owned);
         let message_id = text("message_id").and_then(|id| Uuid::try_parse(&id).ok()).filter(|_| body["seq"].is_i64());
+        let is_chat = body.as_object().is_some_and(|body| body.len() == 1);
         let shown = match (text("chat_id"), message_id) {
             (Some(chat_id), Some(message_id)) => {
                 self.gateway.one_message(&self.caller.user_id, &chat_id, message_id).await.unwrap_or(body)
+            }
+            (Some(chat_id), None) if is_chat => {
+                self.gateway.one_chat(&self.caller.user_id, &chat_id).await.unwrap_or(body)
             }
             _ => body,
         };
@@ -177,7 +203,7 @@ impl Kept<'_> {
     }
 
     /// Keeps the answer. If that fails the request was done all the same; the next one takes the claim over.
-    async fn store(&self, status: StatusCode, body: &[u8]) {
+    async fn store(&mut self, status: StatusCode, body: &[u8]) {
         let kept = without_bodies(serde_json::from_slice(body).unwrap_or_default());
         let status = status.as_u16() as i16;
         let stored = async {
@@ -190,34 +216,38 @@ impl Kept<'_> {
                 .await
                 .map_err(unavailable)
         };
-        if stored.await.is_err() {
+        let is_stored = stored.await.is_ok();
+        self.is_open = false;
+        if !is_stored {
             tracing::warn!("an answer with an Idempotency-Key is not kept");
         }
     }
 
     /// Frees the key: for any request, or for this one only.
-    async fn give_up(&self, is_definite: bool) {
+    async fn give_up(&mut self, is_free: bool) {
         let freed = async {
             let client = self.gateway.chat.pool().get().await.map_err(unavailable)?;
             let what =
-                if is_definite { "DELETE FROM idempotent_answer" } else { "UPDATE idempotent_answer SET claim = NULL" };
+                if is_free { "DELETE FROM idempotent_answer" } else { "UPDATE idempotent_answer SET claim = NULL" };
             let sql = format!("{what} WHERE user_id = $1 AND service = $2 AND key = $3 AND claim = $4");
             let (user_id, service) = (&self.caller.user_id, self.service());
             client.execute(&sql, &[user_id, &service, &self.key, &self.claim]).await.map_err(unavailable)
         };
-        if freed.await.is_err() {
+        let is_freed = freed.await.is_ok();
+        self.is_open = false;
+        if !is_freed {
             tracing::warn!("an Idempotency-Key stays claimed for a minute");
         }
     }
 }
 
-/// An answer without what messages say.
-fn without_bodies(mut answer: Value) -> Value {
+/// An answer without what messages and people say: what is kept names them.
+fn without_bodies(answer: Value) -> Value {
     if answer.get("message_id").is_some() && answer.get("content").is_some() {
         return json!({ "chat_id": answer["chat_id"], "message_id": answer["message_id"], "seq": answer["seq"] });
     }
-    if let Some(last) = answer.get_mut("last_message") {
-        *last = Value::Null;
+    if answer.get("last_message").is_some() || answer.get("head_seq").is_some() {
+        return json!({ "chat_id": answer["chat_id"] });
     }
     answer
 }
@@ -247,7 +277,7 @@ mod tests {
     fn what_is_kept_says_nothing() {
         let message =
             json!({ "chat_id": "c", "message_id": "m", "seq": 2, "content": "secret", "app_data": {"a": "secret"} });
-        let chat = json!({ "chat_id": "c", "last_message": { "content": "secret" } });
+        let chat = json!({ "chat_id": "c", "last_message": { "content": "secret" }, "peer": { "name": "secret" } });
         for kept in [without_bodies(message), without_bodies(chat)] {
             assert!(!kept.to_string().contains("secret"), "{kept}");
         }

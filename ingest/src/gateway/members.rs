@@ -17,7 +17,11 @@ use crate::persister::roles::Role;
 use crate::users::unavailable;
 
 /// Members, by id.
-#[utoipa::path(get, path = "/v1/chats/{chat_id}/members", operation_id = "list_members", tag = "members", params(("chat_id" = String, Path), ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"), ("limit" = Option<i64>, Query, description = "1 to 1,000, 100 if absent")), responses((status = 200, description = "A page", body = shapes::MemberPage)))]
+#[utoipa::path(get, path = "/v1/chats/{chat_id}/members", operation_id = "list_members", tag = "members",
+    params(("chat_id" = String, Path),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<i64>, Query, description = "1 to 1,000, 100 if absent")),
+    responses((status = 200, description = "A page", body = shapes::MemberPage)))]
 pub(crate) async fn list(
     State(gateway): Shared,
     caller: Caller,
@@ -57,7 +61,10 @@ pub(crate) async fn list(
 }
 
 /// Adds people.
-#[utoipa::path(post, path = "/v1/chats/{chat_id}/members", operation_id = "add_members", tag = "members", params(("chat_id" = String, Path)), request_body = shapes::NewMembers, responses((status = 201, description = "Their events", body = shapes::MembersAdded)))]
+#[utoipa::path(post, path = "/v1/chats/{chat_id}/members", operation_id = "add_members", tag = "members",
+    params(("chat_id" = String, Path)),
+    request_body = shapes::NewMembers,
+    responses((status = 201, description = "Their events", body = shapes::MembersAdded)))]
 pub(crate) async fn add(
     State(gateway): Shared,
     caller: Caller,
@@ -84,7 +91,10 @@ pub(crate) async fn add(
 }
 
 /// Gives a member another role.
-#[utoipa::path(patch, path = "/v1/chats/{chat_id}/members/{user_id}", operation_id = "update_member", tag = "members", params(("chat_id" = String, Path), ("user_id" = String, Path)), request_body = shapes::RoleChange, responses((status = 200, description = "The event", body = shapes::Changed)))]
+#[utoipa::path(patch, path = "/v1/chats/{chat_id}/members/{user_id}", operation_id = "update_member", tag = "members",
+    params(("chat_id" = String, Path), ("user_id" = String, Path)),
+    request_body = shapes::RoleChange,
+    responses((status = 200, description = "The event", body = shapes::Changed)))]
 pub(crate) async fn update(
     State(gateway): Shared,
     caller: Caller,
@@ -101,7 +111,9 @@ pub(crate) async fn update(
 }
 
 /// Removes a member; `me` leaves.
-#[utoipa::path(delete, path = "/v1/chats/{chat_id}/members/{user_id}", operation_id = "remove_member", tag = "members", params(("chat_id" = String, Path), ("user_id" = String, Path)), responses((status = 200, description = "The event", body = shapes::Changed)))]
+#[utoipa::path(delete, path = "/v1/chats/{chat_id}/members/{user_id}", operation_id = "remove_member", tag = "members",
+    params(("chat_id" = String, Path), ("user_id" = String, Path)),
+    responses((status = 200, description = "The event", body = shapes::Changed)))]
 pub(crate) async fn remove(
     State(gateway): Shared,
     caller: Caller,

@@ -14,7 +14,13 @@ use crate::chat_service::Wish;
 use crate::marks::Kind;
 
 /// A page of messages as they are now; the newest without any of the three places.
-#[utoipa::path(get, path = "/v1/chats/{chat_id}/messages", operation_id = "list_messages", tag = "messages", params(("chat_id" = String, Path), ("before_seq" = Option<i64>, Query, description = "The newest before this"), ("after_seq" = Option<i64>, Query, description = "The oldest after this"), ("around_seq" = Option<i64>, Query, description = "Half before, half from this on"), ("limit" = Option<i64>, Query, description = "1 to 200, 50 if absent")), responses((status = 200, description = "A page", body = shapes::MessagePage)))]
+#[utoipa::path(get, path = "/v1/chats/{chat_id}/messages", operation_id = "list_messages", tag = "messages",
+    params(("chat_id" = String, Path),
+        ("before_seq" = Option<i64>, Query, description = "The newest before this"),
+        ("after_seq" = Option<i64>, Query, description = "The oldest after this"),
+        ("around_seq" = Option<i64>, Query, description = "Half before, half from this on"),
+        ("limit" = Option<i64>, Query, description = "1 to 200, 50 if absent")),
+    responses((status = 200, description = "A page", body = shapes::MessagePage)))]
 pub(crate) async fn list(
     State(gateway): Shared,
     caller: Caller,
@@ -69,7 +75,12 @@ fn trim_end(mut messages: Vec<Value>, limit: i64) -> (Vec<Value>, bool) {
 }
 
 /// Sends a message.
-#[utoipa::path(post, path = "/v1/chats/{chat_id}/messages", operation_id = "send_message", tag = "messages", params(("chat_id" = String, Path), ("Prefer" = Option<String>, Header, description = "`respond-async`: answer once accepted")), request_body = shapes::NewMessage, responses((status = 201, description = "The message, once persisted", body = shapes::Sent), (status = 202, description = "Once accepted, with Prefer: respond-async", body = shapes::Accepted)))]
+#[utoipa::path(post, path = "/v1/chats/{chat_id}/messages", operation_id = "send_message", tag = "messages",
+    params(("chat_id" = String, Path),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: answer once accepted")),
+    request_body = shapes::NewMessage,
+    responses((status = 201, description = "The message, once persisted", body = shapes::Sent),
+        (status = 202, description = "Once accepted, with Prefer: respond-async", body = shapes::Accepted)))]
 pub(crate) async fn send(
     State(gateway): Shared,
     caller: Caller,
@@ -107,7 +118,9 @@ pub(crate) async fn send(
 }
 
 /// One message.
-#[utoipa::path(get, path = "/v1/chats/{chat_id}/messages/{message_id}", operation_id = "get_message", tag = "messages", params(("chat_id" = String, Path), ("message_id" = String, Path)), responses((status = 200, description = "The message", body = shapes::Message)))]
+#[utoipa::path(get, path = "/v1/chats/{chat_id}/messages/{message_id}", operation_id = "get_message", tag = "messages",
+    params(("chat_id" = String, Path), ("message_id" = String, Path)),
+    responses((status = 200, description = "The message", body = shapes::Message)))]
 pub(crate) async fn show(
     State(gateway): Shared,
     caller: Caller,
@@ -120,7 +133,10 @@ pub(crate) async fn show(
 }
 
 /// Edits one's own message.
-#[utoipa::path(patch, path = "/v1/chats/{chat_id}/messages/{message_id}", operation_id = "edit_message", tag = "messages", params(("chat_id" = String, Path), ("message_id" = String, Path)), request_body = shapes::MessageChange, responses((status = 200, description = "The message", body = shapes::Message)))]
+#[utoipa::path(patch, path = "/v1/chats/{chat_id}/messages/{message_id}", operation_id = "edit_message", tag = "messages",
+    params(("chat_id" = String, Path), ("message_id" = String, Path)),
+    request_body = shapes::MessageChange,
+    responses((status = 200, description = "The message", body = shapes::Message)))]
 pub(crate) async fn edit(
     State(gateway): Shared,
     caller: Caller,
@@ -136,7 +152,9 @@ pub(crate) async fn edit(
 }
 
 /// Deletes a message.
-#[utoipa::path(delete, path = "/v1/chats/{chat_id}/messages/{message_id}", operation_id = "delete_message", tag = "messages", params(("chat_id" = String, Path), ("message_id" = String, Path)), responses((status = 200, description = "The event", body = shapes::Deleted)))]
+#[utoipa::path(delete, path = "/v1/chats/{chat_id}/messages/{message_id}", operation_id = "delete_message", tag = "messages",
+    params(("chat_id" = String, Path), ("message_id" = String, Path)),
+    responses((status = 200, description = "The event", body = shapes::Deleted)))]
 pub(crate) async fn delete(
     State(gateway): Shared,
     caller: Caller,
@@ -149,7 +167,10 @@ pub(crate) async fn delete(
 }
 
 /// Marks messages read, up to a seq.
-#[utoipa::path(post, path = "/v1/chats/{chat_id}/read", operation_id = "mark_read", tag = "messages", params(("chat_id" = String, Path)), request_body = shapes::ReadMark, responses((status = 202, description = "The mark is on its way", body = shapes::ReadAccepted)))]
+#[utoipa::path(post, path = "/v1/chats/{chat_id}/read", operation_id = "mark_read", tag = "messages",
+    params(("chat_id" = String, Path)),
+    request_body = shapes::ReadMark,
+    responses((status = 202, description = "The mark is on its way", body = shapes::ReadAccepted)))]
 pub(crate) async fn mark_read(
     State(gateway): Shared,
     caller: Caller,

@@ -12,7 +12,10 @@ use super::{Problem, Shared, shapes};
 use crate::users::unavailable;
 
 /// People that one shares a chat with, or people of a mail address.
-#[utoipa::path(get, path = "/v1/users", operation_id = "find_users", tag = "people", params(("ids" = Option<String>, Query, description = "1 to 200 user ids with commas"), ("email" = Option<String>, Query, description = "A whole mail address, instead of ids")), responses((status = 200, description = "Those of them that one may see", body = shapes::UserList)))]
+#[utoipa::path(get, path = "/v1/users", operation_id = "find_users", tag = "people",
+    params(("ids" = Option<String>, Query, description = "1 to 200 user ids with commas"),
+        ("email" = Option<String>, Query, description = "A whole mail address, instead of ids")),
+    responses((status = 200, description = "Those of them that one may see", body = shapes::UserList)))]
 pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Value>, Problem> {
     if let Some(email) = query.text("email") {
         return Ok(Json(json!({ "users": gateway.find_by_email(email).await? })));
@@ -26,7 +29,8 @@ pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -
 }
 
 /// Oneself.
-#[utoipa::path(get, path = "/v1/users/me", operation_id = "get_me", tag = "people", responses((status = 200, description = "Oneself", body = shapes::Me)))]
+#[utoipa::path(get, path = "/v1/users/me", operation_id = "get_me", tag = "people",
+    responses((status = 200, description = "Oneself", body = shapes::Me)))]
 pub(crate) async fn me(State(gateway): Shared, caller: Caller) -> Result<Json<Value>, Problem> {
     let gone = || Rejection::new(Code::UserNotFound, "This person was removed.");
     let (user, email) = gateway.users.own(&caller.user_id).await?.ok_or_else(gone)?;
@@ -34,7 +38,9 @@ pub(crate) async fn me(State(gateway): Shared, caller: Caller) -> Result<Json<Va
 }
 
 /// Messages that have reached no device of the caller, oldest first.
-#[utoipa::path(get, path = "/v1/users/me/inbox", operation_id = "get_inbox", tag = "people", params(("limit" = Option<i64>, Query, description = "1 to 1,000, 100 if absent")), responses((status = 200, description = "The oldest of them", body = shapes::Inbox)))]
+#[utoipa::path(get, path = "/v1/users/me/inbox", operation_id = "get_inbox", tag = "people",
+    params(("limit" = Option<i64>, Query, description = "1 to 1,000, 100 if absent")),
+    responses((status = 200, description = "The oldest of them", body = shapes::Inbox)))]
 pub(crate) async fn inbox(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Value>, Problem> {
     let limit = query.limit(100, 1_000)?;
     let client = gateway.read_pool.get().await.map_err(unavailable)?;

@@ -25,7 +25,8 @@ pub(crate) struct ProfileChanges {
 }
 
 /// Changes one's name or picture.
-#[utoipa::path(patch, path = "/v1/users/me", operation_id = "update_me", tag = "people", request_body = ProfileChanges,
+#[utoipa::path(patch, path = "/v1/users/me", operation_id = "update_me", tag = "people",
+    request_body = ProfileChanges,
     responses((status = 200, description = "Oneself", body = Me)))]
 pub(crate) async fn update(
     State(gateway): Shared,

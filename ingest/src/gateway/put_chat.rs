@@ -32,7 +32,8 @@ struct Wanted {
 }
 
 /// A chat as it shall be: made if it isn't there; nobody is taken out. For services with `chats:write`.
-#[utoipa::path(put, path = "/v1/chats/{chat_id}", operation_id = "put_chat", tag = "services", params(("chat_id" = String, Path)),
+#[utoipa::path(put, path = "/v1/chats/{chat_id}", operation_id = "put_chat", tag = "services",
+    params(("chat_id" = String, Path)),
     request_body = shapes::WantedChat, responses((status = 201, description = "A new chat", body = shapes::ServiceChat),
         (status = 200, description = "One that was there", body = shapes::ServiceChat)))]
 pub(crate) async fn put(

@@ -20,7 +20,8 @@ use crate::removal;
 const REMOVAL: Duration = Duration::from_secs(10);
 
 /// Makes a person, or replaces their profile. For services with `users:write`.
-#[utoipa::path(put, path = "/v1/users/{user_id}", operation_id = "put_user", tag = "services", params(("user_id" = String, Path)),
+#[utoipa::path(put, path = "/v1/users/{user_id}", operation_id = "put_user", tag = "services",
+    params(("user_id" = String, Path)),
     request_body = shapes::Profile, responses((status = 201, description = "A new person", body = shapes::Me),
         (status = 200, description = "One who was there", body = shapes::Me)))]
 pub(crate) async fn put(
@@ -41,7 +42,8 @@ pub(crate) async fn put(
 }
 
 /// Removes a person: profile, sessions and memberships. For services with `users:remove`.
-#[utoipa::path(delete, path = "/v1/users/{user_id}", operation_id = "remove_user", tag = "services", params(("user_id" = String, Path)),
+#[utoipa::path(delete, path = "/v1/users/{user_id}", operation_id = "remove_user", tag = "services",
+    params(("user_id" = String, Path)),
     responses((status = 200, description = "All is done", body = shapes::UserState),
         (status = 202, description = "Memberships are still being ended", body = shapes::UserState)))]
 pub(crate) async fn remove(
@@ -66,7 +68,8 @@ pub(crate) async fn remove(
 }
 
 /// Refuses a person's tokens so far and closes their connections. For services with `users:revoke`.
-#[utoipa::path(post, path = "/v1/users/{user_id}/revoke", operation_id = "revoke_user", tag = "services", params(("user_id" = String, Path)),
+#[utoipa::path(post, path = "/v1/users/{user_id}/revoke", operation_id = "revoke_user", tag = "services",
+    params(("user_id" = String, Path)),
     responses((status = 200, description = "They are refused", body = shapes::UserState)))]
 pub(crate) async fn revoke(
     State(gateway): Shared,

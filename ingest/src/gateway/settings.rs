@@ -82,7 +82,8 @@ pub(crate) async fn show(State(gateway): Shared, caller: Caller) -> Result<Json<
 }
 
 /// Changes how one is told of messages.
-#[utoipa::path(patch, path = "/v1/users/me/settings", operation_id = "update_settings", tag = "people", request_body = SettingsChanges,
+#[utoipa::path(patch, path = "/v1/users/me/settings", operation_id = "update_settings", tag = "people",
+    request_body = SettingsChanges,
     responses((status = 200, description = "The settings", body = Settings)))]
 pub(crate) async fn update(
     State(gateway): Shared,
@@ -96,8 +97,9 @@ pub(crate) async fn update(
     let mut client = gateway.chat.pool().get().await.map_err(unavailable)?;
     let transaction = client.transaction().await.map_err(unavailable)?;
     // The person's row keeps two changes at once apart.
-    let sql = "SELECT 1 FROM \"user\" WHERE id = $1 FOR NO KEY UPDATE";
-    transaction.query_opt(sql, &[&caller.user_id]).await.map_err(unavailable)?;
+    let sql = "SELECT 1 FROM \"user\" WHERE id = $1 AND removed_at IS NULL FOR NO KEY UPDATE";
+    let gone = || Rejection::new(Code::UserNotFound, "This person was removed.");
+    transaction.query_opt(sql, &[&caller.user_id]).await.map_err(unavailable)?.ok_or_else(gone)?;
     let settings = changes.apply(read(&*transaction, &caller.user_id).await?)?;
     let sql = "INSERT INTO user_settings (user_id, settings, updated_at) VALUES ($1, $2, clock_timestamp())
                ON CONFLICT (user_id) DO UPDATE SET settings = $2, updated_at = clock_timestamp()";

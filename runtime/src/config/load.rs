@@ -76,6 +76,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.gateway.heartbeat_ms < 100 {
         return wrong("gateway.heartbeat_ms", "at least 100 ms");
     }
+    if let Some(text) = config.gateway.allowed_origins.iter().find(|origin| !is_origin(origin)) {
+        return wrong("gateway.allowed_origins", &format!("`{text}` is no origin such as https://chat.example.com"));
+    }
     if let Err(text) = TrustedProxies::parse(&config.gateway.trusted_proxies) {
         let problem = format!("`{text}` is neither an address nor a network such as 10.0.0.0/8");
         return wrong("gateway.trusted_proxies", &problem);
@@ -105,6 +108,14 @@ fn check(config: &Config) -> Result<(), ConfigError> {
         return wrong("limits", "rates are at least 1 a second");
     }
     Ok(())
+}
+
+/// Scheme, host and perhaps port, as browsers send it.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| {
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte))
+    })
 }
 
 /// Known sections with their keys and default values; keys without section under "".
@@ -236,6 +247,10 @@ mod tests {
         let origins =
             env("WALTALKIE_GATEWAY__ALLOWED_ORIGINS", "https://a, https://b").unwrap().gateway.allowed_origins;
         assert_eq!(origins, ["https://a", "https://b"]);
+        for wrong in ["*", "chat.example.com", "https://", "https://a/"] {
+            let error = env("WALTALKIE_GATEWAY__ALLOWED_ORIGINS", wrong).unwrap_err().to_string();
+            assert!(error.contains("no origin") && error.contains(wrong), "{error}");
+        }
         let error = env("WALTALKIE_KAFKA__BROKER", "x").unwrap_err().to_string();
         assert_eq!(error, "WALTALKIE_KAFKA__BROKER: there is no key `broker` in `kafka`; the nearest is `brokers`");
         let error = env("WALTALKIE_KAFKA__PARTITIONS", "x").unwrap_err().to_string();

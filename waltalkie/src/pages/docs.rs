@@ -31,7 +31,7 @@ const PAGES: [(&str, &str); 10] = [
     ("consumers", "For those who read the history from Kafka"),
     ("operators", "Running it: durability, faults, metrics"),
     ("configuration", "Every key of the configuration"),
-    ("roles", "The parts of the program"),
+    ("roles", "Who may what in a chat"),
     ("benchmarks", "What was measured, and how"),
 ];
 
