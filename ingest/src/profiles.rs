@@ -1,4 +1,4 @@
-//! Profiles as a service writes them: made, replaced, taken away. Each change is a row of `user_change`, and so a record on
+//! Profiles: made, replaced and taken away by services, changed by people. Each change is a row of `user_change`, and so a record on
 //! `chat.users`.
 
 use deadpool_postgres::{Pool, Transaction};
@@ -46,14 +46,47 @@ pub async fn put(pool: &Pool, user_id: &str, profile: &Profile) -> Result<Put, R
         let rule = "This person was removed; their id isn't given again.";
         return Err(Rejection::new(Code::Conflict, rule).at("user_id"));
     }
-    if profile_of(&row) != *profile {
+    write(transaction, user_id, &profile_of(&row), profile).await?;
+    Ok(Put::Replaced)
+}
+
+/// Changes a person's own name and picture: `None` leaves one as it is, an empty text takes it away.
+pub(crate) async fn change(
+    pool: &Pool,
+    user_id: &str,
+    name: Option<String>,
+    avatar_url: Option<String>,
+) -> Result<Profile, Rejection> {
+    let mut client = pool.get().await.map_err(unavailable)?;
+    let transaction = client.transaction().await.map_err(unavailable)?;
+    let old = hold(&transaction, user_id).await?;
+    let changed = |wanted: Option<String>, old: &Option<String>| match wanted {
+        None => old.clone(),
+        Some(text) => Some(text).filter(|text| !text.is_empty()),
+    };
+    let (name, avatar_url) = (changed(name, &old.name), changed(avatar_url, &old.avatar_url));
+    let new = Profile { name, avatar_url, email: old.email.clone() };
+    write(transaction, user_id, &old, &new).await?;
+    Ok(new)
+}
+
+/// Keeps two changes of what belongs to a person apart, and refuses one who was removed.
+pub(crate) async fn hold(transaction: &Transaction<'_>, user_id: &str) -> Result<Profile, Rejection> {
+    let sql = "SELECT removed_at IS NOT NULL, name, email, avatar_url FROM \"user\" WHERE id = $1 FOR UPDATE";
+    let row = transaction.query_opt(sql, &[&user_id]).await.map_err(unavailable)?;
+    let row = row.filter(|row| !row.get::<_, bool>(0));
+    row.as_ref().map(profile_of).ok_or_else(|| Rejection::new(Code::UserNotFound, "This person was removed."))
+}
+
+async fn write(transaction: Transaction<'_>, user_id: &str, old: &Profile, new: &Profile) -> Result<(), Rejection> {
+    if new != old {
+        let Profile { name, email, avatar_url } = new;
         let sql =
             "UPDATE \"user\" SET name = $2, email = $3, avatar_url = $4, updated_at = clock_timestamp() WHERE id = $1";
         transaction.execute(sql, &[&user_id, name, email, avatar_url]).await.map_err(unavailable)?;
         tell(&transaction, user_id, false).await?;
     }
-    transaction.commit().await.map_err(unavailable)?;
-    Ok(Put::Replaced)
+    transaction.commit().await.map_err(unavailable)
 }
 
 fn profile_of(row: &Row) -> Profile {

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::caller::{Caller, JsonBody};
 use super::{Problem, Shared};
+use crate::profiles;
 use crate::users::unavailable;
 
 /// Most devices of a person.
@@ -104,9 +105,7 @@ pub(crate) async fn add(
     let mut client = gateway.chat.pool().get().await.map_err(unavailable)?;
     let transaction = client.transaction().await.map_err(unavailable)?;
     // The person's row keeps additions apart, so that there are never more than allowed.
-    let sql = "SELECT 1 FROM \"user\" WHERE id = $1 AND removed_at IS NULL FOR NO KEY UPDATE";
-    let gone = || Rejection::new(Code::UserNotFound, "This person was removed.");
-    transaction.query_opt(sql, &[&caller.user_id]).await.map_err(unavailable)?.ok_or_else(gone)?;
+    profiles::hold(&transaction, &caller.user_id).await?;
     let sql = "SELECT count(*) FROM user_device WHERE user_id = $1 AND device_id <> $2";
     let others: i64 =
         transaction.query_one(sql, &[&caller.user_id, &wanted.device_id]).await.map_err(unavailable)?.get(0);

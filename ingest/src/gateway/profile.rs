@@ -1,5 +1,4 @@
-//! `PATCH /v1/users/me`: one's own name and picture. Each change is a row of `user_change`, and so a record on
-//! `chat.users`.
+//! `PATCH /v1/users/me`: one's own name and picture.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +9,7 @@ use utoipa::ToSchema;
 use super::caller::{Caller, JsonBody};
 use super::shapes::Me;
 use super::{Problem, Shared};
-use crate::users::unavailable;
+use crate::profiles::{self, Profile};
 
 /// What to change of oneself; what is absent or null stays as it is.
 #[derive(Deserialize, ToSchema)]
@@ -44,26 +43,7 @@ pub(crate) async fn update(
     if avatar_url.as_deref().is_some_and(|url| !url.is_empty() && !url.starts_with("https://")) {
         return Err(Rejection::new(Code::BadField, "avatar_url begins with https://").at("avatar_url").into());
     }
-    let mut client = gateway.chat.pool().get().await.map_err(unavailable)?;
-    let transaction = client.transaction().await.map_err(unavailable)?;
-    let sql = "SELECT name, avatar_url, email FROM \"user\" WHERE id = $1 AND removed_at IS NULL FOR UPDATE";
-    let gone = || Rejection::new(Code::UserNotFound, "This person was removed.");
-    let row = transaction.query_opt(sql, &[&caller.user_id]).await.map_err(unavailable)?.ok_or_else(gone)?;
-    let changed = |wanted: Option<String>, old: Option<String>| match wanted {
-        None => old,
-        Some(text) => Some(text).filter(|text| !text.is_empty()),
-    };
-    let old: (Option<String>, Option<String>) = (row.get(0), row.get(1));
-    let new = (changed(name, old.0.clone()), changed(avatar_url, old.1.clone()));
-    if new != old {
-        let sql = "WITH changed AS (
-                       UPDATE \"user\" SET name = $2, avatar_url = $3, updated_at = clock_timestamp() WHERE id = $1
-                       RETURNING id, name, email, avatar_url, updated_at)
-                   INSERT INTO user_change (user_id, version, name, email, avatar_url, is_removed, changed_at)
-                   SELECT id, (SELECT coalesce(max(c.version), 0) + 1 FROM user_change c WHERE c.user_id = $1),
-                          name, email, avatar_url, false, updated_at FROM changed";
-        transaction.execute(sql, &[&caller.user_id, &new.0, &new.1]).await.map_err(unavailable)?;
-        transaction.commit().await.map_err(unavailable)?;
-    }
-    Ok(Json(Me { user_id: caller.user_id, name: new.0, avatar_url: new.1, email: row.get(2) }))
+    let profile = profiles::change(gateway.chat.pool(), &caller.user_id, name, avatar_url).await?;
+    let Profile { name, email, avatar_url } = profile;
+    Ok(Json(Me { user_id: caller.user_id, name, avatar_url, email }))
 }

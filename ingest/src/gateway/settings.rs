@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 
 use super::caller::{Caller, JsonBody};
 use super::{Gateway, Problem, Shared};
+use crate::profiles;
 use crate::users::unavailable;
 
 /// Most muted chats of a person.
@@ -96,10 +97,7 @@ pub(crate) async fn update(
     }
     let mut client = gateway.chat.pool().get().await.map_err(unavailable)?;
     let transaction = client.transaction().await.map_err(unavailable)?;
-    // The person's row keeps two changes at once apart.
-    let sql = "SELECT 1 FROM \"user\" WHERE id = $1 AND removed_at IS NULL FOR NO KEY UPDATE";
-    let gone = || Rejection::new(Code::UserNotFound, "This person was removed.");
-    transaction.query_opt(sql, &[&caller.user_id]).await.map_err(unavailable)?.ok_or_else(gone)?;
+    profiles::hold(&transaction, &caller.user_id).await?;
     let settings = changes.apply(read(&*transaction, &caller.user_id).await?)?;
     let sql = "INSERT INTO user_settings (user_id, settings, updated_at) VALUES ($1, $2, clock_timestamp())
                ON CONFLICT (user_id) DO UPDATE SET settings = $2, updated_at = clock_timestamp()";

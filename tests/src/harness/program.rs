@@ -78,12 +78,18 @@ fn newest_library(folder: &Path) -> Result<Option<SystemTime>> {
     Ok(newest)
 }
 
-/// A Python that has `confluent-kafka[avro]` and `pyjwt[crypto]`: `WALTALKIE_TEST_PYTHON`, else that of `target/venv`.
+/// A Python that has `confluent-kafka[avro]` and `pyjwt[crypto]`.
 pub fn python() -> Result<PathBuf> {
-    let python = match std::env::var_os("WALTALKIE_TEST_PYTHON") {
-        Some(python) => PathBuf::from(python),
-        None => target_dir()?.join("venv/bin/python"),
-    };
-    ensure!(python.is_file(), "{} isn't there: run scripts/test, which makes it", python.display());
-    Ok(python)
+    made("venv/bin/python")
+}
+
+/// Node packages that make a TypeScript client of an OpenAPI document.
+pub fn node_packages() -> Result<PathBuf> {
+    made("interop-typescript/node_modules")
+}
+
+fn made(path: &str) -> Result<PathBuf> {
+    let path = target_dir()?.join(path);
+    ensure!(path.exists(), "{} isn't there: run scripts/test, which makes it", path.display());
+    Ok(path)
 }

@@ -1,12 +1,12 @@
 //! Clients that common generators make of the OpenAPI document hold a conversation.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use waltalkie_tests::harness::{Installation, Person, python, repository, target_dir};
+use waltalkie_tests::harness::{Installation, Person, node_packages, python, repository, target_dir};
 
 fn run(folder: &Path, program: &Path, arguments: &[&str]) -> Result<String> {
     let name = program.display();
@@ -65,8 +65,7 @@ async fn one_made_for_python_talks() -> Result<()> {
 async fn one_made_for_typescript_talks() -> Result<()> {
     let scene = Scene::make("typescript-client").await?;
     let folder = scene.folder.path();
-    let packages = env::var("WALTALKIE_TEST_NODE_PACKAGES");
-    let packages = PathBuf::from(packages.context("WALTALKIE_TEST_NODE_PACKAGES isn't set: scripts/test sets it")?);
+    let packages = node_packages()?;
     std::os::unix::fs::symlink(&packages, folder.join("node_modules"))?;
     for file in ["package.json", "tsconfig.json", "conversation.ts"] {
         fs::copy(repository().join("tests/interop/typescript").join(file), folder.join(file))?;

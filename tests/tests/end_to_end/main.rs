@@ -19,6 +19,7 @@ mod minting;
 mod model;
 mod offline;
 mod openapi;
+mod pages;
 mod poison;
 mod published_keys;
 mod races;

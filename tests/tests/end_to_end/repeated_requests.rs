@@ -2,8 +2,11 @@
 
 use anyhow::{Context, Result, ensure};
 use reqwest::{Method, Response};
+use rustix::process::Signal;
 use serde_json::{Value, json};
-use waltalkie_tests::harness::{Installation, Person, Servers};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use waltalkie_tests::harness::{Installation, Person, SHORT, Servers, until};
 
 async fn ask(who: &Person, method: Method, path: &str, headers: &[(&str, &str)], body: Value) -> Result<Response> {
     let mut request = reqwest::Client::new().request(method, format!("{}{path}", who.base)).bearer_auth(&who.token);
@@ -151,5 +154,42 @@ async fn pages_of_allowed_origins_may_ask_and_others_may_not() -> Result<()> {
         let refused = preflight(stranger).await?;
         ensure!(header(&refused, "access-control-allow-origin").is_empty(), "{stranger} is allowed");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lost_the_connection_comes_back_at_once_and_makes_nothing_twice() -> Result<()> {
+    let installation = Installation::make("idempotency-lost").await?;
+    let persister = installation.run(&["persister"]).await?;
+    let process = installation.run(&["gateway", "cdc", "projector", "publisher"]).await?;
+    let gateway = process.gateway()?;
+    let alice = Person::arrive(&installation.config()?, gateway, "alice").await?;
+    let chat_id = alice.make_group(&[], json!({})).await?;
+    let messages = format!("/v1/chats/{chat_id}/messages");
+    let truth = installation.truth().await?;
+    let claims = async |condition: &str| {
+        let sql = format!("SELECT count(*) FROM idempotent_answer WHERE status IS NULL AND {condition}");
+        Ok::<_, anyhow::Error>((truth.query_one(&sql, &[]).await?.get::<_, i64>(0) == 1).then_some(()))
+    };
+
+    // Nothing is decided, so the request is under way when its connection breaks.
+    persister.signal(Signal::STOP)?;
+    let body = json!({ "content": "once" }).to_string();
+    let mut stream = TcpStream::connect(gateway.strip_prefix("http://").context("no address")?).await?;
+    let request = format!(
+        "POST {messages} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nIdempotency-Key: lost\r\nContent-Length: {}\r\n\r\n{body}",
+        alice.token,
+        body.len()
+    );
+    stream.write_all(request.as_bytes()).await?;
+    until("the key to be claimed", SHORT, async || claims("claim IS NOT NULL").await).await?;
+    drop(stream);
+    until("the key to be free for this request", SHORT, async || claims("claim IS NULL").await).await?;
+    persister.signal(Signal::CONT)?;
+    let key = [("idempotency-key", "lost")];
+    let again = ask(&alice, Method::POST, &messages, &key, json!({ "content": "once" })).await?;
+    ensure!(again.status() == 201, "{again:?}");
+    let page = alice.get(&messages).await?.expect(200)?;
+    ensure!(page["messages"].as_array().is_some_and(|messages| messages.len() == 1), "{page}");
     Ok(())
 }

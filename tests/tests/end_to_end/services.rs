@@ -268,3 +268,38 @@ async fn people_are_found_by_their_whole_address() -> Result<()> {
     let answer = alice.at(closed.gateway()?).get("/v1/users?email=bob%40example.com").await?;
     answer.expect_problem(403, "forbidden", Some("email"))
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_kept_for_who_is_removed_meanwhile() -> Result<()> {
+    let installation = Installation::make("removed-meanwhile").await?;
+    let process = installation.run(&["all"]).await?;
+    let dave = Person::arrive(&installation.config()?, process.gateway()?, "dave").await?;
+    let (removing, truth) = (installation.truth().await?, installation.truth().await?);
+    removing.batch_execute("BEGIN; UPDATE \"user\" SET removed_at = now() WHERE id = 'dave'").await?;
+    let requests = async {
+        let device = json!({ "platform": "ios", "address": "token" });
+        let settings = json!({ "email": true });
+        tokio::try_join!(
+            dave.post("/v1/users/me/devices", device),
+            dave.patch("/v1/users/me/settings", settings),
+            dave.patch("/v1/users/me", json!({ "name": "Dave again" })),
+        )
+    };
+    let removal = async {
+        // All three wait for the row that the removal holds.
+        until("three to wait", LONG, async || {
+            let sql = "SELECT count(*) FROM pg_stat_activity
+                        WHERE wait_event_type = 'Lock' AND datname = current_database()";
+            Ok((truth.query_one(sql, &[]).await?.get::<_, i64>(0) == 3).then_some(()))
+        })
+        .await?;
+        removing.batch_execute("COMMIT").await.context("committing")
+    };
+    let ((device, settings, profile), ()) = tokio::try_join!(requests, removal)?;
+    for refused in [device, settings, profile] {
+        refused.expect_problem(404, "user_not_found", None)?;
+    }
+    let kept = "SELECT (SELECT count(*) FROM user_device) + (SELECT count(*) FROM user_settings)";
+    ensure!(truth.query_one(kept, &[]).await?.get::<_, i64>(0) == 0, "something is kept");
+    Ok(())
+}
