@@ -4,6 +4,7 @@
 //!  socket ─▶ frames ─▶ parse ─┬─ send, edit, delete ─▶ Inbound::submit ─▶ in flight ─▶ ack, error ─┐
 //!                             ├─ marks ─────────────▶ Inbound::mark ──────────────────▶ ack, error ─┤
 //!                             ├─ resume ────────────▶ hub ─▶ events, resumed ───────────────────────┤
+//!                             ├─ typing ────────────▶ chat's channel ─▶ hubs of the others
 //!                             └─ heartbeat ─────────▶ heads ────────────────────────────────────────┤
 //!  socket ◀─ writer ◀────────────────────────── outgoing queue ◀───────────────────────────────────┘
 //! ```
@@ -75,6 +76,7 @@ pub(crate) async fn run(
         commands: 0,
         errors: Allowance::new(10.0, 100.0),
         marks: Allowance::new(4.0, 20.0),
+        typing: Allowance::new(1.0, 5.0),
         requests: Allowance::new(50.0, 200.0),
     };
     let close = tokio::select! {
@@ -102,6 +104,7 @@ struct Connection<'a> {
     /// Refused frames that are forgiven.
     errors: Allowance,
     marks: Allowance,
+    typing: Allowance,
     /// Requests that the chat service doesn't limit.
     requests: Allowance,
 }

@@ -1,13 +1,16 @@
 //! Frames that only a connection has: greeting, chats, heads, receipts, farewells.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
 use schemas::timestamp;
 use schemas::wire::{Limits, server};
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use crate::hub::State;
 
 /// Chats in one `chats` frame.
 pub(crate) const CHATS_PER_FRAME: usize = 100;
@@ -73,6 +76,22 @@ pub(crate) fn receipt(chat_id: &str, users: &HashMap<&str, &RawValue>) -> Utf8By
         users: &'a HashMap<&'a str, &'a RawValue>,
     }
     server::frame("receipt", None, Payload { chat_id, users }).into()
+}
+
+pub(crate) fn typing(chat_id: &str, user_id: &str) -> Utf8Bytes {
+    server::frame("typing", None, json!({ "chat_id": chat_id, "user_id": user_id })).into()
+}
+
+/// `presence` of people of one chat.
+pub(crate) fn presence(chat_id: &str, people: &[(Arc<str>, State)]) -> Utf8Bytes {
+    let users: serde_json::Map<String, Value> = people
+        .iter()
+        .map(|(user_id, state)| {
+            let (name, seen_at) = state.named();
+            (user_id.to_string(), json!({ "state": name, "last_seen_at": seen_at.map(timestamp::rfc3339) }))
+        })
+        .collect();
+    server::frame("presence", None, json!({ "chat_id": chat_id, "users": users })).into()
 }
 
 pub(crate) fn token_expiring(expires_at_ms: i64) -> Utf8Bytes {

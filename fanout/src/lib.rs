@@ -48,6 +48,7 @@ pub mod publisher;
 mod roll;
 mod session;
 mod socket;
+mod whisper;
 mod writer;
 
 pub use error::Error;

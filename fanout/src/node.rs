@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use deadpool_postgres::Pool;
 use runtime::retry::Backoff;
-use runtime::{Config, RoleHealth, Shutdown, postgres};
+use runtime::{Config, Names, RoleHealth, Shutdown, postgres};
 use schemas::registry::Registry;
 use schemas::wire::Limits;
 use schemas::{ChatEvent, Decoder};
@@ -15,6 +15,7 @@ use crate::hub::Hub;
 use crate::inbound::{Identity, Inbound};
 use crate::roll::{Roll, Seat};
 use crate::session::Sessions;
+use crate::whisper::Whispers;
 
 /// Connections of one pool of this node; resumes are bounded below it, so that heads and gaps always find one.
 const POOL_SIZE: usize = 8;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) inbound: Arc<dyn Inbound>,
     pub(crate) hub: Hub,
     pub(crate) sessions: Sessions,
+    pub(crate) whispers: Whispers,
+    pub(crate) names: Names,
     pub(crate) shutdown: Shutdown,
     roll: Arc<Roll>,
 }
@@ -58,12 +61,14 @@ impl Node {
             "" => Uuid::now_v7().to_string(),
             named => named.to_owned(),
         };
+        let whispers = Whispers::start(runtime::redis::manager(&config.redis.url)?, &shutdown);
+        let hub = Hub::start(&config, truth, read, decoder, &node_id, whispers.clone(), health, &shutdown)?;
         let sessions = Sessions::start(&config, node_id, &shutdown)?;
-        let hub = Hub::start(&config, truth, read, decoder, health, &shutdown)?;
         let limits = Limits { content_bytes: config.limits.content_bytes, ..Limits::default() };
-        Ok(Self {
-            shared: Arc::new(Shared { config, limits, epoch, inbound, hub, sessions, shutdown, roll: Arc::default() }),
-        })
+        let names = config.names();
+        let roll = Arc::default();
+        let shared = Shared { config, limits, epoch, inbound, hub, sessions, whispers, names, shutdown, roll };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Open connections of this node.

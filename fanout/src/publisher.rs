@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use redis::Pipeline;
 use redis::aio::ConnectionManager;
-use runtime::kafka::reader::{Batch, GroupOffsets, Reader, Received, Settings};
+use runtime::kafka::reader::{Batch, Ends, GroupOffsets, Reader, Received, Settings};
 use runtime::retry::Backoff;
 use runtime::{Config, Names, RoleHealth, Shutdown, clock, kafka};
 use schemas::registry::Registry;
@@ -67,7 +67,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
         events: Decoder::new(Arc::clone(&registry), event_id),
         cursors: Decoder::new(registry, cursor_id),
         receipts: Coalesced::default(),
-        uncommitted: Vec::new(),
+        uncommitted: Ends::default(),
         health,
         shutdown,
     };
@@ -82,8 +82,8 @@ struct Publisher {
     events: Decoder<ChatEvent>,
     cursors: Decoder<Cursor>,
     receipts: Coalesced,
-    /// Batches that Redis has, without their records' values.
-    uncommitted: Vec<Batch>,
+    /// What Redis has.
+    uncommitted: Ends,
     health: RoleHealth,
     shutdown: Shutdown,
 }
@@ -117,7 +117,7 @@ impl Publisher {
     }
 
     /// Publishes a batch's events and takes in its cursors; `false` when it was time to stop before Redis had it.
-    async fn publish(&mut self, mut batch: Batch) -> bool {
+    async fn publish(&mut self, batch: Batch) -> bool {
         let mut pipeline = Pipeline::with_capacity(batch.records.len());
         let mut events = 0;
         for record in &batch.records {
@@ -134,8 +134,7 @@ impl Publisher {
             }
             ::metrics::counter!(metrics::PUBLISHED).increment(events);
         }
-        keep_ends(&mut batch);
-        self.uncommitted.push(batch);
+        self.uncommitted.take(&batch);
         true
     }
 
@@ -230,11 +229,9 @@ impl Publisher {
     }
 
     fn commit(&mut self) {
-        for batch in self.uncommitted.drain(..) {
-            if let Err(error) = self.reader.commit(&batch) {
-                // Published again after a restart; nodes drop it by seq.
-                tracing::debug!(%error, "offsets can't be committed now");
-            }
+        if let Err(error) = self.reader.commit(&mut self.uncommitted) {
+            // Published again after a restart; nodes drop it by seq.
+            tracing::debug!(%error, "offsets can't be committed now");
         }
     }
 
@@ -270,15 +267,4 @@ fn changes_members(event: &str) -> bool {
         event,
         event_type::CHAT_CREATED | event_type::MEMBER_JOINED | event_type::MEMBER_LEFT | event_type::MEMBER_UPDATED
     )
-}
-
-/// Leaves of a batch what a commit needs: the last record of each partition, without its value.
-fn keep_ends(batch: &mut Batch) {
-    let mut seen = HashSet::new();
-    batch.records.reverse();
-    batch.records.retain(|record| seen.insert((Arc::clone(&record.topic), record.partition)));
-    for record in &mut batch.records {
-        record.key = None;
-        record.value = None;
-    }
 }

@@ -243,7 +243,7 @@ async fn wrong_frames_are_named_and_the_connection_goes_on() {
             Some("payload.message_id"),
         ),
         (r#"{"event":"mark_read","payload":{"marks":{"c":"1"}}}"#, "bad_field", Some("payload.marks")),
-        (r#"{"event":"typing","payload":{"chat_id":"c"}}"#, "not_supported", Some("event")),
+        (r#"{"event":"typing","payload":{"chat_id":"c"}}"#, "chat_not_found", Some("payload.chat_id")),
         (r#"{"event":"authenticate","payload":{"token":"x"}}"#, "token_invalid", None),
     ];
     for (text, code, field) in cases {

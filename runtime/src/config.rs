@@ -86,6 +86,8 @@ pub struct Gateway {
     pub heartbeat_ms: u64,
     /// Bytes that may wait for one slow connection before it is closed with 4008.
     pub outgoing_bytes: usize,
+    /// Most people online in a chat who are told of each other's presence and typing; 0: nobody is.
+    pub presence_people: usize,
     /// How long a stopping node waits for its connections to leave.
     pub drain_ms: u64,
 }
@@ -99,6 +101,7 @@ impl Default for Gateway {
             trusted_proxies: Vec::new(),
             heartbeat_ms: 5_000,
             outgoing_bytes: 1 << 20,
+            presence_people: 100,
             drain_ms: 3_000,
         }
     }

@@ -68,6 +68,11 @@ impl Names {
         format!("{}node:{{{node_id}}}", self.prefix)
     }
 
+    /// Redis key that a gateway node keeps alive.
+    pub fn node_key(&self, node_id: &str) -> String {
+        format!("{}alive:{{{node_id}}}", self.prefix)
+    }
+
     /// Redis channel on which all gateways hear that somebody's standing has changed.
     pub fn standing_channel(&self) -> String {
         format!("{}standing", self.prefix)

@@ -145,6 +145,34 @@ describe('two people', { timeout: 180_000 }, () => {
     for (const page of [first, second]) await page.close();
   });
 
+  test('who types is named until the message comes', async () => {
+    const text = `awaited ${run}`;
+    const line = here.getByTestId('typing');
+    const preview = here.locator('.sidebar a[aria-current=page]').getByText('typing…', { exact: true });
+    await there.getByRole('textbox', { name: /^Message to/ }).fill(text);
+    await line.filter({ hasText: other }).filter({ hasText: 'is typing…' }).waitFor();
+    await preview.waitFor();
+    assert.equal(await there.getByTestId('typing').innerText(), '', 'nobody is told of oneself');
+    await there.keyboard.press('Enter');
+    await messages(here, text).waitFor();
+    // The message and the end of the line are drawn together: not by waiting until it would end by itself.
+    assert.equal(await line.innerText(), '');
+    assert.equal(await preview.count(), 0);
+  });
+
+  test('who is online has a dot and the word, who left has when', async () => {
+    const said = here.getByTestId('under-title');
+    const dots = here.locator('.sidebar a[aria-current=page], header .about').getByTestId('online');
+    await said.filter({ hasText: /^online$/ }).waitFor();
+    assert.equal(await dots.count(), 2);
+    // Its socket goes with the page.
+    await there.goto('about:blank');
+    await said.filter({ hasText: /^last seen / }).waitFor({ timeout: 30_000 });
+    assert.equal(await dots.count(), 0);
+    await enter(there, other, chatId);
+    await said.filter({ hasText: /^online$/ }).waitFor();
+  });
+
   test('by keyboard alone: a message is written, found and deleted', async () => {
     const text = `no mouse ${run}`;
     await here.getByRole('textbox', { name: /^Message to/ }).focus();

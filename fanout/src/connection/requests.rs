@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use schemas::wire::client::RefusedFrame;
+use schemas::wire::relay::{Kind, Relayed};
 use schemas::wire::{ClientFrame, Code, Rejection, Request, server};
 use serde_json::Value;
 use uuid::Uuid;
@@ -43,10 +44,7 @@ impl Connection<'_> {
                 true
             }
             ClientFrame::MarkDelivered(_) | ClientFrame::MarkRead(_) => self.mark(id, frame).await,
-            ClientFrame::Typing { .. } => {
-                let rejection = Rejection::new(Code::NotSupported, "Typing isn't passed on yet.").at("event");
-                self.refuse(id.as_ref(), &rejection, None)
-            }
+            ClientFrame::Typing { chat_id } => self.tell_typing(id.as_ref(), &chat_id),
             ClientFrame::Resume { .. } => self.resume(id, frame).await,
             ClientFrame::Authenticate { token } => self.authenticate(id, token).await,
             ClientFrame::Heartbeat => {
@@ -113,6 +111,24 @@ impl Connection<'_> {
                 true
             }
         }
+    }
+
+    /// Tells the others of a chat, some time, perhaps: too much of it is dropped without a word.
+    fn tell_typing(&mut self, id: Option<&Value>, chat_id: &str) -> bool {
+        if self.desk.head_of(chat_id).is_none() {
+            let rejection = Rejection::chat_not_found().at("payload.chat_id");
+            count(&rejection);
+            self.desk.outgoing.push(server::error(id, &rejection, Some(chat_id), None).into());
+            return self.errors.take();
+        }
+        if self.typing.take() {
+            let bytes = Relayed::of_node(Kind::Typing, self.caller.user_id.as_bytes()).to_bytes();
+            self.shared.whispers.send(self.shared.names.chat_channel(chat_id), bytes);
+        }
+        if id.is_some() {
+            self.acknowledge(id, Some(chat_id), None);
+        }
+        true
     }
 
     async fn resume(&mut self, id: Option<Value>, frame: ClientFrame) -> bool {

@@ -11,6 +11,7 @@ use schemas::{ChatEvent, Membership};
 
 use super::desk::{Desk, Head};
 use super::entitlement::{Share, Stays};
+use super::present::Present;
 use super::sequence::Sequence;
 
 /// Events that may come before the chat's head is known. More are read again.
@@ -63,6 +64,8 @@ pub(crate) struct Link {
     pub(crate) connection: u64,
     pub(crate) desk: Arc<Desk>,
     pub(crate) mode: Mode,
+    /// It was told who is online.
+    pub(crate) knows_presence: bool,
 }
 
 /// A member with at least one connection on this node.
@@ -79,6 +82,8 @@ pub(crate) struct Outcome {
     pub(crate) deliveries: u64,
     /// People who joined and have no link here, each with the event's `seq`.
     pub(crate) joined: Vec<(String, i64)>,
+    /// Members of this node are in the chat no more.
+    pub(crate) has_departures: bool,
 }
 
 pub(crate) struct Chat {
@@ -88,6 +93,7 @@ pub(crate) struct Chat {
     pub(crate) sequence: Option<Sequence<Item>>,
     early: Vec<Item>,
     pub(crate) members: HashMap<Arc<str>, Member>,
+    pub(crate) present: Present,
     recent: VecDeque<(i64, Vec<Membership>)>,
     /// Changes after this are all in `recent`.
     recent_from: i64,
@@ -106,6 +112,7 @@ impl Chat {
             sequence: None,
             early: Vec::new(),
             members: HashMap::new(),
+            present: Present::default(),
             recent: VecDeque::new(),
             recent_from: 0,
             confirmed: None,
@@ -190,15 +197,19 @@ impl Chat {
         self.members.get_mut(user_id)?.links.iter_mut().find(|link| link.connection == connection)
     }
 
-    pub(crate) fn unlink(&mut self, user_id: &str, connection: u64, now_ms: u64) {
+    /// Ends a connection's link. `true` if it was the member's last one here.
+    pub(crate) fn unlink(&mut self, user_id: &str, connection: u64, now_ms: u64) -> bool {
+        let mut was_last = false;
         if let Some(member) = self.members.get_mut(user_id) {
             member.links.retain(|link| link.connection != connection);
             if member.links.is_empty() {
                 self.members.remove(user_id);
+                was_last = true;
             }
         }
         self.waiting.retain(|waiting| *waiting != connection);
         self.rest_if_idle(now_ms);
+        was_last
     }
 
     fn rest_if_idle(&mut self, now_ms: u64) {
@@ -246,6 +257,7 @@ impl Chat {
         }
         if event.memberships.iter().any(|membership| membership.left_seq.is_some()) {
             self.let_go(event, now_ms);
+            outcome.has_departures = true;
         }
     }
 

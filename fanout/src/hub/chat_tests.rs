@@ -49,7 +49,13 @@ fn fixture(mode: Mode) -> Fixture {
     let mut chat = Chat::new(Arc::from("c"), 0);
     chat.activate(10, 0);
     let desk = Arc::new(Desk::new(1 << 20));
-    chat.link(&Arc::from(USER), &stays(), 10, Link { connection: 1, desk: Arc::clone(&desk), mode }, 10);
+    chat.link(
+        &Arc::from(USER),
+        &stays(),
+        10,
+        Link { connection: 1, desk: Arc::clone(&desk), mode, knows_presence: true },
+        10,
+    );
     Fixture { chat, desk }
 }
 
@@ -143,7 +149,7 @@ fn stays_read_ahead_of_the_stream_are_not_undone_by_it() {
     ahead.push(Stay { joined_seq: 1, left_seq: Some(12), visible_from_seq: 1 });
     ahead.push(Stay { joined_seq: 13, left_seq: None, visible_from_seq: 1 });
     let desk = Arc::new(Desk::new(1 << 20));
-    fixture.chat.link(&user, &ahead, 13, Link { connection: 2, desk, mode: Mode::Live }, 10);
+    fixture.chat.link(&user, &ahead, 13, Link { connection: 2, desk, mode: Mode::Live, knows_presence: true }, 10);
     fixture.live(message(11));
     fixture.live(left(12, "rejoined"));
     assert!(fixture.chat.members.contains_key(&user), "the stay that is open keeps them in");

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use runtime::clock;
+
 use super::chat::{Chat, Link, Mode};
 use super::desk::Desk;
 use super::load::{self, Cursors, Failure, Place};
@@ -41,8 +43,11 @@ impl Task {
         self.subscribing.remove(&id);
         for chat_id in connection.desk.take_chats() {
             if let Some(chat) = self.chats.get_mut(&chat_id) {
-                chat.unlink(&connection.user_id, id, now_ms);
+                if chat.unlink(&connection.user_id, id, now_ms) {
+                    chat.present.left(&connection.user_id, now_ms, clock::now_ms());
+                }
             }
+            self.presence_changed(&chat_id);
         }
         if let Some(user) = self.users.get_mut(&connection.user_id) {
             user.connections.retain(|other| *other != id);
@@ -58,10 +63,13 @@ impl Task {
         let waiting = if let Some(chat_id) = self.names.chat_of_channel(channel) {
             let Some(chat) = self.chats.get_mut(chat_id) else { return };
             chat.confirmed = Some(moment);
+            chat.present.ask();
             if chat.sequence.is_some() {
                 self.to_check.insert(Arc::clone(&chat.id));
             }
-            std::mem::take(&mut chat.waiting)
+            let (chat_id, waiting) = (Arc::clone(&chat.id), std::mem::take(&mut chat.waiting));
+            self.presence_changed(&chat_id);
+            waiting
         } else if let Some(user_id) = self.names.user_of_channel(channel) {
             let Some((user_id, user)) =
                 self.users.get_key_value(user_id).map(|(id, _)| Arc::clone(id)).and_then(|id| {
@@ -247,7 +255,8 @@ impl Task {
                 chat.bring_up(&user_id, &mut stays, place.head);
                 head = chat.last_seq();
                 if stays.open_since().is_some() {
-                    let link = Link { connection: id, desk: Arc::clone(&desk), mode: Mode::Live };
+                    let link =
+                        Link { connection: id, desk: Arc::clone(&desk), mode: Mode::Live, knows_presence: false };
                     chat.link(&user_id, &stays, place.head, link, head);
                     attached.push(Arc::clone(&chat.id));
                 }
@@ -268,6 +277,7 @@ impl Task {
         }
         for chat_id in attached {
             self.settle(&chat_id);
+            self.presence_changed(&chat_id);
         }
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.stage = Stage::Ready;

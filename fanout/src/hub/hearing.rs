@@ -1,4 +1,4 @@
-//! What comes over Pub/Sub: events of chats, joins of people, receipts.
+//! What comes over Pub/Sub: events of chats, joins of people, receipts, typing, presence.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,6 +26,8 @@ impl Task {
                 match relayed.kind {
                     Kind::Event => self.take_event(&channel, &relayed).await,
                     Kind::Receipts => self.take_receipts(relayed.value),
+                    Kind::Typing => self.take_typing(&channel, relayed.value),
+                    Kind::Presence => self.take_announcement(&channel, relayed.value),
                 }
             }
             Heard::Subscribed(channel) => self.confirmed(&channel),

@@ -126,13 +126,14 @@ impl Task {
                 desk.outgoing.push(page);
             }
             let mode = if from < last { Mode::Held(Held::default()) } else { Mode::Live };
-            chat.link(user_id, &stays, place.head, Link { connection: id, desk, mode }, from);
+            chat.link(user_id, &stays, place.head, Link { connection: id, desk, mode, knows_presence: false }, from);
             if from < last {
                 let job = Job::known(&chat_id, from, last, stays.clone(), false);
                 self.fill(id, vec![job], None);
             }
         }
         self.settle(&chat_id);
+        self.presence_changed(&chat_id);
         true
     }
 }

@@ -22,6 +22,8 @@ mod heads;
 mod hearing;
 mod join;
 mod load;
+mod presence;
+mod present;
 mod resume;
 mod sequence;
 mod task;
@@ -36,8 +38,10 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 
 pub(crate) use desk::Desk;
+pub(crate) use present::State;
 
 use crate::error::Error;
+use crate::whisper::Whispers;
 
 /// How long a subscription that Redis doesn't confirm may hold somebody up.
 const SUBSCRIBE_PATIENCE_MS: u64 = 2_000;
@@ -63,13 +67,17 @@ impl Hub {
         truth: Pool,
         read: Pool,
         decoder: Decoder<ChatEvent>,
+        node_id: &str,
+        whispers: Whispers,
         health: RoleHealth,
         shutdown: &Shutdown,
     ) -> Result<Self, Error> {
         let (asks, asked) = mpsc::channel(QUEUED_ASKS);
         let client = runtime::redis::client(&config.redis.url)?;
+        let redis = runtime::redis::manager(&config.redis.url)?;
+        let presence = presence::Presence::new(node_id.into(), whispers, redis, config.gateway.presence_people);
         let (subscriptions, hearing) = runtime::redis::subscriber(client, shutdown);
-        let task = task::Task::new(config, truth, read, decoder, subscriptions, health, shutdown.clone());
+        let task = task::Task::new(config, truth, read, decoder, subscriptions, presence, health, shutdown.clone());
         shutdown.spawn(task.run(asked, hearing));
         Ok(Self { asks, next_connection: Arc::default() })
     }

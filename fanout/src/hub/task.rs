@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::chat::{Chat, Item, Resumed};
 use super::desk::Desk;
 use super::load::{self, Cursors, Failure, Place};
+use super::presence::{Look, Presence};
 use super::sequence::PAGE;
 use super::{Ask, SUBSCRIBE_PATIENCE_MS};
 use crate::metrics;
@@ -39,6 +40,7 @@ pub(super) enum Found {
     Healed { chat_id: Arc<str>, outcome: Result<Vec<Item>, Failure> },
     Filled { connection: u64, chat_id: Arc<str>, done: Resumed },
     FillsEnded { connection: u64 },
+    Nodes(Result<Look, redis::RedisError>),
 }
 
 pub(super) enum Stage {
@@ -128,6 +130,7 @@ pub(super) struct Task {
     pub(super) stays_asked: bool,
     pub(super) next_stays_ms: u64,
     pub(super) next_sweep_ms: u64,
+    pub(super) presence: Presence,
     /// Counts confirmations and loads, so that it is known which came first.
     moment: u64,
     deliveries: ::metrics::Counter,
@@ -142,6 +145,7 @@ impl Task {
         read: Pool,
         decoder: Decoder<ChatEvent>,
         subscriptions: Subscriptions,
+        presence: Presence,
         health: RoleHealth,
         shutdown: Shutdown,
     ) -> Self {
@@ -180,6 +184,7 @@ impl Task {
             stays_asked: false,
             next_stays_ms: 0,
             next_sweep_ms: 0,
+            presence,
             moment: 0,
             deliveries: ::metrics::counter!(metrics::DELIVERIES),
             events: ::metrics::counter!(metrics::EVENTS),
@@ -251,6 +256,7 @@ impl Task {
             Found::Heads { is_late, outcome } => self.take_heads(is_late, outcome),
             Found::Healed { chat_id, outcome } => self.healed(&chat_id, outcome),
             Found::Filled { connection, chat_id, done } => self.filled(connection, &chat_id, &done),
+            Found::Nodes(look) => self.take_look(look),
             Found::FillsEnded { connection } => {
                 if let Some(connection) = self.connections.get_mut(&connection) {
                     connection.fills = connection.fills.saturating_sub(1);
@@ -276,6 +282,9 @@ impl Task {
         }
         if let Some((from, to)) = read {
             self.heal(chat_id, from, to);
+        }
+        if outcome.has_departures {
+            self.presence_changed(chat_id);
         }
         for (user_id, seq) in outcome.joined {
             self.want_join(&user_id, chat_id, seq);
@@ -332,6 +341,7 @@ impl Task {
         self.ask_heads(now_ms);
         self.ask_open_stays(now_ms);
         self.sweep(now_ms);
+        self.presence_tick(now_ms);
     }
 
     pub(super) const fn patience(now_ms: u64) -> u64 {

@@ -1,5 +1,6 @@
 //! A WebSocket client that shows everything it is sent.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -17,6 +18,8 @@ pub struct Client {
     pub bytes: String,
     pub session_id: String,
     pub epoch: String,
+    /// What `presence` said of each person; such frames come when they come and aren't among those that tests expect.
+    pub people: HashMap<String, Value>,
 }
 
 impl Client {
@@ -42,7 +45,13 @@ impl Client {
         let stream = socket.connect(address.parse().expect("address")).await?;
         let (socket, response) = client_async(request, stream).await?;
         assert!(!format!("{:?}", response.headers()).contains("bearer"), "a token is never echoed");
-        Ok(Self { socket, bytes: String::new(), session_id: String::new(), epoch: String::new() })
+        Ok(Self {
+            socket,
+            bytes: String::new(),
+            session_id: String::new(),
+            epoch: String::new(),
+            people: HashMap::new(),
+        })
     }
 
     pub async fn ready(&mut self) -> Vec<Value> {
@@ -66,7 +75,12 @@ impl Client {
                 match self.socket.next().await {
                     Some(Ok(Message::Text(text))) => {
                         self.bytes.push_str(text.as_str());
-                        return Ok(serde_json::from_str(text.as_str()).expect("JSON"));
+                        let frame: Value = serde_json::from_str(text.as_str()).expect("JSON");
+                        if frame["event"] != "presence" {
+                            return Ok(frame);
+                        }
+                        let users = frame["payload"]["users"].as_object().expect("users");
+                        self.people.extend(users.iter().map(|(id, state)| (id.clone(), state.clone())));
                     }
                     Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code.into())),
                     Some(Ok(_)) => {}

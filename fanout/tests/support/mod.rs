@@ -98,13 +98,7 @@ impl World {
 
         let config = Arc::new(config);
         let (shutdown, health, inbound) = (Shutdown::new(), Health::default(), Arc::new(Recorder::default()));
-        let node = Node::start(Arc::clone(&config), Arc::clone(&inbound) as _, health.role("fanout"), shutdown.clone())
-            .await
-            .expect("node");
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
-        let address = listener.local_addr().expect("address").to_string();
-        let router = fanout::router(node.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
+        let (node, address) = serve(&config, &inbound, &health, &shutdown).await;
         Self {
             config,
             names,
@@ -120,6 +114,13 @@ impl World {
             offset: 0,
             _databases: databases,
         }
+    }
+
+    /// One more node of the same installation: its address.
+    pub async fn another_node(&self, redis_url: Secret, shutdown: &Shutdown) -> String {
+        let mut config = (*self.config).clone();
+        config.redis.url = redis_url;
+        serve(&Arc::new(config), &self.inbound, &self.health, shutdown).await.1
     }
 
     pub async fn connect(&self, user_id: &str) -> Client {
@@ -335,6 +336,17 @@ impl World {
         self.publish(chat_id, seq).await;
         seq
     }
+}
+
+async fn serve(config: &Arc<Config>, inbound: &Arc<Recorder>, health: &Health, shutdown: &Shutdown) -> (Node, String) {
+    let node = Node::start(Arc::clone(config), Arc::clone(inbound) as _, health.role("fanout"), shutdown.clone())
+        .await
+        .expect("node");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("port");
+    let address = listener.local_addr().expect("address").to_string();
+    let router = fanout::router(node.clone());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (node, address)
 }
 
 pub fn stay(user_id: &str, joined_seq: i64, left_seq: Option<i64>, visible_from_seq: i64) -> Membership {

@@ -121,6 +121,26 @@ impl Batch {
     }
 }
 
+/// Where a reader with [`GroupOffsets`] has come to since it last committed.
+#[derive(Debug, Default)]
+pub struct Ends {
+    generation: u64,
+    next: HashMap<(Arc<str>, i32), i64>,
+}
+
+impl Ends {
+    /// A batch is done with. What was read under an earlier assignment is others' to commit.
+    pub fn take(&mut self, batch: &Batch) {
+        if batch.generation != self.generation {
+            self.generation = batch.generation;
+            self.next.clear();
+        }
+        for record in &batch.records {
+            self.next.insert((Arc::clone(&record.topic), record.partition), record.offset + 1);
+        }
+    }
+}
+
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ReaderError {
@@ -243,11 +263,15 @@ impl Reader {
         self.assignment.clone()
     }
 
-    /// Commits a batch's end to the group, for readers with [`GroupOffsets`].
-    pub fn commit(&self, batch: &Batch) -> KafkaResult<()> {
+    /// Commits to the group, for readers with [`GroupOffsets`]; nothing happens if there is nothing new.
+    pub fn commit(&self, ends: &mut Ends) -> KafkaResult<()> {
+        let next = std::mem::take(&mut ends.next);
+        if next.is_empty() {
+            return Ok(());
+        }
         let mut offsets = TopicPartitionList::new();
-        for ((topic, partition), (_, next)) in batch.ranges() {
-            offsets.add_partition_offset(topic, partition, Offset::Offset(next))?;
+        for ((topic, partition), next) in next {
+            offsets.add_partition_offset(&topic, partition, Offset::Offset(next))?;
         }
         self.consumer.commit(&offsets, CommitMode::Async)
     }

@@ -1,5 +1,5 @@
 //! The envelope of what goes over a chat's or a person's Redis channel: where the record stands in Kafka, then the
-//! framed record unchanged.
+//! framed record unchanged; or what nodes tell each other.
 //!
 //! Layout, big-endian: kind `u8`, partition `i32`, offset `i64`, time of publishing in milliseconds `i64`, value.
 
@@ -10,6 +10,10 @@ pub enum Kind {
     Event,
     /// Cursors that moved, as the JSON payload of a `receipt` frame: latest ones stand for all before.
     Receipts,
+    /// The id of a person who types; from a node, not from Kafka.
+    Typing,
+    /// Who is connected, as JSON of one node to the others; not from Kafka.
+    Presence,
 }
 
 /// A record as nodes receive it.
@@ -30,12 +34,19 @@ pub struct Relayed<'a> {
 const HEADER_BYTES: usize = 21;
 
 impl<'a> Relayed<'a> {
+    /// What nodes tell each other, which stands nowhere in Kafka.
+    pub fn of_node(kind: Kind, value: &'a [u8]) -> Self {
+        Self { kind, partition: 0, offset: 0, relayed_at_ms: 0, value }
+    }
+
     /// The bytes to publish.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_BYTES + self.value.len());
         bytes.push(match self.kind {
             Kind::Event => 0,
             Kind::Receipts => 1,
+            Kind::Typing => 2,
+            Kind::Presence => 3,
         });
         bytes.extend_from_slice(&self.partition.to_be_bytes());
         bytes.extend_from_slice(&self.offset.to_be_bytes());
@@ -50,6 +61,8 @@ impl<'a> Relayed<'a> {
         let kind = match kind {
             0 => Kind::Event,
             1 => Kind::Receipts,
+            2 => Kind::Typing,
+            3 => Kind::Presence,
             _ => return None,
         };
         let (partition, rest) = rest.split_first_chunk::<4>()?;

@@ -81,6 +81,8 @@ pub(crate) struct Figures {
     /// Means of the stages of a message's way, in its order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) stages: Vec<Stage>,
+    /// Reads of events that the usual way didn't bring.
+    pub(crate) read_again: BTreeMap<&'static str, u64>,
 }
 
 impl Figures {
@@ -118,6 +120,7 @@ impl Figures {
             stolen_cpu_s: ran.usage.stolen_cpu_s,
             busy_cpu_s: ran.usage.busy_cpu_s,
             stages: ran.usage.stages,
+            read_again: ran.usage.read_again,
         };
         (figures, faults)
     }
@@ -166,6 +169,9 @@ impl Figures {
         for Stage { stage, mean_ms } in &mut medians.stages {
             let same = runs.iter().flat_map(|run| &run.stages).filter(|other| other.stage == *stage);
             *mean_ms = median(same.map(|other| other.mean_ms));
+        }
+        for (what, count) in &mut medians.read_again {
+            *count = runs.iter().filter_map(|run| run.read_again.get(what)).sum();
         }
         for (role, bytes) in &mut medians.peak_rss_bytes {
             *bytes = runs.iter().filter_map(|run| run.peak_rss_bytes.get(role).copied()).max().unwrap_or(*bytes);

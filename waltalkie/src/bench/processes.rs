@@ -27,6 +27,8 @@ pub(crate) struct Usage {
     pub(crate) busy_cpu_s: f64,
     /// Means of the stages of a message's way, where the roles' metrics are at hand.
     pub(crate) stages: Vec<Stage>,
+    /// What had to be read again, likewise.
+    pub(crate) read_again: BTreeMap<&'static str, u64>,
 }
 
 /// Watches processes by role.
@@ -85,7 +87,7 @@ impl Watch {
         self.looked_at = None;
         self.look();
         let (stolen, busy) = machine_cpu();
-        let mut cpu_s = self.cpu();
+        let (mut cpu_s, stages) = (self.cpu(), self.stages());
         for (role, used) in &mut cpu_s {
             *used = round(*used - self.before.get(role).copied().unwrap_or(0.0));
         }
@@ -94,7 +96,8 @@ impl Watch {
             peak_rss_bytes: self.peaks.clone(),
             stolen_cpu_s: round(stolen - self.machine_before.0),
             busy_cpu_s: round(busy - self.machine_before.1),
-            stages: self.stages().means_since(&self.stages_before),
+            stages: stages.means_since(&self.stages_before),
+            read_again: stages.read_again_since(&self.stages_before),
         }
     }
 

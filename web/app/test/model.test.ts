@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Entry, Message } from '@waltalkie/client';
 import { linkify } from '../src/model/linkify.ts';
-import { listed } from '../src/model/names.ts';
+import { listed, typingText } from '../src/model/names.ts';
+import { presenceText } from '../src/model/presence.ts';
 import { byRole, mayGiveRoles, mayManage, mayRemove, ROLES } from '../src/model/roles.ts';
 import { buildBlocks, type MessageRow, type RowsInput } from '../src/model/rows.ts';
-import { dayText } from '../src/model/times.ts';
+import { clockText, dayText, lastSeenText } from '../src/model/times.ts';
 import { wayOf } from '../src/model/way.ts';
 
 const links = (body: string) => linkify(body).flatMap(({ href }) => (href === null ? [] : [href]));
@@ -32,6 +33,32 @@ test('days are called by their distance', () => {
   assert.equal(dayText(now, now), 'Today');
   assert.equal(dayText(now - 10 * 60_000, now), 'Yesterday');
   assert.match(dayText(new Date(2024, 0, 1).getTime(), now), /2024/);
+});
+
+test('last seen: minutes ago, then a time of the day, then the day', () => {
+  const now = new Date(2026, 5, 17, 12, 0).getTime();
+  const seen = (...at: [number, number, number, number, number]) => lastSeenText(new Date(...at).getTime(), now);
+  assert.equal(lastSeenText(now + 5_000, now), 'just now', 'a clock that is behind');
+  assert.equal(lastSeenText(now - 59_999, now), 'just now');
+  assert.equal(lastSeenText(now - 60_000, now), '1 min ago');
+  assert.equal(seen(2026, 5, 17, 11, 1), '59 min ago');
+  const clock = (hour: number) => clockText(new Date(2026, 5, 17, hour, 30).getTime());
+  assert.equal(seen(2026, 5, 17, 9, 30), `today at ${clock(9)}`);
+  assert.equal(seen(2026, 5, 16, 23, 30), `yesterday at ${clock(23)}`);
+  assert.match(seen(2025, 11, 31, 9, 30), /^on .*2025/);
+});
+
+test('presence: what isn’t known isn’t said', () => {
+  const at = Date.parse('2026-01-01T00:05:00.000Z');
+  assert.equal(presenceText(undefined, at), '');
+  assert.equal(presenceText({ state: 'offline', last_seen_at: null }, at), '');
+  assert.equal(presenceText({ state: 'offline', last_seen_at: '2026-01-01T00:00:00.000Z' }, at), 'last seen 5 min ago');
+  assert.equal(presenceText({ state: 'online', last_seen_at: null }, at), 'online');
+});
+
+test('typing: two are named, more aren’t', () => {
+  const lines = [[], ['Ana'], ['Ana', 'Ben'], ['Ana', 'Ben', 'Cleo']].map((names) => typingText(names).replace(/[\u2068\u2069]/g, ''));
+  assert.deepEqual(lines, ['', 'Ana is typing…', 'Ana and Ben are typing…', 'Several people are typing…']);
 });
 
 const message = (seq: number, sender: string, minute: number, change: Partial<Message> = {}): Message => ({

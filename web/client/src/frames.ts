@@ -72,6 +72,13 @@ export interface Marked {
   read_seq: number;
 }
 
+/** Where a person is. */
+export interface Presence {
+  state: 'online' | 'offline';
+  /** Only of who is offline, and not of everybody. */
+  last_seen_at: string | null;
+}
+
 /** Why a command was refused. */
 export interface Refusal {
   code: string;
@@ -109,6 +116,8 @@ interface Payloads {
   heads: Record<string, number>;
   receipt: { chat_id: string; users?: Record<string, Marked> };
   resumed: { chat_id: string; from_seq: number; to_seq: number; complete: boolean };
+  typing: { chat_id: string; user_id: string };
+  presence: { chat_id: string; users: Record<string, Presence> };
   token_expiring: { expires_at: string };
   reconnect: { after_ms: number };
 }
@@ -135,7 +144,7 @@ export interface ClientFrame {
 const KNOWN: ReadonlySet<string> = new Set<keyof Payloads>([
   'hello', 'chats', 'ack', 'error', 'message', 'message_edited', 'message_deleted', 'member_joined',
   'member_left', 'member_updated', 'chat_created', 'chat_updated', 'skipped', 'heads', 'receipt',
-  'resumed', 'token_expiring', 'reconnect',
+  'resumed', 'typing', 'presence', 'token_expiring', 'reconnect',
 ]);
 
 /** Reads one text frame. Gives `null` for what is no frame at all, so that one bad frame ends nothing. */

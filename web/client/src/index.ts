@@ -2,10 +2,12 @@ export { afterClose, backoffMs, Heartbeat, type AfterClose } from './connection.
 export { ChatCursor } from './chat-cursor.ts';
 export { ChatState, seqOf, type ChatRow, type Delivery, type LastMessage, type MemberRow, type Note } from './chat-state.ts';
 export { decodeFrame } from './frames.ts';
-export type { ChatHead, ClientFrame, Hello, Marked, Membership, MessageState, Refusal, ServerFrame, Way } from './frames.ts';
+export type { ChatHead, ClientFrame, Hello, Marked, Membership, MessageState, Presence, Refusal, ServerFrame, Way } from './frames.ts';
 export { uuidV7 } from './ids.ts';
 export { Marks, type MarkKind } from './marks.ts';
 export { MessageLog, type HistoryPage, type Message } from './message-log.ts';
 export { Outbox, type Command, type Entry, type OutboxChanges, type Phase, type Trail } from './outbox.ts';
+export { Presences } from './presences.ts';
 export { ResumePlanner } from './resume-planner.ts';
 export { Session, type Effect } from './session.ts';
+export { Typing } from './typing.ts';

@@ -3,6 +3,7 @@
  *
  * ```text
  *   frames ──▶ receive ──▶ cursor (in order) ──▶ log, notes, unread, receipts
+ *                      └─▶ typing, presences
  *   clock  ──▶ tick    ──▶ resume · marks · outbox          ──▶ effects: frames to send, things to fetch
  * ```
  *
@@ -15,13 +16,17 @@ import { Marks } from './marks.ts';
 import type { HistoryPage, Message } from './message-log.ts';
 import { commandFrame } from './commands.ts';
 import { Outbox } from './outbox.ts';
+import { Presences } from './presences.ts';
 import { ResumePlanner } from './resume-planner.ts';
+import { Typing } from './typing.ts';
 
 /** What the driver must do, in order. */
 export type Effect =
   | { do: 'send'; frame: ClientFrame }
   /** Something to draw anew: one chat, and with it the list of chats. */
   | { do: 'changed'; chatId: string }
+  /** A person came or went, or it is no longer known: to draw anew wherever they are shown. */
+  | { do: 'presence'; userId: string }
   /** Somebody else's message came live. */
   | { do: 'arrived'; chatId: string; message: Message }
   /** The list of chats must be fetched: a chat isn't described, or much was missed. */
@@ -40,6 +45,8 @@ export class Session {
   readonly me: string;
   readonly chats = new Map<string, ChatState>();
   readonly outbox = new Outbox();
+  readonly presences = new Presences();
+  readonly typing = new Typing();
   readonly #marks = new Marks();
   readonly #planner = new ResumePlanner();
   #hello: Hello | null = null;
@@ -108,6 +115,16 @@ export class Session {
       }
       case 'receipt':
         return this.#receipt(frame.payload, now);
+      case 'typing': {
+        const { chat_id, user_id } = frame.payload;
+        if (user_id === this.me || !this.chats.has(chat_id)) return [];
+        return this.typing.heard(chat_id, user_id, now) ? [{ do: 'changed', chatId: chat_id }] : [];
+      }
+      case 'presence': {
+        const { chat_id, users } = frame.payload;
+        const news = Object.entries(users).filter(([id, presence]) => id !== this.me && this.presences.heard(chat_id, id, presence));
+        return news.map(([userId]) => ({ do: 'presence', userId }));
+      }
       case 'ack':
         if (frame.id !== undefined) this.outbox.acked(frame.id, frame.payload.state, frame.payload.seq, now);
         return [];
@@ -120,7 +137,7 @@ export class Session {
     }
   }
 
-  /** What the time that passed asks for: resumes, marks, commands. Nothing without a connection in step. */
+  /** What the time that passed asks for: resumes, marks, commands, lines of typing to take away. Nothing without a connection in step. */
   tick(now: number): Effect[] {
     if (!this.ready) return [];
     const effects: Effect[] = this.#resumes(this.#planner.due(now));
@@ -132,16 +149,21 @@ export class Session {
       const marks = this.#marks.due(kind, now);
       if (marks) effects.push({ do: 'send', frame: { event: kind, payload: { marks } } });
     }
+    for (const chatId of this.typing.expire(now)) effects.push({ do: 'changed', chatId });
     return effects;
   }
 
-  /** The connection is gone. Chats, cursors and messages stay. */
-  disconnected(): void {
+  /** The connection is gone. Chats, cursors and messages stay; who is there and who types was only true with it. */
+  disconnected(): Effect[] {
     this.#hello = null;
     this.#announced = null;
     this.#planner.disconnected();
     this.#marks.disconnected();
     this.outbox.disconnected();
+    return [
+      ...this.typing.disconnected().map((chatId): Effect => ({ do: 'changed', chatId })),
+      ...this.presences.disconnected().map((userId): Effect => ({ do: 'presence', userId })),
+    ];
   }
 
   /** Takes the list of chats as HTTP gives it. */
@@ -189,6 +211,12 @@ export class Session {
     chat.read(chat.cursor.cursor, this.me);
     this.#marks.want('mark_read', chatId, chat.readSeq);
     return [{ do: 'changed', chatId }];
+  }
+
+  /** The person types in a chat. Told while it is of use: not later, and not of a chat that the server doesn't have. */
+  typed(chatId: string, now: number): Effect[] {
+    if (!this.ready || !this.chats.get(chatId)?.isMember || !this.typing.due(chatId, now)) return [];
+    return [{ do: 'send', frame: { event: 'typing', payload: { chat_id: chatId } } }];
   }
 
   #greeted(hello: Hello): Effect[] {
@@ -257,6 +285,7 @@ export class Session {
   #message(chat: ChatState, event: MessageEvent, now: number): Effect[] {
     const message = chat.applyMessage(event, this.me, now);
     this.outbox.seen(event, event.seq);
+    if (event.seq === event.message_seq) this.typing.ended(chat.chatId, event.sender_id);
     const isNew = event.seq === event.message_seq && event.sender_id !== this.me && event.deleted_at === null;
     return message && isNew ? [{ do: 'arrived', chatId: chat.chatId, message }] : [];
   }

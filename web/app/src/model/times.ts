@@ -41,3 +41,14 @@ export function listText(ms: number, now: number): string {
   if (ago === 1) return 'Yesterday';
   return short.format(ms);
 }
+
+/** When somebody was last seen, as the end of a sentence: minutes ago, then the time of a day, then the day. */
+export function lastSeenText(ms: number, now: number): string {
+  const minutes = Math.floor((now - ms) / 60_000);
+  if (minutes < 1) return 'just now';
+  if (minutes < 60) return `${minutes} min ago`;
+  const ago = dayNumber(now) - dayNumber(ms);
+  if (ago === 0) return `today at ${clock.format(ms)}`;
+  if (ago === 1) return `yesterday at ${clock.format(ms)}`;
+  return `on ${dayText(ms, now)}`;
+}

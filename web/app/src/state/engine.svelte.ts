@@ -2,7 +2,7 @@
  * Drives the sync core for one person in one tab: socket and HTTP in, effects out, and signals for what
  * is drawn. The core's objects are plain; a version number a chat says that they changed.
  */
-import { Session, type ChatState, type Effect, type Message } from '@waltalkie/client';
+import { Session, type ChatState, type Effect, type Message, type Presence } from '@waltalkie/client';
 import { SvelteMap } from 'svelte/reactivity';
 import { buildBlocks, type Block } from '../model/rows.ts';
 import { Api, demoPeople } from '../net/api.ts';
@@ -16,6 +16,7 @@ import { Quotes, type Quoted } from './quotes.ts';
 import { Unread } from './unread.ts';
 
 const TICK_MS = 250;
+const MINUTE_MS = 60_000;
 const FETCH_AGAIN_MS = 3_000;
 /** Groups whose members are offered where people are picked. */
 const GROUPS_LOOKED_AT = 20;
@@ -41,6 +42,8 @@ export class Engine {
   readonly #unread = new Unread();
   readonly #quotes: Quotes;
   readonly #dirty = new Set<string>();
+  #drawing = false;
+  #minute = 0;
   readonly #socket: Socket;
   #timer: ReturnType<typeof setInterval> | undefined;
   #announced: { chatId: string; messageId: string } | null = null;
@@ -70,10 +73,7 @@ export class Engine {
         if (frame.event === 'hello') this.development = frame.payload.development;
         if (frame.event === 'chats' && frame.payload.complete) this.history.retryFailed();
       },
-      onDown: () => {
-        this.session.disconnected();
-        this.outgoing.settle();
-      },
+      onDown: () => this.#run(this.session.disconnected()),
       onState: (connection) => (this.connection = connection),
     });
   }
@@ -178,6 +178,28 @@ export class Engine {
     if (this.session.chats.get(chatId)?.log.loaded) this.#run(this.session.read(chatId));
   }
 
+  /** The person changes what is written in a chat's composer. */
+  typed(chatId: string): void {
+    this.#run(this.session.typed(chatId, Date.now()));
+  }
+
+  /** The names of those who type in a chat now. */
+  typing(chatId: string): string[] {
+    void this.chat(chatId);
+    return this.session.typing.who(chatId, Date.now()).map((userId) => this.people.name(userId));
+  }
+
+  /** Where a person is, as far as the server has told. */
+  presence(userId: string): Presence | undefined {
+    void this.#list;
+    return this.session.presences.of(userId);
+  }
+
+  /** A person is known to be online. */
+  online(userId: string): boolean {
+    return this.presence(userId)?.state === 'online';
+  }
+
   /** How many own commands wait for the connection. */
   get waiting(): number {
     void this.#list;
@@ -190,7 +212,12 @@ export class Engine {
   }
 
   #tick(): void {
-    this.#run(this.session.tick(Date.now()));
+    const now = Date.now();
+    this.#run(this.session.tick(now));
+    // What is said to be some minutes ago moves on with the clock.
+    const minute = Math.floor(now / MINUTE_MS);
+    if (minute !== this.#minute) this.#redraw();
+    this.#minute = minute;
   }
 
   #run(effects: Effect[]): void {
@@ -205,6 +232,9 @@ export class Engine {
         return;
       case 'changed':
         this.#changed(effect.chatId);
+        return;
+      case 'presence':
+        this.#redraw();
         return;
       case 'arrived':
         this.#announce(effect.chatId, effect.message);
@@ -262,16 +292,21 @@ export class Engine {
     this.#announced = null;
   }
 
-  /** Draws once a frame, however much happened: a resume brings thousands of events at once. */
   #changed(chatId: string): void {
-    if (this.#dirty.size === 0) {
-      if (document.visibilityState === 'visible') requestAnimationFrame(this.#draw);
-      else setTimeout(this.#draw, 100);
-    }
     this.#dirty.add(chatId);
+    this.#redraw();
+  }
+
+  /** Draws once a frame, however much happened: a resume brings thousands of events at once. */
+  #redraw(): void {
+    if (this.#drawing) return;
+    this.#drawing = true;
+    if (document.visibilityState === 'visible') requestAnimationFrame(this.#draw);
+    else setTimeout(this.#draw, 100);
   }
 
   #draw = (): void => {
+    this.#drawing = false;
     this.#unsayDeleted();
     for (const chatId of this.#dirty) this.#versions.set(chatId, (this.#versions.get(chatId) ?? 0) + 1);
     this.#dirty.clear();
