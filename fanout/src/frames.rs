@@ -1,4 +1,4 @@
-//! Frames that only a connection has: greeting, chats, heads, receipts, farewells.
+//! Frames that only a connection has: greeting, chats, heads, receipts, typing, presence, farewells.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -87,7 +87,10 @@ pub(crate) fn presence(chat_id: &str, people: &[(Arc<str>, State)]) -> Utf8Bytes
     let users: serde_json::Map<String, Value> = people
         .iter()
         .map(|(user_id, state)| {
-            let (name, seen_at) = state.named();
+            let (name, seen_at) = match state {
+                State::Online => ("online", None),
+                State::Offline(seen_at) => ("offline", *seen_at),
+            };
             (user_id.to_string(), json!({ "state": name, "last_seen_at": seen_at.map(timestamp::rfc3339) }))
         })
         .collect();

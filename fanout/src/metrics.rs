@@ -33,6 +33,9 @@ pub const REFUSED_FRAMES: &str = "waltalkie_fanout_refused_frames_total";
 /// Session keys that Redis had forgotten.
 pub const SESSIONS_SET_AGAIN: &str = "waltalkie_fanout_sessions_set_again_total";
 
+/// Typing and presence that didn't reach the other nodes.
+pub const LOST_WHISPERS: &str = "waltalkie_fanout_lost_whispers_total";
+
 /// Records that wait for the publisher.
 pub const PUBLISHER_LAG: &str = "waltalkie_publisher_lag_records";
 /// Events published to Redis.

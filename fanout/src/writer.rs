@@ -82,6 +82,11 @@ impl Outgoing {
     }
 
     /// Queues a frame. Over the limit the queue is given up and the connection ends.
+    /// Whether less than half of what may wait does.
+    pub(crate) fn has_room(&self) -> bool {
+        self.queue().bytes < self.limit_bytes / 2
+    }
+
     pub(crate) fn push(&self, frame: Utf8Bytes) {
         let mut queue = self.queue();
         if queue.close.is_some() {

@@ -52,16 +52,19 @@ fn redis() -> Secret {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn typing_reaches_the_others_of_the_chat_and_nobody_else() {
     let mut world = patient().await;
-    let chat = world.chat(&["alice", "bob"]).await;
-    let other = world.chat(&["carol", "bob"]).await;
+    let chat = world.chat(&["alice", "bob", "erin"]).await;
+    world.chat(&["carol", "bob"]).await;
     let shutdown = Shutdown::new();
     let node = world.another_node(redis(), &shutdown).await;
     let (mut alice, mut bob, mut carol) =
         (world.online("alice").await, at(&node, "bob").await, world.online("carol").await);
+    // On the node of those who mustn't be told.
+    let mut erin = world.online("erin").await;
 
     alice.send(typing(&chat)).await;
     assert_eq!(alice.expect("ack").await["state"], "accepted");
     assert_eq!(bob.expect("typing").await, json!({"chat_id": chat, "user_id": "alice"}));
+    assert_eq!(erin.expect("typing").await["user_id"], "alice");
     assert!(alice.fence().await.is_empty(), "nobody is told of themselves");
 
     // A foreign chat and none are the same.
@@ -73,17 +76,17 @@ async fn typing_reaches_the_others_of_the_chat_and_nobody_else() {
     // Somebody who has left neither types nor sees it.
     let seq = world.write_leave(&chat, "alice").await;
     world.publish(&chat, seq).await;
-    bob.expect("member_left").await;
-    alice.expect("member_left").await;
+    for member in [&mut bob, &mut alice, &mut erin] {
+        member.expect("member_left").await;
+    }
     alice.send(typing(&chat)).await;
     assert_eq!(alice.expect("error").await["code"], "chat_not_found");
     bob.send(typing(&chat)).await;
     bob.expect("ack").await;
-    // What goes the same way afterwards has come, so this would have.
-    let seq = world.say(&other, "bob", "x").await;
-    assert_eq!(bob.expect("message").await["seq"], seq);
-    assert_eq!(carol.expect("message").await["seq"], seq);
+    // Who is told of the same on the same node has it, so the others would have it too.
+    assert_eq!(erin.expect("typing").await, json!({"chat_id": chat, "user_id": "bob"}));
     assert!(alice.fence().await.is_empty());
+    carol.fence().await;
     assert!(!carol.bytes.contains("typing"), "{}", carol.bytes);
     shutdown.begin();
 }
@@ -116,7 +119,7 @@ async fn a_flood_of_typing_is_a_trickle() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_of_one_chat_see_who_is_there_on_any_node() {
     let mut world = patient().await;
-    let chat = world.chat(&["alice", "bob"]).await;
+    let chat = world.chat(&["alice", "bob", "erin"]).await;
     world.chat(&["carol", "dave"]).await;
     let shutdown = Shutdown::new();
     let node = world.another_node(redis(), &shutdown).await;
@@ -129,9 +132,18 @@ async fn people_of_one_chat_see_who_is_there_on_any_node() {
     let mut second = at(&node, "bob").await;
     bob.socket.close(None).await.expect("closed");
     sees(&mut second, "alice", "online").await;
+    let mut erin = at(&node, "erin").await;
+    sees(&mut alice, "erin", "online").await;
+    second.socket.close(None).await.expect("closed");
+    let mut second = at(&node, "bob").await;
+    second.fence().await;
+    // Who went later than both is gone now, and they aren't.
+    erin.socket.close(None).await.expect("closed");
+    sees(&mut alice, "erin", "offline").await;
+    assert_eq!(alice.people["bob"]["state"], "online");
+    assert_eq!(alice.bytes.matches("offline").count(), 1, "{}", alice.bytes);
     let dave = world.online("dave").await;
     sees(&mut carol, "dave", "online").await;
-    assert_eq!(alice.bytes.matches("offline").count(), 0, "{}", alice.bytes);
 
     second.socket.close(None).await.expect("closed");
     let gone = sees(&mut alice, "bob", "offline").await;
@@ -144,6 +156,7 @@ async fn people_of_one_chat_see_who_is_there_on_any_node() {
     bob.expect("member_left").await;
     sees(&mut alice, "bob", "offline").await;
 
+    carol.fence().await;
     for id in ["alice", "bob", chat.as_str()] {
         assert!(!carol.bytes.contains(id), "{id} in {}", carol.bytes);
     }
@@ -168,21 +181,28 @@ async fn people_of_a_dead_node_are_offline_and_those_of_a_forgotten_one_not() {
         redis::cmd("KEYS").arg(pattern).query_async::<Vec<String>>(&mut redis).await.expect("keys")
     };
     let pattern = format!("{}alive:*", world.names.prefix());
-    let known = keys(world.redis.clone(), pattern.clone()).await;
-    assert_eq!(known.len(), 2, "{known:?}");
-    let _: i64 = redis::cmd("DEL").arg(&known).query_async(&mut world.redis).await.expect("deleted");
-    let waiting = async {
-        while keys(world.redis.clone(), pattern.clone()).await.len() < 2 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    let both = async || {
+        let waiting = async {
+            loop {
+                let known = keys(world.redis.clone(), pattern.clone()).await;
+                if known.len() == 2 {
+                    return known;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.expect("both nodes show themselves")
     };
-    tokio::time::timeout(PATIENCE, waiting).await.expect("both nodes show themselves again");
+    let known = both().await;
+    let mut redis = world.redis.clone();
+    let _: i64 = redis::cmd("DEL").arg(&known).query_async(&mut redis).await.expect("deleted");
+    both().await;
     alice.fence().await;
     assert_eq!(alice.bytes.matches("offline").count(), 0, "{}", alice.bytes);
 
     // Cut off from Redis, a node is as good as dead to the others; afterwards its people are back.
     proxy.close();
-    assert!(sees(&mut alice, "bob", "offline").await["last_seen_at"].is_string());
+    sees(&mut alice, "bob", "offline").await;
     assert!(proxy.cuts() > 0);
     proxy.open();
     sees(&mut alice, "bob", "online").await;
@@ -202,7 +222,13 @@ async fn in_a_large_chat_nobody_is_told() {
     assert_eq!(sees(&mut alice, "bob", "offline").await["last_seen_at"], Value::Null, "unknown from here on");
     bob.send(typing(&chat)).await;
     bob.expect("ack").await;
-    let seq = world.say(&chat, "bob", "x").await;
-    assert_eq!(carol.expect("message").await["seq"], seq, "and no typing before");
-    assert!(carol.people.is_empty(), "{:?}", carol.people);
+    // In another chat it is told, after this one would have been.
+    let small = world.chat(&["bob", "carol"]).await;
+    world.publish_to_user("bob", &small, 1).await;
+    world.publish_to_user("carol", &small, 1).await;
+    carol.expect("chats").await;
+    bob.expect("chats").await;
+    bob.send(typing(&small)).await;
+    assert_eq!(carol.find(&["typing"]).await["payload"]["chat_id"], small);
+    assert!(!carol.bytes.contains(&format!("presence\",\"payload\":{{\"chat_id\":\"{chat}")), "{}", carol.bytes);
 }

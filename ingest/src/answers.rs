@@ -1,19 +1,21 @@
 //! Answers of the persister: sent on the Redis channel of the node that waits, and waited for there.
 //!
-//! An answer may be lost: Redis keeps nothing. Whoever waits reads the tables after a second of silence, where the same
-//! transaction left the result.
+//! An answer may be lost: Redis keeps nothing. After a second of silence the tables are asked ([`crate::silence`]), where the
+//! same transaction left the result.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use redis::aio::ConnectionManager;
 use runtime::redis::Heard;
 use runtime::{Config, Names, Shutdown};
+use schemas::ChatCommand;
 use schemas::wire::Answer;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::Error;
+use crate::silence::{Patience, Question};
 
 /// Lists of answers that wait for Redis before new ones are dropped: the tables have them.
 const QUEUED: usize = 1_024;
@@ -59,6 +61,8 @@ type Waiting = Arc<Mutex<BTreeMap<String, Undecided>>>;
 
 struct Undecided {
     since: Instant,
+    question: Question,
+    patience: Patience,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -71,6 +75,7 @@ pub(crate) struct Listener {
 /// One command's place in the list of those that wait; leaves it when dropped.
 pub(crate) struct Expected {
     pub(crate) answer: oneshot::Receiver<Answer>,
+    /// Its place: an answer found twice is taken once.
     command_id: String,
     waiting: Waiting,
 }
@@ -81,27 +86,50 @@ impl Listener {
         let client = runtime::redis::client(&config.redis.url)?;
         let (subscriptions, hearing) = runtime::redis::subscriber(client, shutdown);
         let listener = Self { waiting: Arc::default() };
-        let waiting = Arc::clone(&listener.waiting);
+        let hears = listener.clone();
         let channel = names.node_channel(node_id);
         shutdown.spawn(async move {
             subscriptions.subscribe(channel).await;
-            hear_all(hearing, waiting).await;
+            hear_all(hearing, &hears).await;
             drop(subscriptions);
         });
         Ok(listener)
     }
 
     /// Expects the answer to a command; ask before the command is sent.
-    pub(crate) fn expect(&self, command_id: &str) -> Expected {
+    pub(crate) fn expect(&self, command: &ChatCommand) -> Expected {
         let (sender, answer) = oneshot::channel();
-        let undecided = Undecided { since: Instant::now(), answer: sender };
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(command_id.to_owned(), undecided);
-        Expected { answer, command_id: command_id.to_owned(), waiting: Arc::clone(&self.waiting) }
+        let since = Instant::now();
+        let (question, patience) = (Question::of(command), Patience::new(since));
+        let undecided = Undecided { since, question, patience, answer: sender };
+        let command_id = command.command_id.clone();
+        self.lock().insert(command_id.clone(), undecided);
+        Expected { answer, command_id, waiting: Arc::clone(&self.waiting) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Undecided>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that have to be asked for now, the oldest first, at most so many; they count as asked.
+    pub(crate) fn overdue(&self, now: Instant, most: usize) -> Vec<Question> {
+        let mut waiting = self.lock();
+        let overdue = waiting
+            .values_mut()
+            .filter_map(|undecided| undecided.patience.is_over(now).then(|| undecided.question.clone()));
+        overdue.take(most).collect()
+    }
+
+    /// An answer has come. `true` if somebody waited for it.
+    pub(crate) fn answer(&self, answer: Answer) -> bool {
+        let undecided = self.lock().remove(&answer.command_id);
+        // Whoever waited may have gone; the answer is in the tables.
+        undecided.is_some_and(|undecided| undecided.answer.send(answer).is_ok())
     }
 
     /// How many wait, and for how long the oldest.
     pub(crate) fn undecided(&self) -> (usize, Duration) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = self.lock();
         let oldest = waiting.first_key_value().map(|(_, undecided)| undecided.since.elapsed());
         (waiting.len(), oldest.unwrap_or_default())
     }
@@ -113,19 +141,15 @@ impl Drop for Expected {
     }
 }
 
-async fn hear_all(mut hearing: mpsc::Receiver<Heard>, waiting: Waiting) {
+async fn hear_all(mut hearing: mpsc::Receiver<Heard>, listener: &Listener) {
     while let Some(heard) = hearing.recv().await {
         let Heard::Message { payload, .. } = heard else { continue };
         let Ok(answers) = serde_json::from_slice::<Vec<Answer>>(&payload) else {
             tracing::warn!("something that is no answer came on this node's channel");
             continue;
         };
-        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
         for answer in answers {
-            if let Some(undecided) = waiting.remove(&answer.command_id) {
-                // Whoever waited may have gone; the answer is in the tables.
-                let _ = undecided.answer.send(answer);
-            }
+            listener.answer(answer);
         }
     }
 }

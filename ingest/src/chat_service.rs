@@ -4,7 +4,7 @@
 //! for a chat arrive in that order; the producer is idempotent, so its retries keep it.
 //!
 //! *Failure.* A command whose delivery fails may still be written (its message_id guards it); the sender is told to try
-//! again. An answer that doesn't come is read from the tables after a second, and again each second.
+//! again. An answer that doesn't come is read from the tables.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,17 +19,14 @@ use schemas::topics::Topic;
 use schemas::wire::client::SendMessage;
 use schemas::wire::{Answer, Code, Rejection};
 use schemas::{ChatCommand, ChatSettings, CommandMember, Encoder, command_type};
-use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use crate::admission::{Admission, UnderWay};
 use crate::answers::{Expected, Listener};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::{metrics, start, users};
+use crate::{metrics, silence, start, users};
 
-/// How long an answer may be silent before the tables are asked.
-const SILENCE: Duration = Duration::from_secs(1);
 /// How long a command may stay undecided before its sender is told to look again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -96,11 +93,13 @@ impl ChatService {
         let Some(schema_id) = start::schema_id::<ChatCommand>(&registry, health, shutdown).await else {
             return Ok(None);
         };
+        let listener = Listener::start(config, &names, node_id, shutdown)?;
+        shutdown.spawn(silence::watch(listener.clone(), ground.pool.clone(), shutdown.clone()));
         Ok(Some(Self {
             producer: kafka::producer_config(&config.kafka).create()?,
             topic: names.topic(Topic::ChatCommands),
             encoder: Encoder::new(schema_id),
-            listener: Listener::start(config, &names, node_id, shutdown)?,
+            listener,
             pool: ground.pool,
             limits,
             admission: Admission::new(&config.limits),
@@ -142,7 +141,7 @@ impl ChatService {
             Rejection::new(Code::Internal, "The command could not be encoded.")
         })?;
         // Expected before it is sent: the answer can be quicker than Kafka's own acknowledgement.
-        let expected = self.listener.expect(&command.command_id);
+        let expected = self.listener.expect(&command);
         let record = FutureRecord::to(&self.topic).key(&command.chat_id).payload(&value).timestamp(command.issued_at);
         let delivery = self.producer.send_result(record).map_err(|(error, _)| match error {
             KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
@@ -167,9 +166,8 @@ impl ChatService {
                 Err(_) => Err(Rejection::unavailable()),
             }
         };
-        let waiter = Waiter { pool: self.pool.clone(), command };
         let decided = async move {
-            let decision = waiter.wait(expected).await;
+            let decision = decision(expected).await;
             metrics::decided(began.elapsed());
             decision
         };
@@ -265,60 +263,14 @@ impl ChatService {
 }
 
 /// Waits for one command's answer.
-struct Waiter {
-    pool: Pool,
-    command: ChatCommand,
-}
-
-impl Waiter {
-    async fn wait(self, mut expected: Expected) -> Result<Option<i64>, Rejection> {
-        let began = Instant::now();
-        loop {
-            if let Ok(Ok(answer)) = tokio::time::timeout(SILENCE, &mut expected.answer).await {
-                return decision_of(answer);
-            }
-            match self.ask_tables().await {
-                Ok(Some(answer)) => {
-                    metrics::answer_from_tables();
-                    return decision_of(answer);
-                }
-                Ok(None) => {}
-                Err(error) => tracing::debug!(error = %error, "an answer can't be read from the tables now"),
-            }
-            if began.elapsed() > PATIENCE {
-                return Err(Rejection::new(
-                    Code::Unavailable,
-                    "It is accepted and not decided yet: send it again with the same message_id to learn what became of it.",
-                )
-                .retry_after(5_000));
-            }
-        }
-    }
-
-    async fn ask_tables(&self) -> Result<Option<Answer>, String> {
-        let client = self.pool.get().await.map_err(|error| error.to_string())?;
-        let command_id = Uuid::try_parse(&self.command.command_id).unwrap_or_default();
-        let sql = "SELECT answer FROM command_result WHERE command_id = $1";
-        let row = client.query_opt(sql, &[&command_id]).await.map_err(|error| error.to_string())?;
-        if let Some(row) = row {
-            let Json(answer) = row.try_get(0).map_err(|error| error.to_string())?;
-            return Ok(Some(answer));
-        }
-        if self.command.command_type != command_type::MESSAGE_SEND {
-            return Ok(None);
-        }
-        let message_id = self.command.message_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
-        // Another use of the UUID is no answer to this one: its refusal will be in command_result.
-        let sql = "SELECT sequence_number FROM message_key WHERE message_id = $1 AND chat_id = $2 AND sender_id = $3";
-        let row = client
-            .query_opt(sql, &[&message_id, &self.command.chat_id, &self.command.user_id])
-            .await
-            .map_err(|error| error.to_string())?;
-        Ok(row.map(|row| Answer {
-            command_id: self.command.command_id.clone(),
-            seq: Some(row.get(0)),
-            rejection: None,
-        }))
+async fn decision(mut expected: Expected) -> Result<Option<i64>, Rejection> {
+    match tokio::time::timeout(PATIENCE, &mut expected.answer).await {
+        Ok(Ok(answer)) => decision_of(answer),
+        _ => Err(Rejection::new(
+            Code::Unavailable,
+            "It is accepted and not decided yet: send it again with the same message_id to learn what became of it.",
+        )
+        .retry_after(5_000)),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod persister;
 pub mod profiles;
 mod rates;
 pub mod removal;
+mod silence;
 pub mod standing;
 mod start;
 pub mod users;

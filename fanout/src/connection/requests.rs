@@ -99,13 +99,7 @@ impl Connection<'_> {
         let outcome = if own.is_empty() { Ok(()) } else { self.shared.inbound.mark(&self.caller, kind, own).await };
         match (outcome, foreign) {
             (Err(rejection), _) => self.refuse(id.as_ref(), &rejection, None),
-            (Ok(()), Some(chat_id)) => {
-                let mut rejection = Rejection::chat_not_found();
-                rejection.field = Some("payload.marks".into());
-                count(&rejection);
-                self.desk.outgoing.push(server::error(id.as_ref(), &rejection, Some(&chat_id), None).into());
-                self.errors.take()
-            }
+            (Ok(()), Some(chat_id)) => self.refuse_chat(id.as_ref(), "payload.marks", &chat_id),
             (Ok(()), None) => {
                 self.acknowledge(id.as_ref(), None, None);
                 true
@@ -116,10 +110,7 @@ impl Connection<'_> {
     /// Tells the others of a chat, some time, perhaps: too much of it is dropped without a word.
     fn tell_typing(&mut self, id: Option<&Value>, chat_id: &str) -> bool {
         if self.desk.head_of(chat_id).is_none() {
-            let rejection = Rejection::chat_not_found().at("payload.chat_id");
-            count(&rejection);
-            self.desk.outgoing.push(server::error(id, &rejection, Some(chat_id), None).into());
-            return self.errors.take();
+            return self.refuse_chat(id, "payload.chat_id", chat_id);
         }
         if self.typing.take() {
             let bytes = Relayed::of_node(Kind::Typing, self.caller.user_id.as_bytes()).to_bytes();
@@ -193,6 +184,14 @@ impl Connection<'_> {
         let frame = server::error(id, rejection, place.map(|place| place.chat_id.as_str()), message_id.as_deref());
         self.desk.outgoing.push(frame.into());
         rejection.code.is_temporary() || self.errors.take()
+    }
+
+    /// Answers for a chat that isn't the person's.
+    fn refuse_chat(&mut self, id: Option<&Value>, field: &str, chat_id: &str) -> bool {
+        let rejection = Rejection::chat_not_found().at(field);
+        count(&rejection);
+        self.desk.outgoing.push(server::error(id, &rejection, Some(chat_id), None).into());
+        self.errors.take()
     }
 
     /// Later sends of the chat wait for this one.

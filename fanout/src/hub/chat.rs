@@ -287,10 +287,17 @@ impl Chat {
             if member.stays.ended_at().is_none_or(|end| end > last) {
                 continue;
             }
-            for link in &member.links {
-                link.desk.detach(&self.id);
-            }
-            member.links.retain(|link| matches!(link.mode, Mode::Held(_)));
+            self.present.removed(user_id);
+            member.links.retain_mut(|link| {
+                let is_held = matches!(link.mode, Mode::Held(_));
+                if is_held {
+                    link.desk.set_open(&self.id, false);
+                    link.knows_presence = false;
+                } else {
+                    link.desk.detach(&self.id);
+                }
+                is_held
+            });
             if member.links.is_empty() {
                 self.members.remove(user_id);
             }
@@ -315,11 +322,14 @@ impl Chat {
                 link.desk.outgoing.push(frame);
             }
         }
+        let desk = Arc::clone(&link.desk);
         let member = self.members.get(user_id)?;
         if member.stays.ended_at().is_some_and(|end| end <= last) {
+            desk.detach(&chat_id);
             self.unlink(user_id, connection, now_ms);
             return None;
         }
+        desk.set_open(&chat_id, true);
         held.again_from
     }
 }

@@ -141,6 +141,31 @@ fn who_leaves_during_a_resume_still_gets_the_leaving() {
     assert!(fixture.chat.members.is_empty());
 }
 
+/// The connection must find the link again when it ends, though its person isn't in the chat any more.
+#[test]
+fn who_leaves_during_a_resume_and_disconnects_is_gone() {
+    let mut fixture = fixture(Mode::Held(Held::default()));
+    fixture.live(left(11, USER));
+    assert_eq!(fixture.desk.head_of("c"), None);
+    let chats = fixture.desk.take_chats();
+    assert_eq!(chats, [Arc::from("c")]);
+    assert!(fixture.chat.unlink(USER, 1, 0), "the last link");
+    assert!(fixture.chat.members.is_empty());
+}
+
+#[test]
+fn who_is_back_when_a_resume_ends_is_in_the_chat() {
+    let mut fixture = fixture(Mode::Held(Held::default()));
+    fixture.live(left(11, USER));
+    let mut back = left(12, USER);
+    back.event.memberships[0].joined_seq = 12;
+    back.event.memberships[0].left_seq = None;
+    fixture.live(back);
+    let done = Resumed { from_seq: 5, to_seq: 10, is_complete: true, is_announced: true };
+    fixture.chat.finish_resume(USER, 1, &done, 0);
+    assert_eq!(fixture.desk.head_of("c"), Some(12));
+}
+
 #[test]
 fn stays_read_ahead_of_the_stream_are_not_undone_by_it() {
     let mut fixture = fixture(Mode::Live);

@@ -21,6 +21,8 @@ pub(crate) struct Desk {
 struct View {
     head: Head,
     told: i64,
+    /// The person is in the chat; otherwise a resume is still being answered.
+    is_open: bool,
 }
 
 impl Desk {
@@ -34,7 +36,14 @@ impl Desk {
 
     /// The connection gets events of the chat from here on, and was told its head.
     pub(super) fn attach(&self, chat_id: &Arc<str>, head: &Head, told: i64) {
-        self.chats().insert(Arc::clone(chat_id), View { head: Arc::clone(head), told });
+        self.chats().insert(Arc::clone(chat_id), View { head: Arc::clone(head), told, is_open: true });
+    }
+
+    /// The person is in the chat no more, or again, while a resume of it is being answered.
+    pub(super) fn set_open(&self, chat_id: &str, is_open: bool) {
+        if let Some(view) = self.chats().get_mut(chat_id) {
+            view.is_open = is_open;
+        }
     }
 
     pub(super) fn detach(&self, chat_id: &str) {
@@ -47,14 +56,14 @@ impl Desk {
 
     /// The chat's head, if the connection's person is a member as far as this node knows.
     pub(crate) fn head_of(&self, chat_id: &str) -> Option<i64> {
-        self.chats().get(chat_id).map(|view| view.head.load(Ordering::Acquire))
+        self.chats().get(chat_id).filter(|view| view.is_open).map(|view| view.head.load(Ordering::Acquire))
     }
 
     /// The `heads` frame of the chats that moved since it was last asked for.
     pub(crate) fn heads(&self) -> Utf8Bytes {
         let mut chats = self.chats();
         let mut moved = BTreeMap::new();
-        for (chat_id, view) in chats.iter_mut() {
+        for (chat_id, view) in chats.iter_mut().filter(|(_, view)| view.is_open) {
             let head = view.head.load(Ordering::Acquire);
             if head > view.told {
                 view.told = head;

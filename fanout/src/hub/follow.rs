@@ -43,7 +43,7 @@ impl Task {
         self.subscribing.remove(&id);
         for chat_id in connection.desk.take_chats() {
             if let Some(chat) = self.chats.get_mut(&chat_id) {
-                if chat.unlink(&connection.user_id, id, now_ms) {
+                if chat.unlink(&connection.user_id, id, now_ms) && self.presence.is_on() {
                     chat.present.left(&connection.user_id, now_ms, clock::now_ms());
                 }
             }

@@ -146,7 +146,8 @@ impl Task {
         }
         self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
         self.health.turn();
-        let is_over = |since_ms: Option<u64>| since_ms.is_some_and(|since_ms| now_ms - since_ms >= IDLE_MS);
+        let is_over =
+            |since_ms: Option<u64>| since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= IDLE_MS);
         let chats: Vec<Arc<str>> =
             self.chats.values().filter(|chat| is_over(chat.idle_since_ms)).map(|chat| Arc::clone(&chat.id)).collect();
         for chat_id in chats {

@@ -67,7 +67,7 @@ impl Hub {
         truth: Pool,
         read: Pool,
         decoder: Decoder<ChatEvent>,
-        node_id: &str,
+        life_id: &str,
         whispers: Whispers,
         health: RoleHealth,
         shutdown: &Shutdown,
@@ -75,7 +75,7 @@ impl Hub {
         let (asks, asked) = mpsc::channel(QUEUED_ASKS);
         let client = runtime::redis::client(&config.redis.url)?;
         let redis = runtime::redis::manager(&config.redis.url)?;
-        let presence = presence::Presence::new(node_id.into(), whispers, redis, config.gateway.presence_people);
+        let presence = presence::Presence::new(life_id.into(), whispers, redis, config.gateway.presence_people);
         let (subscriptions, hearing) = runtime::redis::subscriber(client, shutdown);
         let task = task::Task::new(config, truth, read, decoder, subscriptions, presence, health, shutdown.clone());
         shutdown.spawn(task.run(asked, hearing));

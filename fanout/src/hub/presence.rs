@@ -21,13 +21,13 @@ use crate::whisper::Whispers;
 /// How long changes gather before they are told.
 const GATHER_MS: u64 = 500;
 /// Chats told of in one look at the clock.
-const TURNS: usize = 500;
+const TURNS: usize = 100;
 /// How often nodes show that they live, and look at each other.
 const LOOK_EVERY_MS: u64 = 2_000;
 /// How long the key of a node that died lives on.
 const NODE_TTL_MS: u64 = 10_000;
 /// How long a node's key must have been away: it isn't dead if Redis has just forgotten.
-const GONE_AFTER_MS: u64 = 7_000;
+const GONE_AFTER_MS: u64 = 6_000;
 
 /// The hub's part in presence.
 pub(super) struct Presence {
@@ -41,7 +41,10 @@ pub(super) struct Presence {
     nodes: HashMap<Arc<str>, Option<u64>>,
     next_look_ms: u64,
     is_looking: bool,
+    /// What this node has said, and what it was told, is known to the others and to it.
     is_known: bool,
+    /// It hasn't looked yet.
+    is_new: bool,
 }
 
 /// What a look at the nodes' keys has shown.
@@ -62,8 +65,14 @@ impl Presence {
             nodes: HashMap::new(),
             next_look_ms: 0,
             is_looking: false,
-            is_known: false,
+            is_known: true,
+            is_new: true,
         }
+    }
+
+    /// Whether anybody is told of anybody.
+    pub(super) const fn is_on(&self) -> bool {
+        self.most_people > 0
     }
 }
 
@@ -75,7 +84,7 @@ impl Task {
     }
 
     fn presence_due(&mut self, chat_id: &Arc<str>, at_ms: u64) {
-        if self.presence.most_people == 0 {
+        if !self.presence.is_on() {
             return;
         }
         let Some(chat) = self.chats.get_mut(chat_id) else { return };
@@ -100,7 +109,7 @@ impl Task {
                 self.presence_turn(&chat_id, now_ms);
             }
         }
-        if now_ms >= self.presence.next_look_ms && !self.presence.is_looking && self.presence.most_people > 0 {
+        if now_ms >= self.presence.next_look_ms && !self.presence.is_looking && self.presence.is_on() {
             self.presence.next_look_ms = now_ms + LOOK_EVERY_MS;
             self.look_at_nodes();
         }
@@ -113,11 +122,21 @@ impl Task {
         let members = members.map(|(user_id, _)| user_id);
         let turn = chat.present.turn(&self.presence.node, members, now_ms, self.presence.most_people);
         let frame_of = |people: &[(Arc<str>, State)]| (!people.is_empty()).then(|| frames::presence(chat_id, people));
-        let (changes, all) = (frame_of(&turn.changes), frame_of(&chat.present.told()));
+        let changes = frame_of(&turn.changes);
+        let mut all = None;
+        let mut has_to_wait = false;
         for member in chat.members.values_mut().filter(|member| member.stays.open_since().is_some()) {
             for link in &mut member.links {
-                let frame = if link.knows_presence { &changes } else { &all };
-                link.knows_presence = true;
+                let frame = if link.knows_presence {
+                    &changes
+                } else if link.desk.outgoing.has_room() {
+                    link.knows_presence = true;
+                    all.get_or_insert_with(|| frame_of(&chat.present.told()))
+                } else {
+                    // Whoever is in many chats isn't closed as slow for it.
+                    has_to_wait = true;
+                    continue;
+                };
                 if let Some(frame) = frame {
                     link.desk.outgoing.push(frame.clone());
                 }
@@ -128,13 +147,17 @@ impl Task {
             let bytes = Relayed::of_node(Kind::Presence, &bytes).to_bytes();
             self.presence.whispers.send(self.names.chat_channel(chat_id), bytes);
         }
-        if let Some(next_ms) = turn.next_ms {
-            self.presence_due(chat_id, next_ms);
+        let next_ms = if has_to_wait { Some(now_ms) } else { turn.next_ms };
+        if let Some(next_ms) = next_ms {
+            self.presence_due(chat_id, next_ms.max(now_ms + GATHER_MS));
         }
     }
 
     /// Another node says who is connected to it; this one hears itself as well.
     pub(super) fn take_announcement(&mut self, channel: &str, json: &[u8]) {
+        if !self.presence.is_on() {
+            return;
+        }
         let Some(chat) = self.names.chat_of_channel(channel).and_then(|chat_id| self.chats.get_mut(chat_id)) else {
             return;
         };
@@ -153,12 +176,11 @@ impl Task {
 
     /// Somebody types: tells the others who are in the chat.
     pub(super) fn take_typing(&mut self, channel: &str, user_id: &[u8]) {
-        let most = self.presence.most_people;
         let Some(chat) = self.names.chat_of_channel(channel).and_then(|chat_id| self.chats.get(chat_id)) else {
             return;
         };
         let Ok(user_id) = std::str::from_utf8(user_id) else { return };
-        if !chat.present.is_small(chat.members.len(), most) {
+        if chat.present.is_large() || !self.presence.is_on() {
             return;
         }
         // Who has left since isn't shown any more.
@@ -208,6 +230,7 @@ impl Task {
                 for absent_since_ms in self.presence.nodes.values_mut() {
                     *absent_since_ms = None;
                 }
+                self.presence.is_known = false;
                 return;
             }
         };
@@ -219,22 +242,23 @@ impl Task {
                 self.node_gone(&node);
             }
         }
-        // The others may have taken this node for dead, and said so to their clients.
-        if self.presence.is_known && !look.was_known {
+        // The others may have taken this node for dead, or haven't heard what it said.
+        let is_unheard = self.presence.whispers.take_losses() || !look.was_known || !self.presence.is_known;
+        if is_unheard && !self.presence.is_new {
             for chat_id in self.chats.keys().cloned().collect::<Vec<_>>() {
                 if let Some(chat) = self.chats.get_mut(&chat_id) {
-                    chat.present.answer();
+                    chat.present.ask();
                 }
                 self.presence_changed(&chat_id);
             }
         }
-        self.presence.is_known = true;
+        (self.presence.is_known, self.presence.is_new) = (true, false);
     }
 
     fn node_gone(&mut self, node: &Arc<str>) {
         tracing::warn!(%node, "a gateway node is gone; its people are offline unless they come back elsewhere");
         self.presence.nodes.remove(node);
-        let seen_at = clock::now_ms() - (NODE_TTL_MS + GONE_AFTER_MS) as i64;
+        let seen_at = Some(clock::now_ms() - (NODE_TTL_MS + GONE_AFTER_MS) as i64);
         let theirs: Vec<Arc<str>> = self
             .chats
             .values_mut()
@@ -242,16 +266,6 @@ impl Task {
             .collect();
         for chat_id in theirs {
             self.presence_changed(&chat_id);
-        }
-    }
-}
-
-impl State {
-    /// Its name, and the time that goes with it.
-    pub(crate) fn named(self) -> (&'static str, Option<i64>) {
-        match self {
-            Self::Online => ("online", None),
-            Self::Offline(seen_at) => ("offline", seen_at.filter(|seen_at| *seen_at > 0)),
         }
     }
 }

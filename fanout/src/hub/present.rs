@@ -1,7 +1,7 @@
 //! Who of one chat is online, and what of it others have yet to be told. A state machine: no I/O, no clock of its own.
 //!
-//! Each node says over the chat's channel which members are connected to it. Nobody is told of everybody in large chats: a
-//! node announces at most so many people, and its clients are told nothing while more than that are online.
+//! Each node says over the chat's channel which members are connected to it. What it says may be lost, so a node that may have
+//! missed something asks, and takes whoever isn't in the answer for gone.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// How long somebody whose last connection has ended counts as online: people reconnect.
 const GRACE_MS: u64 = 3_000;
+/// How long the other nodes may take to answer. One that doesn't follow the chat any more never does.
+const ANSWER_MS: u64 = 5_000;
 
 /// How a person looks to the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,9 +27,11 @@ pub(crate) struct Announcement {
     pub(crate) node: String,
     /// The others are asked who is connected to them.
     pub(crate) ask: bool,
+    /// `online` is everybody who is connected to the node.
+    pub(crate) is_whole: bool,
     pub(crate) online: Vec<String>,
     /// People who aren't connected to the node any more, with when it was, in milliseconds since 1970.
-    pub(crate) offline: HashMap<String, i64>,
+    pub(crate) offline: HashMap<String, Option<i64>>,
 }
 
 /// What a turn brings.
@@ -40,6 +44,7 @@ pub(crate) struct Turn {
     pub(crate) next_ms: Option<u64>,
 }
 
+/// What a node knows of one chat.
 #[derive(Default)]
 pub(crate) struct Present {
     /// People connected to other nodes, and to which.
@@ -54,6 +59,10 @@ pub(crate) struct Present {
     announced: HashSet<Arc<str>>,
     asks: bool,
     answers: bool,
+    /// Nodes that were asked and haven't answered, and until when they may.
+    asked: Option<(u64, HashSet<Arc<str>>)>,
+    /// More are online than are told of each other.
+    is_large: bool,
     /// When the next turn is due.
     pub(crate) due_ms: Option<u64>,
 }
@@ -64,19 +73,31 @@ impl Present {
         self.leaving.insert(Arc::clone(user_id), (now_ms + GRACE_MS, seen_at));
     }
 
-    /// The next turn asks the other nodes, which may have said something that wasn't heard.
+    /// Somebody is in the chat no more.
+    pub(crate) fn removed(&mut self, user_id: &str) {
+        self.leaving.remove(user_id);
+    }
+
+    /// The next turn asks the other nodes, which may have said something that wasn't heard, and tells them of everybody here,
+    /// as they may have missed something too.
     pub(crate) fn ask(&mut self) {
         self.asks = true;
         self.answers = true;
     }
 
-    /// The next turn tells the other nodes of everybody here, since they may have forgotten.
-    pub(crate) fn answer(&mut self) {
-        self.answers = true;
-    }
-
     /// Another node has said something.
     pub(crate) fn hear(&mut self, said: Announcement) {
+        if said.is_whole {
+            if let Some((_, asked)) = &mut self.asked {
+                asked.remove(said.node.as_str());
+            }
+            let online: HashSet<&str> = said.online.iter().map(String::as_str).collect();
+            for user_id in self.people_of(&said.node) {
+                if !online.contains(&*user_id) {
+                    self.take_away(&user_id, &said.node, None);
+                }
+            }
+        }
         for user_id in said.online {
             self.elsewhere.entry(user_id.into()).or_default().insert(said.node.as_str().into());
         }
@@ -86,21 +107,31 @@ impl Present {
         self.answers |= said.ask;
     }
 
-    /// Another node has died. `true` if somebody was there.
-    pub(crate) fn node_gone(&mut self, node: &str, seen_at: i64) -> bool {
-        let theirs = self.elsewhere.iter().filter(|(_, nodes)| nodes.contains(node));
-        let theirs: Vec<Arc<str>> = theirs.map(|(user_id, _)| Arc::clone(user_id)).collect();
+    /// Another node has died, or doesn't follow the chat. `true` if somebody was there.
+    pub(crate) fn node_gone(&mut self, node: &str, seen_at: Option<i64>) -> bool {
+        let theirs = self.people_of(node);
         for user_id in &theirs {
             self.take_away(user_id, node, seen_at);
         }
         !theirs.is_empty()
     }
 
-    fn take_away(&mut self, user_id: &str, node: &str, seen_at: i64) {
+    fn people_of(&self, node: &str) -> Vec<Arc<str>> {
+        let theirs = self.elsewhere.iter().filter(|(_, nodes)| nodes.contains(node));
+        theirs.map(|(user_id, _)| Arc::clone(user_id)).collect()
+    }
+
+    fn take_away(&mut self, user_id: &str, node: &str, seen_at: Option<i64>) {
         let Some(nodes) = self.elsewhere.get_mut(user_id) else { return };
         if nodes.remove(node) && nodes.is_empty() {
             self.elsewhere.remove(user_id);
-            self.last_seen.insert(user_id.into(), seen_at);
+            self.seen(user_id.into(), seen_at);
+        }
+    }
+
+    fn seen(&mut self, user_id: Arc<str>, seen_at: Option<i64>) {
+        if let Some(seen_at) = seen_at {
+            self.last_seen.entry(user_id).and_modify(|at| *at = seen_at.max(*at)).or_insert(seen_at);
         }
     }
 
@@ -109,9 +140,9 @@ impl Present {
         self.told.iter().map(|user_id| (Arc::clone(user_id), State::Online)).collect()
     }
 
-    /// Whether so few are online that they are told of each other.
-    pub(crate) fn is_small(&self, here: usize, most: usize) -> bool {
-        here + self.elsewhere.len() <= most
+    /// Whether more are online than are told of each other.
+    pub(crate) const fn is_large(&self) -> bool {
+        self.is_large
     }
 
     /// What is new since the last turn. `members` are those with a connection here.
@@ -122,56 +153,74 @@ impl Present {
         now_ms: u64,
         most: usize,
     ) -> Turn {
-        let mut here: HashSet<Arc<str>> = members.cloned().collect();
-        self.leaving.retain(|user_id, (until_ms, seen_at)| {
-            let has_come_back = here.contains(user_id);
-            let is_over = now_ms >= *until_ms;
-            if is_over && !has_come_back {
-                self.last_seen.insert(Arc::clone(user_id), *seen_at);
+        let here = self.here(members, now_ms);
+        if let Some((_, silent)) = self.asked.take_if(|(until_ms, _)| now_ms >= *until_ms) {
+            for node in silent {
+                self.node_gone(&node, None);
             }
-            !is_over && !has_come_back
-        });
-        here.extend(self.leaving.keys().cloned());
+        }
         let mut online: HashSet<Arc<str>> = self.elsewhere.keys().cloned().collect();
         online.extend(here.iter().cloned());
+        // Some have to leave before a chat that was too large is told of again: it would flicker.
+        self.is_large = online.len() > if self.is_large { most - most / 10 } else { most };
 
         let mut changes = Vec::new();
-        if online.len() <= most {
+        if self.is_large {
+            changes.extend(self.told.drain().map(|user_id| (user_id, State::Offline(None))));
+        } else {
             changes.extend(online.difference(&self.told).map(|user_id| (Arc::clone(user_id), State::Online)));
             let gone = self.told.difference(&online);
             changes.extend(gone.map(|id| (Arc::clone(id), State::Offline(self.last_seen.get(id).copied()))));
             self.told = online;
-        } else {
-            changes.extend(self.told.drain().map(|user_id| (user_id, State::Offline(None))));
         }
-        let announcement = self.announce(node, here, most);
+        let announcement = self.announce(node, &here, now_ms, most);
         self.last_seen.clear();
-        let next_ms = self.leaving.values().map(|(until_ms, _)| *until_ms).min();
+        let leaving = self.leaving.values().map(|(until_ms, _)| *until_ms);
+        let next_ms = leaving.chain(self.asked.as_ref().map(|(until_ms, _)| *until_ms)).min();
         Turn { changes, announcement, next_ms }
     }
 
-    fn announce(&mut self, node: &str, here: HashSet<Arc<str>>, most: usize) -> Option<Announcement> {
-        let gone: Vec<Arc<str>> = self.announced.difference(&here).cloned().collect();
+    /// Who is here, with those who may come back.
+    fn here<'a>(&mut self, members: impl Iterator<Item = &'a Arc<str>>, now_ms: u64) -> HashSet<Arc<str>> {
+        let mut here: HashSet<Arc<str>> = members.cloned().collect();
+        for (user_id, (until_ms, seen_at)) in std::mem::take(&mut self.leaving) {
+            if here.contains(&user_id) {
+                continue;
+            }
+            if now_ms >= until_ms {
+                self.seen(user_id, Some(seen_at));
+            } else {
+                self.leaving.insert(user_id, (until_ms, seen_at));
+            }
+        }
+        here.extend(self.leaving.keys().cloned());
+        here
+    }
+
+    /// One more than are told of each other are announced at most: enough for every node to find that there are too many.
+    fn announce(&mut self, node: &str, here: &HashSet<Arc<str>>, now_ms: u64, most: usize) -> Option<Announcement> {
+        let gone: Vec<Arc<str>> = self.announced.difference(here).cloned().collect();
         for user_id in &gone {
             self.announced.remove(user_id);
         }
-        // Counted without the other nodes, so that two of them don't take turns in finding that there are too many.
-        let may_announce = here.len() <= most;
-        let is_new = |user_id: &&Arc<str>| self.answers || !self.announced.contains(*user_id);
-        let online = here.iter().filter(is_new).filter(|_| may_announce).map(|user_id| user_id.to_string());
-        let offline = gone.iter().map(|id| (id.to_string(), self.last_seen.get(id).copied().unwrap_or(0)));
+        let room = (most + 1).saturating_sub(self.announced.len());
+        let new: Vec<Arc<str>> = here.difference(&self.announced).take(room).cloned().collect();
+        self.announced.extend(new.iter().cloned());
+        let (ask, is_whole) = (std::mem::take(&mut self.asks), std::mem::take(&mut self.answers));
+        if ask {
+            let nodes: HashSet<Arc<str>> = self.elsewhere.values().flatten().cloned().collect();
+            self.asked = (!nodes.is_empty()).then_some((now_ms + ANSWER_MS, nodes));
+        }
+        let names = |people: &mut dyn Iterator<Item = &Arc<str>>| people.map(ToString::to_string).collect();
         let announcement = Announcement {
             node: node.to_owned(),
-            ask: self.asks && may_announce,
-            online: online.collect(),
-            offline: offline.collect(),
+            ask,
+            is_whole,
+            online: if is_whole { names(&mut self.announced.iter()) } else { names(&mut new.iter()) },
+            offline: gone.iter().map(|id| (id.to_string(), self.last_seen.get(id).copied())).collect(),
         };
-        if may_announce {
-            self.announced = here;
-        }
-        (self.asks, self.answers) = (false, false);
-        let says_nothing = !announcement.ask && announcement.online.is_empty() && announcement.offline.is_empty();
-        (!says_nothing).then_some(announcement)
+        let says_something = ask || is_whole || !announcement.online.is_empty() || !announcement.offline.is_empty();
+        says_something.then_some(announcement)
     }
 }
 

@@ -82,6 +82,7 @@ pub(crate) struct Figures {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) stages: Vec<Stage>,
     /// Reads of events that the usual way didn't bring.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) read_again: BTreeMap<&'static str, u64>,
 }
 

@@ -127,9 +127,11 @@ impl Report {
             }
             writeln!(out)?;
         }
-        let read_again: Vec<String> =
-            figures.read_again.iter().map(|(what, count)| format!("{what} {count}")).collect();
-        writeln!(out, "read again from Postgres: {}\n", read_again.join(", "))?;
+        if !figures.read_again.is_empty() {
+            let read_again: Vec<String> =
+                figures.read_again.iter().map(|(what, count)| format!("{what} {count}")).collect();
+            writeln!(out, "read again from Postgres: {}\n", read_again.join(", "))?;
+        }
         writeln!(out, "{:<34}{:>10}{:>14}{:>12}", "", "CPU s", "of one core", "peak MiB")?;
         let span_s = (figures.seconds + figures.drain_s).max(0.001);
         for (role, cpu_s) in &figures.cpu_s {

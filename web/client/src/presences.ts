@@ -36,6 +36,20 @@ export class Presences {
     return before?.state !== after?.state || before?.last_seen_at !== after?.last_seen_at;
   }
 
+  /**
+   * This person has left a chat, which tells no more: gives the people whose state changed. Whoever was online by that
+   * chat alone is unknown again, as nobody tells when they go.
+   */
+  left(chatId: string): string[] {
+    const userIds: string[] = [];
+    for (const [userId, { onlineIn }] of this.#known) {
+      if (!onlineIn.delete(chatId) || onlineIn.size > 0) continue;
+      this.#known.delete(userId);
+      userIds.push(userId);
+    }
+    return userIds;
+  }
+
   /** The connection is gone: gives the people of whom something was known. */
   disconnected(): string[] {
     const userIds = [...this.#known.keys()];

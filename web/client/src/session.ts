@@ -279,13 +279,24 @@ export class Session {
     this.#marks.want('mark_delivered', chat.chatId, chat.cursor.cursor);
     if (!chat.described) effects.push({ do: 'fetch_chats' });
     if (events.length > 0) effects.push({ do: 'changed', chatId: chat.chatId });
+    // While events of the past come again, one that was left may have been joined again since.
+    if (!chat.isMember && !chat.cursor.behind) effects.push(...this.#left(chat.chatId));
     return effects;
+  }
+
+  /** Who is there and who types is told to members only: without them, what was told last would stay for ever. */
+  #left(chatId: string): Effect[] {
+    this.typing.left(chatId);
+    return this.presences.left(chatId).map((userId) => ({ do: 'presence', userId }));
   }
 
   #message(chat: ChatState, event: MessageEvent, now: number): Effect[] {
     const message = chat.applyMessage(event, this.me, now);
     this.outbox.seen(event, event.seq);
-    if (event.seq === event.message_seq) this.typing.ended(chat.chatId, event.sender_id);
+    if (event.seq === event.message_seq) {
+      if (event.sender_id === this.me) this.typing.sent(chat.chatId);
+      else this.typing.ended(chat.chatId, event.sender_id);
+    }
     const isNew = event.seq === event.message_seq && event.sender_id !== this.me && event.deleted_at === null;
     return message && isNew ? [{ do: 'arrived', chatId: chat.chatId, message }] : [];
   }

@@ -50,6 +50,17 @@ export class Typing {
     return true;
   }
 
+  /** A message of this person has come, and ended their typing for others: the next is told at once. */
+  sent(chatId: string): void {
+    this.#toldAt.delete(chatId);
+  }
+
+  /** This person has left a chat: nothing of it is known any longer. */
+  left(chatId: string): void {
+    this.#untils.delete(chatId);
+    this.#toldAt.delete(chatId);
+  }
+
   /** The connection is gone, and with it whoever typed: gives the chats where somebody did. */
   disconnected(): string[] {
     return this.expire(Number.POSITIVE_INFINITY);

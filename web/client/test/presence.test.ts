@@ -11,15 +11,23 @@ const hello: ServerFrame = {
   event: 'hello',
   payload: { session_id: 's', user_id: 'alice', heartbeat_ms: 5000, epoch: 'e1', development: true, limits: { content_bytes: 1, frame_bytes: 1 } },
 };
-const chats = (visible: [number, number | null] = [1, null]): ServerFrame => ({
+const chats = (visible: [number, number | null] = [1, null], head = 5): ServerFrame => ({
   event: 'chats',
-  payload: { complete: true, chats: [{ chat_id: CHAT, head_seq: 5, delivered_seq: 5, read_seq: 5, visible: [visible] }] },
+  payload: { complete: true, chats: [{ chat_id: CHAT, head_seq: head, delivered_seq: 5, read_seq: 5, visible: [visible] }] },
 });
 const typing = (userId: string, chatId = CHAT): ServerFrame => ({ event: 'typing', payload: { chat_id: chatId, user_id: userId } });
 const online = (userId: string): ServerFrame => ({
   event: 'presence',
   payload: { chat_id: CHAT, users: { alice: { state: 'online', last_seen_at: null }, [userId]: { state: 'online', last_seen_at: null } } },
 });
+const member = (event: 'member_joined' | 'member_left', seq: number, userId: string): ServerFrame => ({
+  event,
+  payload: {
+    chat_id: CHAT, seq, actor_id: userId,
+    memberships: [{ user_id: userId, role: 'member', joined_seq: 1, left_seq: event === 'member_left' ? seq : null, visible_from_seq: 1 }],
+  },
+});
+const isPresence = (effect: Effect): boolean => effect.do === 'presence';
 const message = (seq: number, change: Partial<MessageEvent> = {}): MessageEvent => ({
   chat_id: CHAT, seq, message_id: `m${change.message_seq ?? seq}`, message_seq: seq, sender_id: 'bob', content: 'text',
   parent_message_id: null, parent_seq: null, app_data: null, created_at: SEEN_AT, edited_at: null, deleted_at: null, ...change,
@@ -68,6 +76,17 @@ test('presences: told by each shared chat, news once', () => {
   assert.deepEqual(people.of('bob'), { state: 'offline', last_seen_at: SEEN_AT });
 });
 
+test('presences: a chat that one leaves tells no more', () => {
+  const people = new Presences();
+  for (const chatId of ['a', 'b']) people.heard(chatId, 'bob', { state: 'online', last_seen_at: null });
+  people.heard('a', 'carol', { state: 'online', last_seen_at: null });
+  people.heard('a', 'dave', { state: 'offline', last_seen_at: SEEN_AT });
+  assert.deepEqual(people.left('a'), ['carol'], 'bob is online by the other chat');
+  assert.deepEqual([people.of('bob')?.state, people.of('carol'), people.of('dave')?.state], ['online', undefined, 'offline']);
+  assert.deepEqual(people.left('a'), []);
+  assert.deepEqual(people.left('b'), ['bob']);
+});
+
 test('a session draws a chat when somebody begins to type and when they stop', () => {
   const session = started();
   assert.deepEqual(session.receive(typing('bob'), 0, 0), drawn);
@@ -103,6 +122,39 @@ test('own typing is told in step only, and only of a chat one is in', () => {
   session.receive(hello, 9_000, 0);
   session.receive(chats([1, 5]), 9_000, 0);
   assert.deepEqual(session.typed(CHAT, 9_000), [], 'no longer a member');
+});
+
+test('one’s own message starts the throttle of its chat anew, an edit and another’s message don’t', () => {
+  const session = started();
+  assert.deepEqual(session.typed(CHAT, 0), told);
+  session.receive({ event: 'message', payload: message(6) }, 1, 0);
+  session.receive({ event: 'message_edited', payload: message(7, { message_seq: 3, sender_id: 'alice' }) }, 1, 0);
+  assert.deepEqual(session.typed(CHAT, 2), []);
+  session.receive({ event: 'message', payload: message(8, { sender_id: 'alice' }) }, 3, 0);
+  assert.deepEqual(session.typed(CHAT, 3), told);
+  assert.deepEqual(session.typed(CHAT, 4), []);
+});
+
+test('leaving a chat takes along who was there by it and who typed in it', () => {
+  const session = started();
+  session.receive(online('bob'), 0, 0);
+  session.receive(typing('bob'), 0, 0);
+  assert.deepEqual(session.receive(member('member_left', 6, 'carol'), 1, 0).filter(isPresence), [], 'another one left');
+  assert.deepEqual(session.typing.who(CHAT, 1), ['bob']);
+  assert.deepEqual(session.receive(member('member_left', 7, 'alice'), 1, 0).filter(isPresence), [{ do: 'presence', userId: 'bob' }]);
+  assert.equal(session.presences.of('bob'), undefined);
+  assert.deepEqual(session.typing.who(CHAT, 1), []);
+});
+
+test('a chat that was left and joined again without a connection keeps who is there', () => {
+  const session = started();
+  session.disconnected();
+  session.receive(hello, 10, 0);
+  session.receive(chats([7, null], 7), 10, 0);
+  session.receive(online('bob'), 10, 0);
+  session.receive(member('member_left', 6, 'alice'), 11, 0);
+  session.receive(member('member_joined', 7, 'alice'), 11, 0);
+  assert.equal(session.presences.of('bob')?.state, 'online');
 });
 
 test('a lost connection takes along who was there and who typed', () => {

@@ -37,11 +37,14 @@ export class Engine {
   announcement = $state('');
   development = $state(false);
   #list = $state(0);
+  /** Apart from the list: people come and go far more often than anything else of it changes. */
+  #there = $state(0);
   readonly #versions = new SvelteMap<string, number>();
   readonly #blocks = new Map<string, Block[]>();
   readonly #unread = new Unread();
   readonly #quotes: Quotes;
   readonly #dirty = new Set<string>();
+  #thereDirty = false;
   #drawing = false;
   #minute = 0;
   readonly #socket: Socket;
@@ -191,7 +194,7 @@ export class Engine {
 
   /** Where a person is, as far as the server has told. */
   presence(userId: string): Presence | undefined {
-    void this.#list;
+    void this.#there;
     return this.session.presences.of(userId);
   }
 
@@ -216,7 +219,7 @@ export class Engine {
     this.#run(this.session.tick(now));
     // What is said to be some minutes ago moves on with the clock.
     const minute = Math.floor(now / MINUTE_MS);
-    if (minute !== this.#minute) this.#redraw();
+    if (minute !== this.#minute) this.#thereChanged();
     this.#minute = minute;
   }
 
@@ -234,7 +237,7 @@ export class Engine {
         this.#changed(effect.chatId);
         return;
       case 'presence':
-        this.#redraw();
+        this.#thereChanged();
         return;
       case 'arrived':
         this.#announce(effect.chatId, effect.message);
@@ -297,6 +300,11 @@ export class Engine {
     this.#redraw();
   }
 
+  #thereChanged(): void {
+    this.#thereDirty = true;
+    this.#redraw();
+  }
+
   /** Draws once a frame, however much happened: a resume brings thousands of events at once. */
   #redraw(): void {
     if (this.#drawing) return;
@@ -307,6 +315,9 @@ export class Engine {
 
   #draw = (): void => {
     this.#drawing = false;
+    if (this.#thereDirty) this.#there += 1;
+    this.#thereDirty = false;
+    if (this.#dirty.size === 0) return;
     this.#unsayDeleted();
     for (const chatId of this.#dirty) this.#versions.set(chatId, (this.#versions.get(chatId) ?? 0) + 1);
     this.#dirty.clear();
