@@ -11,7 +11,7 @@ use schemas::{ChatEvent, Decoder};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::hub::Hub;
+use crate::hub::{Hub, Pools};
 use crate::inbound::{Identity, Inbound};
 use crate::roll::{Roll, Seat};
 use crate::session::Sessions;
@@ -62,9 +62,7 @@ impl Node {
             named => named.to_owned(),
         };
         let whispers = Whispers::start(runtime::redis::manager(&config.redis.url)?, &shutdown);
-        // Of this process: one that is started anew under its node's name knows nobody of the one before.
-        let life_id = Uuid::now_v7().to_string();
-        let hub = Hub::start(&config, truth, read, decoder, &life_id, whispers.clone(), health, &shutdown)?;
+        let hub = Hub::start(&config, Pools { truth, read }, decoder, whispers.clone(), health, &shutdown)?;
         let sessions = Sessions::start(&config, node_id, &shutdown)?;
         let limits = Limits { content_bytes: config.limits.content_bytes, ..Limits::default() };
         let names = config.names();

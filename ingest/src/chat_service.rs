@@ -126,7 +126,7 @@ impl ChatService {
         if !is_known_member && command.command_type != command_type::CHAT_CREATE {
             self.check_access(&command).await?;
         }
-        self.produce(command)
+        self.produce(&command)
     }
 
     fn under_way(&self) -> UnderWay {
@@ -134,14 +134,14 @@ impl ChatService {
         UnderWay { queued: usize::try_from(self.producer.in_flight_count()).unwrap_or(0), undecided, oldest }
     }
 
-    fn produce(&self, command: ChatCommand) -> Result<Submitted, Rejection> {
+    fn produce(&self, command: &ChatCommand) -> Result<Submitted, Rejection> {
         let began = Instant::now();
-        let value = self.encoder.encode(&command).map_err(|error| {
+        let value = self.encoder.encode(command).map_err(|error| {
             tracing::error!(error = %error, "a command could not be encoded");
             Rejection::new(Code::Internal, "The command could not be encoded.")
         })?;
         // Expected before it is sent: the answer can be quicker than Kafka's own acknowledgement.
-        let expected = self.listener.expect(&command);
+        let expected = self.listener.expect(command);
         let record = FutureRecord::to(&self.topic).key(&command.chat_id).payload(&value).timestamp(command.issued_at);
         let delivery = self.producer.send_result(record).map_err(|(error, _)| match error {
             KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {

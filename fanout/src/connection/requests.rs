@@ -44,7 +44,7 @@ impl Connection<'_> {
                 true
             }
             ClientFrame::MarkDelivered(_) | ClientFrame::MarkRead(_) => self.mark(id, frame).await,
-            ClientFrame::Typing { chat_id } => self.tell_typing(id.as_ref(), &chat_id),
+            ClientFrame::Typing { chat_id } => self.tell_typing(id.as_ref(), chat_id),
             ClientFrame::Resume { .. } => self.resume(id, frame).await,
             ClientFrame::Authenticate { token } => self.authenticate(id, token).await,
             ClientFrame::Heartbeat => {

@@ -42,10 +42,11 @@ impl Task {
         let Some(connection) = self.connections.remove(&id) else { return };
         self.subscribing.remove(&id);
         for chat_id in connection.desk.take_chats() {
-            if let Some(chat) = self.chats.get_mut(&chat_id) {
-                if chat.unlink(&connection.user_id, id, now_ms) && self.presence.is_on() {
-                    chat.present.left(&connection.user_id, now_ms, clock::now_ms());
-                }
+            if let Some(chat) = self.chats.get_mut(&chat_id)
+                && chat.unlink(&connection.user_id, id, now_ms)
+                && self.presence.is_on()
+            {
+                chat.present.left(&connection.user_id, now_ms, clock::now_ms());
             }
             self.presence_changed(&chat_id);
         }

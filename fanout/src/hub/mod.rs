@@ -36,6 +36,7 @@ use runtime::{Config, RoleHealth, Shutdown};
 use schemas::{ChatEvent, Decoder};
 use serde_json::Value;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 pub(crate) use desk::Desk;
 pub(crate) use present::State;
@@ -54,6 +55,12 @@ enum Ask {
     Resume { connection: u64, cursors: Vec<(String, i64)>, id: Option<Value> },
 }
 
+/// Where the hub reads.
+pub(crate) struct Pools {
+    pub(crate) truth: Pool,
+    pub(crate) read: Pool,
+}
+
 /// The connections' end of the hub.
 #[derive(Clone)]
 pub(crate) struct Hub {
@@ -64,10 +71,8 @@ pub(crate) struct Hub {
 impl Hub {
     pub(crate) fn start(
         config: &Config,
-        truth: Pool,
-        read: Pool,
+        pools: Pools,
         decoder: Decoder<ChatEvent>,
-        life_id: &str,
         whispers: Whispers,
         health: RoleHealth,
         shutdown: &Shutdown,
@@ -75,9 +80,11 @@ impl Hub {
         let (asks, asked) = mpsc::channel(QUEUED_ASKS);
         let client = runtime::redis::client(&config.redis.url)?;
         let redis = runtime::redis::manager(&config.redis.url)?;
+        // Of this process: one that is started anew under its node's name knows nobody of the one before.
+        let life_id = Uuid::now_v7().to_string();
         let presence = presence::Presence::new(life_id.into(), whispers, redis, config.gateway.presence_people);
         let (subscriptions, hearing) = runtime::redis::subscriber(client, shutdown);
-        let task = task::Task::new(config, truth, read, decoder, subscriptions, presence, health, shutdown.clone());
+        let task = task::Task::new(config, pools, decoder, subscriptions, presence, health, shutdown.clone());
         shutdown.spawn(task.run(asked, hearing));
         Ok(Self { asks, next_connection: Arc::default() })
     }

@@ -17,7 +17,7 @@ use super::desk::Desk;
 use super::load::{self, Cursors, Failure, Place};
 use super::presence::{Look, Presence};
 use super::sequence::PAGE;
-use super::{Ask, SUBSCRIBE_PATIENCE_MS};
+use super::{Ask, Pools, SUBSCRIBE_PATIENCE_MS};
 use crate::metrics;
 
 /// Messages of Pub/Sub taken in one turn.
@@ -141,8 +141,7 @@ pub(super) struct Task {
 impl Task {
     pub(super) fn new(
         config: &Config,
-        truth: Pool,
-        read: Pool,
+        Pools { truth, read }: Pools,
         decoder: Decoder<ChatEvent>,
         subscriptions: Subscriptions,
         presence: Presence,
