@@ -164,8 +164,51 @@ async fn people_of_one_chat_see_who_is_there_on_any_node() {
     shutdown.begin();
 }
 
+/// The keys by which the nodes of a world show that they live, once there are so many.
+async fn keys_of_life(world: &World, count: usize) -> Vec<String> {
+    let mut redis = world.redis.clone();
+    let pattern = format!("{}alive:*", world.names.prefix());
+    let waiting = async {
+        loop {
+            let known: Vec<String> = redis::cmd("KEYS").arg(&pattern).query_async(&mut redis).await.expect("keys");
+            if known.len() == count {
+                return known;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.expect("the nodes show themselves")
+}
+
+async fn delete(redis: &mut redis::aio::MultiplexedConnection, keys: &[String]) {
+    redis::cmd("DEL").arg(keys).exec_async(redis).await.expect("deleted");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn people_of_a_dead_node_are_offline_and_those_of_a_forgotten_one_not() {
+async fn people_of_a_node_without_a_sign_of_life_are_offline_until_there_is_one() {
+    let mut world = patient().await;
+    world.chat(&["alice", "bob"]).await;
+    let own = keys_of_life(&world, 1).await;
+    let shutdown = Shutdown::new();
+    let node = world.another_node(redis(), &shutdown).await;
+    let (mut alice, _bob) = (world.online("alice").await, at(&node, "bob").await);
+    sees(&mut alice, "bob", "online").await;
+    let others: Vec<String> = keys_of_life(&world, 2).await.into_iter().filter(|key| !own.contains(key)).collect();
+    let mut redis = world.redis.clone();
+    let as_if_dead = tokio::spawn(async move {
+        loop {
+            delete(&mut redis, &others).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(sees(&mut alice, "bob", "offline").await["last_seen_at"].is_string());
+    as_if_dead.abort();
+    sees(&mut alice, "bob", "online").await;
+    shutdown.begin();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_of_a_node_that_is_cut_off_are_offline_and_those_of_a_forgotten_one_not() {
     let mut world = patient().await;
     world.chat(&["alice", "bob"]).await;
     let shutdown = Shutdown::new();
@@ -176,27 +219,9 @@ async fn people_of_a_dead_node_are_offline_and_those_of_a_forgotten_one_not() {
     sees(&mut bob, "alice", "online").await;
 
     // Redis forgets, as after FLUSHALL; nodes show themselves again.
-    let keys = |redis: redis::aio::MultiplexedConnection, pattern: String| async move {
-        let mut redis = redis;
-        redis::cmd("KEYS").arg(pattern).query_async::<Vec<String>>(&mut redis).await.expect("keys")
-    };
-    let pattern = format!("{}alive:*", world.names.prefix());
-    let both = async || {
-        let waiting = async {
-            loop {
-                let known = keys(world.redis.clone(), pattern.clone()).await;
-                if known.len() == 2 {
-                    return known;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, waiting).await.expect("both nodes show themselves")
-    };
-    let known = both().await;
-    let mut redis = world.redis.clone();
-    let _: i64 = redis::cmd("DEL").arg(&known).query_async(&mut redis).await.expect("deleted");
-    both().await;
+    let known = keys_of_life(&world, 2).await;
+    delete(&mut world.redis, &known).await;
+    keys_of_life(&world, 2).await;
     alice.fence().await;
     assert_eq!(alice.bytes.matches("offline").count(), 0, "{}", alice.bytes);
 

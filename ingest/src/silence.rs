@@ -103,19 +103,24 @@ async fn ask(pool: &Pool, questions: &[Question]) -> Result<Vec<Answer>, String>
         let Json(answer) = row.try_get(0).map_err(words)?;
         answers.push(answer);
     }
-    let sends: HashMap<Uuid, &Question> =
-        questions.iter().filter_map(|question| Some((question.send.as_ref()?.0, question))).collect();
+    // A send that was repeated waits more than once.
+    let mut sends: HashMap<&(Uuid, String, String), Vec<Uuid>> = HashMap::new();
+    for question in questions {
+        if let Some(send) = &question.send {
+            sends.entry(send).or_default().push(question.command_id);
+        }
+    }
     if sends.is_empty() {
         return Ok(answers);
     }
-    let message_ids: Vec<Uuid> = sends.keys().copied().collect();
+    let message_ids: Vec<Uuid> = sends.keys().map(|(message_id, ..)| *message_id).collect();
     let sql = "SELECT message_id, chat_id, sender_id, sequence_number FROM message_key WHERE message_id = ANY($1)";
     let keys = client.prepare_cached(sql).await.map_err(words)?;
     for row in client.query(&keys, &[&message_ids]).await.map_err(words)? {
         let (place, seq) = ((row.get(0), row.get(1), row.get(2)), row.get(3));
         // Another use of the UUID is no answer to this one: its refusal will be in command_result.
-        for question in questions.iter().filter(|question| question.send.as_ref() == Some(&place)) {
-            answers.push(Answer { command_id: question.command_id.to_string(), seq: Some(seq), rejection: None });
+        for command_id in sends.get(&place).into_iter().flatten() {
+            answers.push(Answer { command_id: command_id.to_string(), seq: Some(seq), rejection: None });
         }
     }
     Ok(answers)

@@ -82,8 +82,8 @@ pub(crate) struct Outcome {
     pub(crate) deliveries: u64,
     /// People who joined and have no link here, each with the event's `seq`.
     pub(crate) joined: Vec<(String, i64)>,
-    /// Members of this node are in the chat no more.
-    pub(crate) has_departures: bool,
+    /// Somebody joined, left or has another role.
+    pub(crate) changes_members: bool,
 }
 
 pub(crate) struct Chat {
@@ -231,7 +231,9 @@ impl Chat {
         let event = &item.event;
         if !event.memberships.is_empty() {
             self.apply(event, outcome);
+            outcome.changes_members = true;
         }
+        // Before the frames: marks of them are bounded by it, and a client can be quicker than this loop.
         self.head.store(event.seq, Ordering::Release);
         // Made once each, and only if somebody gets them.
         let mut shown: Option<Utf8Bytes> = None;
@@ -257,7 +259,6 @@ impl Chat {
         }
         if event.memberships.iter().any(|membership| membership.left_seq.is_some()) {
             self.let_go(event, now_ms);
-            outcome.has_departures = true;
         }
     }
 

@@ -282,7 +282,7 @@ impl Task {
         if let Some((from, to)) = read {
             self.heal(chat_id, from, to);
         }
-        if outcome.has_departures {
+        if outcome.changes_members {
             self.presence_changed(chat_id);
         }
         for (user_id, seq) in outcome.joined {

@@ -1,6 +1,7 @@
 //! The whole program on the servers that `scripts/test` starts: one program of tests, so that it is linked once.
 
 mod addresses;
+mod answers;
 mod applied_by_others;
 mod bad_frames;
 mod bad_requests;
