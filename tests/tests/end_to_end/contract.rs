@@ -50,7 +50,7 @@ fn every_promise_has_a_test() -> Result<()> {
             let (file, name) = test.split_once("::").with_context(|| test.to_owned())?;
             let path = match file.split_once('/') {
                 Some(("end_to_end", file)) => format!("tests/tests/end_to_end/{file}.rs"),
-                Some((part, file)) => format!("{part}/tests/{file}.rs"),
+                Some((part, file)) => format!("{part}/tests/servers/{file}.rs"),
                 None => file.to_owned(),
             };
             let text = fs::read_to_string(repository().join(&path)).with_context(|| path.clone())?;

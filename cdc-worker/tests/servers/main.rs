@@ -1,0 +1,22 @@
+//! The CDC worker on real servers.
+
+mod bulk;
+mod capture;
+mod failover;
+mod faults;
+mod handover;
+mod processes;
+mod producer;
+mod publishing;
+mod resnapshot;
+mod rights;
+mod schema_changes;
+mod server_checks;
+mod slot;
+mod status;
+mod support;
+mod takeovers;
+mod tampering;
+mod tls;
+mod versions;
+mod withhold;

@@ -1,0 +1,94 @@
+//! What somebody changes behind the worker's back so that rows would be left out or put elsewhere: it stops, keeps that in
+//! mind, and names the way out, which is tried here too.
+
+use crate::support::completing::{complete, goes_on};
+use crate::support::history::check_when_arrived;
+use crate::support::{Stack, eventually, read_events};
+use anyhow::{Result, anyhow, ensure};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
+use runtime::kafka::admin::Admin;
+use schemas::topics::Topic;
+
+/// The `seq`s of the one chat in the order of the log.
+async fn seqs(stack: &Stack) -> Result<Vec<i64>> {
+    Ok(read_events(&stack.config).await?.iter().map(|logged| logged.event.seq).collect())
+}
+
+async fn arrived(stack: &Stack, count: usize) -> Result<()> {
+    eventually(&format!("{count} events"), async || Ok(read_events(&stack.config).await?.len() >= count)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_table_stops_and_is_no_stranger() -> Result<()> {
+    let stack = Stack::new().await?;
+    let running = stack.start();
+    stack.send("c", 1, "one").await?;
+    arrived(&stack, 1).await?;
+    // In one transaction, so that the row is there before anybody looks.
+    stack
+        .sql
+        .batch_execute(
+            "BEGIN; ALTER TABLE message RENAME TO message_before;
+             INSERT INTO message_before (message_id, chat_id, sender_id, content, sequence_number, created_at)
+             VALUES (gen_random_uuid(), 'c', 'alice', 'text', 2, now()); COMMIT",
+        )
+        .await?;
+    let why = running.refusal().await?;
+    ensure!(why.contains("public.message_before") && why.contains("cdc resnapshot"), "{why}");
+    // Renamed back, a start finds nothing wrong; the stream still shows the row under the other name.
+    stack.sql.batch_execute("ALTER TABLE message_before RENAME TO message").await?;
+    let why = stack.start().refusal().await?;
+    ensure!(why.contains("cdc resnapshot"), "{why}");
+    complete(&stack).await?;
+    assert_eq!(seqs(&stack).await?, [1, 2]);
+    goes_on(&stack, 3).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_publication_left_out_is_not_forgotten() -> Result<()> {
+    let stack = Stack::new().await?;
+    let publication = stack.config.names().publication();
+    let running = stack.start();
+    stack.send("c", 1, "one").await?;
+    arrived(&stack, 1).await?;
+    stack.sql.batch_execute(&format!("ALTER PUBLICATION \"{publication}\" DROP TABLE message")).await?;
+    stack.send("c", 2, "left out").await?;
+    let why = running.refusal().await?;
+    ensure!(why.contains("changed by somebody") && why.contains("cdc resnapshot"), "{why}");
+    stack.sql.batch_execute(&format!("ALTER PUBLICATION \"{publication}\" ADD TABLE message")).await?;
+    // Nothing looks wrong any more, and publishing the next row would make the hole one for good.
+    stack.send("c", 3, "after it").await?;
+    let why = stack.start().refusal().await?;
+    ensure!(why.contains("may have left rows out") && why.contains("cdc resnapshot"), "{why}");
+    assert_eq!(seqs(&stack).await?, [1]);
+    complete(&stack).await?;
+    assert_eq!(seqs(&stack).await?, [1, 2, 3]);
+    goes_on(&stack, 4).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_with_more_partitions_is_refused_by_worker_and_resnapshot() -> Result<()> {
+    let stack = Stack::new().await?;
+    stack.busy_chat("a", 0, 20).await?;
+    let running = stack.start();
+    check_when_arrived(&stack).await?;
+    running.stop().await?;
+    let published = read_events(&stack.config).await?.len();
+    let topic = stack.config.names().topic(Topic::ChatEvents);
+    let admin: AdminClient<DefaultClientContext> = runtime::kafka::client_config(&stack.config.kafka).create()?;
+    for added in admin.create_partitions([&NewPartitions::new(&topic, 6)], &AdminOptions::new()).await? {
+        added.map_err(|(topic, code)| anyhow!("{topic}: {code}"))?;
+    }
+    eventually("it has 6 partitions", async || {
+        Ok(Admin::new(&stack.config.kafka)?.topic_facts(&topic).await?.partitions == 6)
+    })
+    .await?;
+    stack.busy_chat("a", 20, 30).await?;
+    let why = stack.start().refusal().await?;
+    ensure!(why.contains("has 6 partitions, and had 3"), "{why}");
+    let why = complete(&stack).await.expect_err("keys have moved").to_string();
+    ensure!(why.contains("has 6 partitions, and had 3"), "{why}");
+    ensure!(read_events(&stack.config).await?.len() == published, "something was published");
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! The projector, the cursor writer and the janitor on real servers.
+
+mod faults;
+mod janitor;
+mod rest;
+mod support;
+mod tables;
