@@ -61,7 +61,7 @@ impl Node {
             "" => Uuid::now_v7().to_string(),
             named => named.to_owned(),
         };
-        let whispers = Whispers::start(runtime::redis::manager(&config.redis.url)?, &shutdown);
+        let whispers = Whispers::start(runtime::redis::commands(&config.redis)?, &shutdown);
         let hub = Hub::start(&config, Pools { truth, read }, decoder, whispers.clone(), health, &shutdown)?;
         let sessions = Sessions::start(&config, node_id, &shutdown)?;
         let limits = Limits { content_bytes: config.limits.content_bytes, ..Limits::default() };

@@ -23,8 +23,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::Pipeline;
-use redis::aio::ConnectionManager;
 use runtime::kafka::reader::{Batch, Ends, GroupOffsets, Reader, Received, Settings};
+use runtime::redis::Commands;
 use runtime::retry::Backoff;
 use runtime::{Config, Names, RoleHealth, Shutdown, clock, kafka};
 use schemas::registry::Registry;
@@ -63,7 +63,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
         cursors_topic: names.topic(Topic::ChatCursors),
         names,
         reader,
-        redis: runtime::redis::manager(&config.redis.url)?,
+        redis: runtime::redis::commands(&config.redis)?,
         events: Decoder::new(Arc::clone(&registry), event_id),
         cursors: Decoder::new(registry, cursor_id),
         receipts: Coalesced::default(),
@@ -78,7 +78,7 @@ struct Publisher {
     names: Names,
     cursors_topic: String,
     reader: Reader,
-    redis: ConnectionManager,
+    redis: Commands,
     events: Decoder<ChatEvent>,
     cursors: Decoder<Cursor>,
     receipts: Coalesced,

@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::{Pipeline, RedisError};
+use runtime::redis::Commands;
 use runtime::{Config, Names, Shutdown};
 use tokio::sync::Notify;
 
@@ -52,7 +52,7 @@ impl State {
 
 impl Sessions {
     pub(crate) fn start(config: &Config, node_id: String, shutdown: &Shutdown) -> Result<Self, Error> {
-        let connection = runtime::redis::manager(&config.redis.url)?;
+        let connection = runtime::redis::commands(&config.redis)?;
         let state = Arc::<State>::default();
         let keeper = Keeper { connection, node_id, state: Arc::clone(&state) };
         let life = shutdown.clone();
@@ -91,7 +91,7 @@ impl Drop for Session {
 }
 
 struct Keeper {
-    connection: ConnectionManager,
+    connection: Commands,
     node_id: String,
     state: Arc<State>,
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redis::Pipeline;
-use redis::aio::ConnectionManager;
 use runtime::Shutdown;
+use runtime::redis::Commands;
 use runtime::retry::Backoff;
 use tokio::sync::mpsc;
 
@@ -27,7 +27,7 @@ pub(crate) struct Whispers {
 }
 
 impl Whispers {
-    pub(crate) fn start(redis: ConnectionManager, shutdown: &Shutdown) -> Self {
+    pub(crate) fn start(redis: Commands, shutdown: &Shutdown) -> Self {
         let (queue, queued) = mpsc::channel(QUEUED);
         let has_lost = Arc::<AtomicBool>::default();
         let (life, losses) = (shutdown.clone(), Arc::clone(&has_lost));
@@ -58,7 +58,7 @@ fn lose(count: usize, has_lost: &AtomicBool) {
     has_lost.store(true, Ordering::Relaxed);
 }
 
-async fn publish(mut redis: ConnectionManager, mut queued: mpsc::Receiver<(String, Vec<u8>)>, has_lost: &AtomicBool) {
+async fn publish(mut redis: Commands, mut queued: mpsc::Receiver<(String, Vec<u8>)>, has_lost: &AtomicBool) {
     let mut batch = Vec::with_capacity(PIPELINE);
     while queued.recv_many(&mut batch, PIPELINE).await > 0 {
         let count = batch.len();

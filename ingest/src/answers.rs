@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::aio::ConnectionManager;
-use runtime::redis::Heard;
+use runtime::redis::{Commands, Heard};
 use runtime::{Config, Names, Shutdown};
 use schemas::ChatCommand;
 use schemas::wire::Answer;
@@ -27,7 +26,7 @@ pub(crate) struct Sender {
 
 impl Sender {
     pub(crate) fn start(config: &Config, names: Names, shutdown: &Shutdown) -> Result<Self, Error> {
-        let redis = runtime::redis::manager(&config.redis.url)?;
+        let redis = runtime::redis::commands(&config.redis)?;
         let (queue, queued) = mpsc::channel(QUEUED);
         shutdown.spawn(send_all(redis, names, queued));
         Ok(Self { queue })
@@ -42,7 +41,7 @@ impl Sender {
     }
 }
 
-async fn send_all(mut redis: ConnectionManager, names: Names, mut queued: mpsc::Receiver<(String, Vec<Answer>)>) {
+async fn send_all(mut redis: Commands, names: Names, mut queued: mpsc::Receiver<(String, Vec<Answer>)>) {
     let mut waiting = Vec::new();
     while queued.recv_many(&mut waiting, 64).await > 0 {
         let mut pipeline = redis::pipe();
@@ -83,8 +82,7 @@ pub(crate) struct Expected {
 impl Listener {
     /// Starts to listen on this node's channel.
     pub(crate) fn start(config: &Config, names: &Names, node_id: &str, shutdown: &Shutdown) -> Result<Self, Error> {
-        let client = runtime::redis::client(&config.redis.url)?;
-        let (subscriptions, hearing) = runtime::redis::subscriber(client, shutdown);
+        let (subscriptions, hearing) = runtime::redis::subscriber(&config.redis, shutdown)?;
         let listener = Self { waiting: Arc::default() };
         let hears = listener.clone();
         let channel = names.node_channel(node_id);

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
-use redis::aio::ConnectionManager;
+use runtime::redis::Commands;
 use runtime::{Config, RoleHealth, Shutdown, postgres};
 use schemas::timestamp;
 use schemas::wire::{Code, Rejection};
@@ -166,8 +166,7 @@ impl Standings {
             client.query_one(sql, &[]).await.map(|row| row.get::<_, i64>(0)).map_err(|error| error.to_string())
         });
         let Some(position) = begin.await else { return Ok(None) };
-        let (subscriptions, mut hearing) =
-            runtime::redis::subscriber(runtime::redis::client(&config.redis.url)?, shutdown);
+        let (subscriptions, mut hearing) = runtime::redis::subscriber(&config.redis, shutdown)?;
         let channel = config.names().standing_channel();
         let (changed, changes) = mpsc::channel(ROWS as usize);
         let (standings, life) = (Arc::clone(self), shutdown.clone());
@@ -261,14 +260,14 @@ impl Watcher {
 
 /// Tells every node to look now.
 pub struct Herald {
-    redis: ConnectionManager,
+    redis: Commands,
     channel: String,
 }
 
 impl Herald {
     /// On the configured Redis.
     pub fn new(config: &Config) -> Result<Self, Error> {
-        Ok(Self { redis: runtime::redis::manager(&config.redis.url)?, channel: config.names().standing_channel() })
+        Ok(Self { redis: runtime::redis::commands(&config.redis)?, channel: config.names().standing_channel() })
     }
 
     pub(crate) async fn tell(&self, standings: &Standings) {

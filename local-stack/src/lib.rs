@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Beside a stack, tests and benches start single servers of other versions and
-//! settings: [`LonePostgres`], [`LoneKafka`].
+//! settings: [`LonePostgres`], [`LoneKafka`], [`LoneRedisCluster`].
 //!
 //! *Guarantees*
 //! - All listen on 127.0.0.1 only.
@@ -33,6 +33,7 @@ mod kafka;
 mod lock;
 mod lone_kafka;
 mod lone_postgres;
+mod lone_redis_cluster;
 mod maven;
 mod memory;
 mod options;
@@ -60,6 +61,7 @@ pub use fetch::{Parts, fetch};
 pub use holder::{Holder, of_port as holder_of_port};
 pub use lone_kafka::LoneKafka;
 pub use lone_postgres::{LonePostgres, PostgresVersion};
+pub use lone_redis_cluster::{LoneRedisCluster, RedisLock};
 pub use options::{Options, Wanted, default_cache_dir, default_data_dir};
 pub use progress::{Arrival, FetchStep, Progress, Silent, Terminal};
 pub use service::Service;

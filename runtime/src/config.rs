@@ -284,8 +284,10 @@ pub struct RegistryConfig {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Redis {
-    /// `redis://:password@host:6379`, or `rediss://` for TLS.
+    /// `redis://:password@host:6379`, or `rediss://` for TLS. Of a cluster, some of its nodes, with commas between.
     pub url: Secret,
+    /// Certificates to trust with `rediss://` instead of the web's public roots, in PEM.
+    pub ca_file: String,
 }
 
 /// `[limits]`

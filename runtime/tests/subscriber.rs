@@ -13,11 +13,11 @@ const MESSAGES: usize = 300_000;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_dropped_is_reported_and_the_channel_is_subscribed_again() {
     let url = std::env::var("WALTALKIE_TEST_REDIS").expect("WALTALKIE_TEST_REDIS; scripts/test starts the servers");
-    let client = redis::client(&Secret::new(url)).expect("a client");
-    let mut publisher = client.get_multiplexed_async_connection().await.expect("Redis");
+    let config = runtime::config::Redis { url: Secret::new(url), ..Default::default() };
+    let mut publisher = redis::commands(&config).expect("Redis");
     let channel = format!("overflow-{:016x}", rand::random::<u64>());
     let shutdown = Shutdown::new();
-    let (subscriptions, mut hearing) = redis::subscriber(client, &shutdown);
+    let (subscriptions, mut hearing) = redis::subscriber(&config, &shutdown).expect("a subscriber");
     subscriptions.subscribe(channel.clone()).await;
     let first = tokio::time::timeout(PATIENCE, hearing.recv()).await.expect("in time");
     assert!(matches!(first, Some(Heard::Subscribed(_))), "{first:?}");

@@ -183,7 +183,7 @@ async fn registry(config: &Config) -> Looked {
 }
 
 async fn redis_server(config: &Config) -> Looked {
-    let mut redis = runtime::redis::manager(&config.redis.url)?;
+    let mut redis = runtime::redis::commands(&config.redis)?;
     let info: String = redis::cmd("INFO").arg("server").query_async(&mut redis).await?;
     let version = info.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("0").trim().to_owned();
     let major: u32 = version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or_default();
@@ -192,7 +192,12 @@ async fn redis_server(config: &Config) -> Looked {
     } else {
         vec![format!("Redis {version} has no sharded Pub/Sub: 7 or later is needed")]
     };
-    Ok((vec![format!("Redis {version}")], wrong))
+    let mut facts = vec![format!("Redis {version}")];
+    let masters = redis.masters().await?;
+    if masters > 1 {
+        facts.push(format!("a cluster of {masters} masters"));
+    }
+    Ok((facts, wrong))
 }
 
 async fn durable(config: &Config) -> Looked {

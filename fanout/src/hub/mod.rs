@@ -78,12 +78,11 @@ impl Hub {
         shutdown: &Shutdown,
     ) -> Result<Self, Error> {
         let (asks, asked) = mpsc::channel(QUEUED_ASKS);
-        let client = runtime::redis::client(&config.redis.url)?;
-        let redis = runtime::redis::manager(&config.redis.url)?;
+        let redis = runtime::redis::commands(&config.redis)?;
         // Of this process: one that is started anew under its node's name knows nobody of the one before.
         let life_id = Uuid::now_v7().to_string();
         let presence = presence::Presence::new(life_id.into(), whispers, redis, config.gateway.presence_people);
-        let (subscriptions, hearing) = runtime::redis::subscriber(client, shutdown);
+        let (subscriptions, hearing) = runtime::redis::subscriber(&config.redis, shutdown)?;
         let task = task::Task::new(config, pools, decoder, subscriptions, presence, health, shutdown.clone());
         shutdown.spawn(task.run(asked, hearing));
         Ok(Self { asks, next_connection: Arc::default() })

@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use redis::Pipeline;
-use redis::aio::ConnectionManager;
 use runtime::clock;
+use runtime::redis::Commands;
 use schemas::wire::relay::{Kind, Relayed};
 
 use super::chat::Mode;
@@ -33,7 +33,7 @@ const GONE_AFTER_MS: u64 = 6_000;
 pub(super) struct Presence {
     pub(super) node: Arc<str>,
     pub(super) whispers: Whispers,
-    redis: ConnectionManager,
+    redis: Commands,
     most_people: usize,
     /// Chats that have something to tell, by when.
     due: BTreeSet<(u64, Arc<str>)>,
@@ -55,7 +55,7 @@ pub(super) struct Look {
 }
 
 impl Presence {
-    pub(super) fn new(node: Arc<str>, whispers: Whispers, redis: ConnectionManager, most_people: usize) -> Self {
+    pub(super) fn new(node: Arc<str>, whispers: Whispers, redis: Commands, most_people: usize) -> Self {
         Self {
             node,
             whispers,

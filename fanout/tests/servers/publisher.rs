@@ -98,8 +98,7 @@ async fn events_go_out_once_a_chat_and_a_restart_goes_on_where_it_was() {
     let registry = Arc::new(Registry::new(stack.config.registry.url.expose(), names.prefix()).expect("registry"));
     let decoder = schemas::Decoder::<ChatEvent>::new(registry, u32::MAX);
     let life = Shutdown::new();
-    let client = runtime::redis::client(&stack.config.redis.url).expect("client");
-    let (subscriptions, mut hearing) = runtime::redis::subscriber(client, &life);
+    let (subscriptions, mut hearing) = runtime::redis::subscriber(&stack.config.redis, &life).expect("a subscriber");
     let channels = [names.chat_channel("c"), names.user_channel("bob")];
     for channel in &channels {
         subscriptions.subscribe(channel.clone()).await;

@@ -89,7 +89,7 @@ impl World {
         migrations::Installation::open(&sql, &names).await.expect("installation");
         // The default gives up after half a second, which a busy machine can take.
         let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(Duration::from_secs(20)));
-        let redis = runtime::redis::client(&Secret::new(redis_url))
+        let redis = redis::Client::open(redis_url)
             .expect("redis URL")
             .get_multiplexed_async_connection_with_config(&patient)
             .await

@@ -1,0 +1,243 @@
+"""What the vectors don't hold: docs/clients.md, "Tests that your client should pass"."""
+
+import unittest
+
+from test_vectors import Device
+from waltalkie import Refused, Session
+from waltalkie.outbox import Command
+
+
+def message(seq: int) -> dict:
+    return {"event": "message", "payload": {"chat_id": "c1", "seq": seq, "sender_id": "bob", "content": str(seq)}}
+
+
+def resumed(first: int, last: int, complete: bool) -> dict:
+    payload = {"chat_id": "c1", "from_seq": first, "to_seq": last, "complete": complete}
+    return {"event": "resumed", "payload": payload}
+
+
+def ack(op_id: str, state: str, seq: int | None = None) -> dict:
+    return {"event": "ack", "id": op_id, "payload": {"state": state} | ({"seq": seq} if seq else {})}
+
+
+def error(request: str, code: str, temporary: bool, **more: object) -> dict:
+    return {"event": "error", "id": request, "payload": {"code": code, "message": "…", "temporary": temporary} | more}
+
+
+class Case(unittest.TestCase):
+    def setUp(self) -> None:
+        self.now = 0
+        self.alice = Device()
+        self.session = self.alice.session
+        self.alice.connect(4, 0)
+        self.frames("")
+
+    def receive(self, *frames: dict) -> None:
+        for frame in frames:
+            self.alice.receive(frame, self.now)
+
+    def frames(self, event: str, now: int | None = None) -> list[dict]:
+        """The frames of one kind that leave by now."""
+        self.now = self.now if now is None else now
+        self.session.tick(self.now)
+        frames, self.session.frames = self.session.frames, []
+        return [frame for frame in frames if frame["event"] == event]
+
+    def shown(self) -> list[int | None]:
+        events, self.session.events = self.session.events, []
+        return [event.seq for event in events]
+
+    def asked(self, now: int) -> list[int]:
+        return [frame["payload"]["cursors"]["c1"] for frame in self.frames("resume", now)]
+
+
+class Cursor(Case):
+    def test_an_ack_moves_nothing(self) -> None:
+        self.session.outbox.add(send("a"))
+        self.frames("")
+        self.receive(ack("a", "persisted", 5))
+        self.assertEqual(self.session.chats["c1"].cursor, 4)
+
+    def test_a_kept_cursor_goes_on(self) -> None:
+        self.alice.session = self.session = Session({"c1": 2}, "e1")
+        self.alice.connect(4, 0)
+        self.assertEqual(self.asked(0), [2])
+
+    def test_what_waits_is_bounded_and_the_next_in_order_always_fits(self) -> None:
+        self.receive(*(message(seq) for seq in range(6, 2_000)))
+        self.assertEqual(len(self.session.chats["c1"].early), 1_000)
+        self.receive(message(5))
+        self.assertEqual(self.shown(), list(range(5, 1_006)))
+        self.assertEqual(self.asked(1_000), [1_005])
+
+    def test_a_skipped_range_over_an_early_event_hides_it(self) -> None:
+        self.receive(message(6), message(8))
+        self.receive({"event": "skipped", "payload": {"chat_id": "c1", "from_seq": 3, "to_seq": 7}})
+        self.assertEqual((self.shown(), self.session.chats["c1"].cursor), ([8], 8))
+
+    def test_an_older_head_hides_no_gap(self) -> None:
+        self.receive(message(7), {"event": "heads", "payload": {"c1": 4}})
+        self.assertEqual(self.asked(0), [4])
+
+    def test_an_incomplete_answer_is_followed_up(self) -> None:
+        self.receive(message(7))
+        self.assertEqual(self.asked(0), [4])
+        self.receive(message(5), resumed(4, 5, False))
+        self.assertEqual(self.asked(0), [5])
+        # Nothing came: not at once again.
+        self.receive(resumed(5, 5, False))
+        self.assertEqual((self.asked(999), self.asked(1_000), self.asked(2_999), self.asked(3_000)), ([], [5], [], [5]))
+        self.receive(message(6), resumed(5, 7, True))
+        self.assertEqual((self.shown(), self.asked(99_000)), ([5, 6, 7], []))
+
+    def test_an_incomplete_answer_is_followed_up_though_nothing_is_known_to_be_missing(self) -> None:
+        self.receive(message(5), resumed(4, 5, False))
+        self.assertEqual(self.asked(0), [5])
+
+    def test_tries_that_do_not_help_become_rare(self) -> None:
+        self.receive(message(7))
+        times = [now for now in range(0, 80_000, 500) if self.asked(now)]
+        self.assertEqual(times, [0, 1_000, 3_000, 7_000, 15_000, 30_000, 45_000, 60_000, 75_000])
+
+        # It moves: what didn't help before is forgotten.
+        self.receive(message(5))
+        self.assertEqual([now for now in range(80_000, 84_000, 500) if self.asked(now)], [80_500, 82_500])
+
+    def test_a_later_gap_begins_anew(self) -> None:
+        self.receive(message(6))
+        self.assertEqual((self.asked(0), self.asked(1_000)), ([4], [4]))
+        self.receive(message(5), message(8))
+        self.assertEqual([now for now in range(1_000, 5_000, 500) if self.asked(now)], [1_000, 2_000, 4_000])
+
+    def test_what_was_asked_ends_with_the_connection(self) -> None:
+        self.receive(message(5), resumed(4, 5, False))
+        self.alice.connect(5, 10)
+        self.assertEqual(self.asked(60_000), [])
+
+    def test_another_epoch_forgets_everything(self) -> None:
+        self.receive(message(5))
+        hello = {"user_id": "alice", "heartbeat_ms": 5_000, "epoch": "e2", "limits": {"frame_bytes": 65_536}}
+        self.session.connected(0)
+        self.receive({"event": "hello", "payload": hello})
+        self.assertEqual(self.session.chats, {})
+        self.assertEqual([event.name for event in self.session.events], ["message", "epoch_changed"])
+
+    def test_only_the_greeting_forgets_chats(self) -> None:
+        entry = {"chat_id": "c2", "head_seq": 8, "delivered_seq": 0, "read_seq": 0, "visible": [[9, None]]}
+        joined = {"event": "chats", "payload": {"chats": [entry], "complete": True}}
+        unannounced = {"event": "message", "payload": {"chat_id": "c3", "seq": 7}}
+        self.receive(unannounced, joined)
+        self.assertEqual(sorted(self.session.chats), ["c1", "c2", "c3"])
+        self.alice.connect(4, 0)
+        self.assertEqual(list(self.session.chats), ["c1"])
+
+    def test_an_application_that_is_behind_gets_the_rest_later(self) -> None:
+        self.session.has_room = False
+        self.receive(message(5), message(6))
+        self.assertEqual((self.shown(), self.asked(60_000)), ([], []))
+        self.session.has_room = True
+        self.assertEqual(self.asked(60_000), [4])
+
+
+def send(op_id: str, text: str = "hi") -> Command:
+    return Command(op_id, "send_message", {"chat_id": "c1", "message_id": op_id, "content": text})
+
+
+class Outbox(Case):
+    def sent(self, now: int) -> list[str]:
+        return [frame["id"] for frame in self.frames("send_message", now)]
+
+    def add(self, *op_ids: str) -> None:
+        for op_id in op_ids:
+            self.session.outbox.add(send(op_id))
+
+    def answers(self) -> list[tuple[str, object]]:
+        answers, self.session.outbox.answers = self.session.outbox.answers, []
+        return [(op_id, outcome.code if isinstance(outcome, Refused) else outcome) for op_id, outcome in answers]
+
+    def test_a_lost_connection_sends_again_what_has_no_final_answer(self) -> None:
+        self.add("a", "b", "c")
+        self.assertEqual(self.sent(0), ["a", "b", "c"])
+        self.receive(ack("a", "accepted"), ack("b", "accepted"), ack("b", "persisted", 6))
+        self.session.disconnected()
+        self.assertEqual(self.sent(1), [])
+        self.alice.connect(6, 2)
+        self.assertEqual(self.sent(2), ["a", "c"])
+        self.receive(ack("a", "persisted", 5), ack("c", "persisted", 7))
+        self.assertEqual(self.answers(), [("b", 6), ("a", 5), ("c", 7)])
+
+    def test_after_a_refusal_all_are_answered_and_then_the_first_goes(self) -> None:
+        self.add("a", "b", "c")
+        self.sent(0)
+        self.receive(error("a", "unavailable", True), error("b", "blocked_by_earlier", True))
+        self.assertEqual(self.sent(1_000), [], "c has no answer yet")
+        self.receive(error("c", "blocked_by_earlier", True))
+        self.assertEqual(self.sent(1_000), ["a", "b", "c"])
+
+    def test_the_wait_that_the_server_asks_for_is_kept(self) -> None:
+        self.add("a", "b")
+        self.sent(0)
+        self.receive(error("a", "rate_limited", True, retry_after_ms=2_000), error("b", "blocked_by_earlier", True))
+        self.assertEqual((self.sent(1_999), self.sent(2_000)), ([], ["a", "b"]))
+
+    def test_what_is_refused_for_good_is_discarded_and_the_rest_goes_on(self) -> None:
+        self.add("a", "b")
+        self.sent(0)
+        self.receive(error("a", "content_empty", False), error("b", "blocked_by_earlier", True))
+        self.assertEqual([frame["event"] for frame in self.session.frames], ["discard_message"])
+        self.assertEqual((self.sent(0), self.answers()), (["b"], [("a", "content_empty")]))
+        # Blocked by nothing that is known here: not at once again.
+        self.receive(error("b", "blocked_by_earlier", True))
+        self.assertEqual((self.sent(1), self.sent(1_000)), ([], ["b"]))
+
+    def test_no_answer_for_long_sends_again(self) -> None:
+        self.add("a")
+        self.assertEqual((self.sent(0), self.sent(15_000), self.sent(15_001)), (["a"], [], ["a"]))
+
+    def test_at_most_32_of_a_chat_are_on_their_way(self) -> None:
+        self.add(*(str(number) for number in range(40)))
+        self.assertEqual(len(self.sent(0)), 32)
+        self.receive(ack("0", "persisted", 5))
+        self.assertEqual(self.sent(0), ["32"])
+
+    def test_a_frame_over_the_limit_never_leaves(self) -> None:
+        with self.assertRaises(Refused) as refused:
+            self.session.outbox.add(send("a", "x" * 66_000))
+        self.assertEqual(refused.exception.code, "frame_too_big")
+
+
+class Rest(Case):
+    def test_marks_leave_once_a_second_and_again_if_the_server_has_not_heard(self) -> None:
+        marks = [frame["payload"]["marks"] for frame in self.frames("mark_delivered", 1_000)]
+        self.assertEqual(marks, [], "the head was marked with the connection")
+        self.receive(message(5))
+        self.assertEqual(len(self.frames("mark_delivered")), 1)
+        self.receive(message(6))
+        self.assertEqual(len(self.frames("mark_delivered", 1_999)), 0)
+        self.assertEqual(self.frames("mark_delivered", 2_000)[0]["payload"], {"marks": {"c1": 6}})
+        self.alice.connect(6, 2_001)
+        self.assertEqual(self.frames("mark_delivered", 3_000)[0]["payload"], {"marks": {"c1": 6}})
+
+    def test_silence_after_a_heartbeat_is_death(self) -> None:
+        self.assertEqual(len(self.frames("heartbeat", 5_000)), 1)
+        self.receive({"event": "heads", "payload": {}})
+        self.assertEqual((len(self.frames("heartbeat", 10_000)), len(self.frames("heartbeat", 15_000))), (1, 1))
+        self.assertFalse(self.session.is_dead)
+        self.frames("", 20_000)
+        self.assertTrue(self.session.is_dead)
+
+    def test_typing_is_told_every_three_seconds(self) -> None:
+        told = []
+        for now in (0, 1_000, 2_999, 3_000):
+            self.session.typing("c1", now)
+            told.append(len(self.frames("typing", now)))
+        self.assertEqual(told, [1, 0, 0, 1])
+
+    def test_whoever_left_marks_no_more(self) -> None:
+        gone = {"chat_id": "c1", "seq": 5, "memberships": [{"user_id": "alice", "left_seq": 5}]}
+        self.receive({"event": "member_left", "payload": gone})
+        self.assertEqual(self.frames("mark_delivered", 5_000), [])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,67 @@
+//! `clients/python/` holds what `docs/clients.md` says: its own tests, on an installation.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use waltalkie_tests::harness::{Installation, LONG, Lines, Person, python, repository};
+
+/// `python -m unittest` in the client's folder; unbuffered, so that its lines come when they are printed.
+fn unittest(names: &[&str]) -> Result<Command> {
+    let mut command = Command::new(python()?);
+    command.args(["-u", "-B", "-m", "unittest", "-v"]).args(names).current_dir(repository().join("clients/python"));
+    Ok(command)
+}
+
+/// The same with three people at a gateway.
+async fn unittest_with_people(installation: &Installation, gateway: &str, names: &[&str]) -> Result<Command> {
+    let config = installation.config()?;
+    let mut command = unittest(names)?;
+    command.env("WALTALKIE_URL", gateway);
+    for user_id in ["alice", "bob", "echo"] {
+        let person = Person::arrive(&config, gateway, user_id).await?;
+        command.env(format!("WALTALKIE_{}_TOKEN", user_id.to_uppercase()), person.token);
+    }
+    Ok(command)
+}
+
+/// Waits for the end: every test ran and none failed. Python says so on its error output.
+async fn pass(mut command: Command) -> Result<()> {
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success() && said.trim_end().ends_with("\nOK"), "{}:\n{said}", output.status);
+    ensure!(!said.contains("Ran 0 tests"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_sync_core_passes_the_vectors() -> Result<()> {
+    pass(unittest(&["test_vectors", "test_session"])?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cuts_lose_nothing_and_a_bot_answers() -> Result<()> {
+    let installation = Installation::make("python-client-talks").await?;
+    let process = installation.run(&["all"]).await?;
+    let names = ["test_live.Conversation", "test_live.Network", "test_live.Bot"];
+    pass(unittest_with_people(&installation, process.gateway()?, &names).await?).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_when_its_gateway_is_killed() -> Result<()> {
+    let installation = Installation::make("python-client-survives").await?;
+    let _behind = installation.run(&["persister", "cdc", "projector", "publisher"]).await?;
+    let mut first = installation.run(&["gateway"]).await?;
+    let second = installation.run(&["gateway"]).await?;
+    let mut command = unittest_with_people(&installation, first.gateway()?, &["test_live.Survival"]).await?;
+    command.env("WALTALKIE_OTHER_URL", second.gateway()?);
+    let mut lines = Lines::of(command)?;
+    let mut lines = tokio::task::spawn_blocking(move || {
+        lines.wait(|line| line == "kill the gateway of alice", LONG)?;
+        Ok::<_, anyhow::Error>(lines)
+    })
+    .await??;
+    first.kill()?;
+    // A failure ends it without this line, and is told with all that it printed.
+    tokio::task::spawn_blocking(move || lines.wait(|line| line == "! OK", LONG)).await??;
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! Redis as a cluster, behind TLS and a password: masters die, come back and hand over their slots, and people talk on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use local_stack::{LoneRedisCluster, RedisLock};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use redis::Pipeline;
+use runtime::redis::{Commands, Heard};
+use runtime::{Secret, Shutdown, config};
+use serde_json::json;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+use waltalkie_tests::harness::{Installation, LONG, Person, Servers, Socket, until, within};
+
+const CHANNELS: usize = 300;
+
+/// A CA, and a key with its certificate for this machine.
+fn lock(folder: &Path) -> Result<RedisLock> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &ca)?;
+    let lock = RedisLock {
+        password: "open sesame".replace(' ', "-"),
+        certificate: folder.join("server.pem"),
+        ca: folder.join("ca.pem"),
+    };
+    fs::write(&lock.certificate, format!("{}{}", certificate.pem(), key.serialize_pem()))?;
+    fs::write(&lock.ca, ca.pem())?;
+    Ok(lock)
+}
+
+async fn cluster(folder: &Path) -> Result<(LoneRedisCluster, config::Redis)> {
+    runtime::tls::install_provider();
+    let lock = lock(folder)?;
+    let ca_file = lock.ca.to_string_lossy().into_owned();
+    let cluster = LoneRedisCluster::start(folder.join("nodes"), Some(lock)).await?;
+    let config = config::Redis { url: Secret::new(cluster.url()), ca_file };
+    Ok((cluster, config))
+}
+
+/// Sends a word on each channel until Redis has taken them all, as the publisher does.
+async fn say(redis: &mut Commands, channels: &[String], word: &str) -> Result<()> {
+    let mut pipeline = Pipeline::with_capacity(channels.len());
+    for channel in channels {
+        pipeline.cmd("SPUBLISH").arg(channel).arg(word).ignore();
+    }
+    until("Redis to take all words", LONG, async || Ok(Some(pipeline.exec_async(redis).await?))).await
+}
+
+/// Hears until each channel was subscribed, after a loss if there has to be one.
+async fn subscribed(hearing: &mut mpsc::Receiver<Heard>, channels: &[String], after_a_loss: bool) -> Result<()> {
+    let mut missing: BTreeSet<&str> = channels.iter().map(String::as_str).collect();
+    let mut is_lost = !after_a_loss;
+    let all = async {
+        while !is_lost || !missing.is_empty() {
+            match hearing.recv().await.context("the subscriber ended")? {
+                Heard::Lost => {
+                    is_lost = true;
+                    missing = channels.iter().map(String::as_str).collect();
+                }
+                Heard::Subscribed(channel) => {
+                    missing.remove(&*channel);
+                }
+                Heard::Message { .. } => {}
+            }
+        }
+        Ok(())
+    };
+    within("all channels to be subscribed", LONG, all).await?
+}
+
+/// Hears until the word has come on each channel; without a loss it comes once.
+async fn heard(hearing: &mut mpsc::Receiver<Heard>, channels: &[String], word: &str) -> Result<()> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let all = async {
+        while counts.len() < channels.len() {
+            match hearing.recv().await.context("the subscriber ended")? {
+                Heard::Message { channel, payload } if payload == word.as_bytes() => {
+                    *counts.entry(channel).or_default() += 1;
+                }
+                Heard::Lost => anyhow::bail!("lost while nothing happened"),
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    within(&format!("{word} on all channels"), LONG, all).await??;
+    ensure!(channels.iter().all(|channel| counts.contains_key(channel)), "other channels than those asked for");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_and_channels_find_their_masters_however_those_change() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mut cluster, config) = cluster(folder.path()).await?;
+    let (shutdown, mut redis) = (Shutdown::new(), runtime::redis::commands(&config)?);
+    ensure!(redis.masters().await? == 3);
+    let mut pipeline = Pipeline::new();
+    for number in 0..200 {
+        pipeline.cmd("SET").arg(format!("key-{number}")).arg(number).arg("GET");
+        pipeline.cmd("EXISTS").arg(format!("key-{number}"));
+    }
+    let answers: Vec<(Option<i64>, i64)> = pipeline.query_async(&mut redis).await?;
+    ensure!(answers.iter().all(|answer| *answer == (None, 1)), "{answers:?}");
+    let answers: Vec<(Option<i64>, i64)> = pipeline.query_async(&mut redis).await?;
+    ensure!(answers.iter().zip(0..).all(|(answer, number)| *answer == (Some(number), 1)), "out of order: {answers:?}");
+
+    let (subscriptions, mut hearing) = runtime::redis::subscriber(&config, &shutdown)?;
+    let channels: Vec<String> = (0..CHANNELS).map(|number| format!("channel-{number}")).collect();
+    for channel in &channels {
+        subscriptions.subscribe(channel.clone()).await;
+    }
+    subscribed(&mut hearing, &channels, false).await?;
+    say(&mut redis, &channels, "first").await?;
+    heard(&mut hearing, &channels, "first").await?;
+
+    // A master dies: its replica takes its place.
+    cluster.kill(0).await;
+    subscribed(&mut hearing, &channels, true).await?;
+    let masters = cluster.masters().await;
+    ensure!(masters == [1, 2, 3], "the replica of the first took its place: {masters:?}");
+    say(&mut redis, &channels, "second").await?;
+    heard(&mut hearing, &channels, "second").await?;
+
+    // It comes back as a replica and takes its place again, in an orderly way: commands follow.
+    cluster.start_again(0).await?;
+    cluster.whole().await?;
+    cluster.order(0, "CLUSTER FAILOVER").await?;
+    until("the failover", LONG, async || Ok((cluster.masters().await == [0, 1, 2]).then_some(()))).await?;
+    cluster.whole().await?;
+    until("a word to be taken and heard", LONG, async || {
+        say(&mut redis, &channels, "third").await?;
+        Ok(Some(heard(&mut hearing, &channels, "third").await?))
+    })
+    .await?;
+
+    // A slot moves from one master to another: its channel moves too.
+    let channel = &channels[..1];
+    let slot = cluster.ask(0, &format!("CLUSTER KEYSLOT {}", channel[0])).await?;
+    let from = slot.parse::<usize>()? * 3 / 16_384;
+    let to = (from + 1) % 3;
+    let (source, target) = (cluster.ask(from, "CLUSTER MYID").await?, cluster.ask(to, "CLUSTER MYID").await?);
+    cluster.order(to, &format!("CLUSTER SETSLOT {slot} IMPORTING {source}")).await?;
+    cluster.order(from, &format!("CLUSTER SETSLOT {slot} MIGRATING {target}")).await?;
+    for node in [to, from] {
+        cluster.order(node, &format!("CLUSTER SETSLOT {slot} NODE {target}")).await?;
+    }
+    subscribed(&mut hearing, channel, true).await?;
+    say(&mut redis, channel, "fourth").await?;
+    heard(&mut hearing, channel, "fourth").await?;
+    drop(subscriptions);
+    shutdown.begin();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_talk_on_when_masters_die() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (mut cluster, config) = cluster(folder.path()).await?;
+    let servers = Servers { redis: config.url.expose().to_owned(), ..Servers::shared()? };
+    let installation = Installation::make_on(servers, "redis-cluster", &[("redis.ca_file", &config.ca_file)]).await?;
+    let process = installation.run(&["all"]).await?;
+    let alice = Person::arrive(&installation.config()?, process.gateway()?, "alice").await?;
+    let bob = Person::arrive(&installation.config()?, process.gateway()?, "bob").await?;
+    let mut chats = Vec::new();
+    for _ in 0..6 {
+        chats.push(alice.make_group(&[&bob], json!({})).await?);
+    }
+    let (mut here, mut there) = (alice.connect().await?, bob.connect().await?);
+    everywhere(&chats, &mut here, &mut there, "before").await?;
+    for victim in [0, 1] {
+        cluster.kill(victim).await;
+        until("its replica to take its place", LONG, async || {
+            Ok(cluster.masters().await.contains(&(victim + 3)).then_some(()))
+        })
+        .await?;
+        // None is lost while the gateway finds its way.
+        everywhere(&chats, &mut here, &mut there, &format!("after {victim}")).await?;
+        // What isn't healed from the tables comes live: published by one process, heard by another.
+        until("messages to come live again", LONG, async || {
+            let healed = process.metric("waltalkie_fanout_healed_events_total").await?;
+            everywhere(&chats, &mut here, &mut there, "live").await?;
+            Ok((process.metric("waltalkie_fanout_healed_events_total").await? == healed).then_some(()))
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// One says something in each chat and the other sees it.
+async fn everywhere(chats: &[String], here: &mut Socket, there: &mut Socket, content: &str) -> Result<()> {
+    for chat_id in chats {
+        let content = format!("{content} in {chat_id}: {}", Uuid::new_v4());
+        here.say(chat_id, &Uuid::now_v7().to_string(), &content).await?;
+        there.wait("message", |message| message["content"] == content).await?;
+    }
+    Ok(())
+}
