@@ -30,7 +30,7 @@ use uuid::Uuid;
 use self::allowance::Allowance;
 use self::answers::{Answering, End};
 use self::timers::{Due, Timers};
-use crate::frames::{self, Hello};
+use crate::frames::{self, Hello, HelloLimits};
 use crate::hub::{Attendance, Desk};
 use crate::inbound::{Caller, Identity};
 use crate::node::Shared;
@@ -54,7 +54,7 @@ pub(crate) async fn run(
         user_id: &identity.user_id,
         heartbeat_ms: gateway.heartbeat_ms,
         epoch: &shared.epoch,
-        limits: &shared.limits,
+        limits: HelloLimits { content_bytes: shared.limits.content_bytes, frame_bytes: shared.limits.frame_bytes },
         development: shared.config.development,
     }));
     seat.open(&desk);

@@ -20,20 +20,7 @@
 //! *Failure.* Redis away: delivery goes on by heads, once a heartbeat. Postgres away: live delivery goes on, gaps and
 //! resumes wait. A node that dies loses nothing: its clients resume elsewhere.
 //!
-//! # Close codes
-//!
-//! | code | when | what the client does |
-//! |---|---|---|
-//! | 1001 | a proxy goes away; Waltalkie itself says 4001 | reconnect with backoff |
-//! | 1002, 1007 | frames that aren't WebSocket, or text that isn't UTF-8 | don't send that again |
-//! | 1003 | a binary frame | don't send that again |
-//! | 1009 | a frame over `limits.frame_bytes` | don't send that again |
-//! | 4001 | the node drains, after `reconnect` | reconnect after `after_ms` |
-//! | 4008 | the client reads too slowly | reconnect and resume |
-//! | 4009 | nothing was heard for three heartbeats | reconnect |
-//! | 4101 | the token has expired or was revoked | get a token, then reconnect |
-//! | 4102 | the person was removed | stay away |
-//! | 4103 | too many refused frames in a short time | stay away; mend the client |
+//! Frames and close codes are those of [`schemas::wire`], which describes them in `/asyncapi.json`.
 
 mod connection;
 mod error;

@@ -102,7 +102,7 @@ async fn admit(
 async fn serve(socket: WebSocket, node: Node, identity: Identity, seat: Seat) {
     let (mut sink, mut stream) = socket.split();
     let (close, desk) = connection::run(&node.shared, identity, &seat, &mut sink, &mut stream).await;
-    let code = close.map_or(1000, |close| close.code);
+    let code = close.map_or(1000, |close| close.code.number());
     ::metrics::counter!(metrics::CLOSED, "code" => code.to_string()).increment(1);
     if let Some(close) = close {
         say_farewell(&desk.outgoing, close, &mut sink, &mut stream).await;
@@ -120,7 +120,7 @@ async fn say_farewell(
 ) {
     let writing = async {
         outgoing.write_rest(sink).await?;
-        sink.send(Message::Close(Some(CloseFrame { code: close.code, reason: close.reason.into() }))).await
+        sink.send(Message::Close(Some(CloseFrame { code: close.code.number(), reason: close.reason.into() }))).await
     };
     if !matches!(tokio::time::timeout(FAREWELL, writing).await, Ok(Ok(()))) {
         return;

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use axum::body::Bytes;
 use axum::extract::ws::{Message, Utf8Bytes};
 use futures_util::{Sink, SinkExt};
+use schemas::wire::CloseCode;
 use tokio::sync::Notify;
 
 use crate::inbound::Standing;
@@ -22,22 +23,22 @@ const BATCH_FRAMES: usize = 64;
 /// Why and how a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Close {
-    pub(crate) code: u16,
+    pub(crate) code: CloseCode,
     pub(crate) reason: &'static str,
 }
 
 impl Close {
-    pub(crate) const PROTOCOL: Self = Self { code: 1002, reason: "not a WebSocket frame" };
-    pub(crate) const BINARY: Self = Self { code: 1003, reason: "binary frames aren't taken" };
-    pub(crate) const NOT_UTF8: Self = Self { code: 1007, reason: "text isn't UTF-8" };
-    pub(crate) const TOO_BIG: Self = Self { code: 1009, reason: "frame over limits.frame_bytes" };
-    pub(crate) const DRAINING: Self = Self { code: 4001, reason: "draining: connect again" };
-    pub(crate) const SLOW: Self = Self { code: 4008, reason: "too slow: connect again and resume" };
-    pub(crate) const SILENT: Self = Self { code: 4009, reason: "no heartbeat" };
-    pub(crate) const TOKEN_EXPIRED: Self = Self { code: 4101, reason: "token expired" };
-    pub(crate) const TOKEN_REVOKED: Self = Self { code: 4101, reason: "token revoked" };
-    pub(crate) const REMOVED: Self = Self { code: 4102, reason: "this person was removed" };
-    pub(crate) const TOO_MANY_ERRORS: Self = Self { code: 4103, reason: "too many refused frames" };
+    pub(crate) const PROTOCOL: Self = Self { code: CloseCode::Protocol, reason: "not a WebSocket frame" };
+    pub(crate) const BINARY: Self = Self { code: CloseCode::Binary, reason: "binary frames aren't taken" };
+    pub(crate) const NOT_UTF8: Self = Self { code: CloseCode::NotUtf8, reason: "text isn't UTF-8" };
+    pub(crate) const TOO_BIG: Self = Self { code: CloseCode::TooBig, reason: "frame over limits.frame_bytes" };
+    pub(crate) const DRAINING: Self = Self { code: CloseCode::Draining, reason: "draining: connect again" };
+    pub(crate) const SLOW: Self = Self { code: CloseCode::Slow, reason: "too slow: connect again and resume" };
+    pub(crate) const SILENT: Self = Self { code: CloseCode::Silent, reason: "no heartbeat" };
+    pub(crate) const TOKEN_EXPIRED: Self = Self { code: CloseCode::Token, reason: "token expired" };
+    pub(crate) const TOKEN_REVOKED: Self = Self { code: CloseCode::Token, reason: "token revoked" };
+    pub(crate) const REMOVED: Self = Self { code: CloseCode::Removed, reason: "this person was removed" };
+    pub(crate) const TOO_MANY_ERRORS: Self = Self { code: CloseCode::TooManyErrors, reason: "too many refused frames" };
 
     /// For a token that doesn't count any more.
     pub(crate) const fn of(standing: Standing) -> Option<Self> {

@@ -2,6 +2,7 @@
 #![allow(missing_docs, reason = "the schema documents every field")]
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::{record::Record, topics::Topic};
 
@@ -100,7 +101,7 @@ pub struct MessageState {
 }
 
 /// A file that belongs to a message.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attachment {
     pub media_id: String,
     pub kind: String,
@@ -108,12 +109,16 @@ pub struct Attachment {
     pub content_type: String,
     pub size_bytes: i64,
     #[serde(default)]
+    #[schema(required)]
     pub width_px: Option<i64>,
     #[serde(default)]
+    #[schema(required)]
     pub height_px: Option<i64>,
     #[serde(default)]
+    #[schema(required)]
     pub duration_ms: Option<i64>,
     #[serde(default)]
+    #[schema(required)]
     pub thumbhash: Option<String>,
 }
 

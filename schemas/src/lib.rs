@@ -1,9 +1,10 @@
 //! The contract: what the rooms of Waltalkie, and other people's programs, say to each other.
 //!
 //! Owns the Avro records and their Rust twins, the topics and keys they travel under, Confluent framing, the registry
-//! client, ids, and the JSON that clients see. Knows no service: nothing here opens a connection of its own accord
-//! except [`registry`], and nothing here decides what happens to a message.
+//! client, ids, the JSON that clients see, and the AsyncAPI document of all of it. Knows no service: nothing here opens a
+//! connection of its own accord except [`registry`], and nothing here decides what happens to a message.
 
+pub mod asyncapi;
 pub mod codec;
 pub mod command;
 pub mod event;

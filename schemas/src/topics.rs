@@ -53,6 +53,22 @@ impl Topic {
         }
     }
 
+    /// What a record's key is.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::ChatCommands | Self::ChatEvents | Self::ChatMarks => "chat_id",
+            Self::ChatUsers => "user_id",
+            Self::ChatCursors => "chat_id/user_id",
+            Self::ChatCommandsDlq => "as it came",
+            Self::CdcPositions => "the slot's name",
+        }
+    }
+
+    /// Whether it is for this program alone, and may change without notice.
+    pub const fn is_internal(self) -> bool {
+        matches!(self, Self::ChatCommands | Self::ChatCommandsDlq | Self::CdcPositions)
+    }
+
     /// Partition count at creation.
     pub const fn partitions(self) -> Partitions {
         match self {

@@ -95,6 +95,10 @@ enum DocsCommand {
     #[command(after_help = "Example:
   waltalkie docs openapi > openapi.json")]
     Openapi,
+    /// AsyncAPI 3.0 of the WebSocket and the topics, as JSON
+    #[command(after_help = "Example:
+  waltalkie docs asyncapi > asyncapi.json")]
+    Asyncapi,
     /// The Avro schemas of the topics' values by subject, as JSON
     #[command(after_help = "Example:
   waltalkie docs schemas | jq '.\"chat.events-value\"' > ChatEvent.avsc")]
@@ -157,6 +161,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Schemas(command) => schema_commands::run(&quiet(config), command).await,
         Command::Docs(DocsCommand::Openapi) => {
             println!("{}", ingest::gateway::openapi_json());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Docs(DocsCommand::Asyncapi) => {
+            println!("{}", schemas::asyncapi::asyncapi_json());
             Ok(ExitCode::SUCCESS)
         }
         Command::Docs(DocsCommand::Schemas) => {

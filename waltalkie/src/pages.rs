@@ -20,14 +20,15 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
 
-/// `/` and what the page loads, `/docs` and what is below it, `/openapi.json`.
+/// `/` and what the page loads, `/docs` and what is below it, `/openapi.json`, `/asyncapi.json`.
 pub(crate) fn router() -> Router {
     Router::new()
         .route("/", get(|headers: HeaderMap| async move { file("index.html", &headers) }))
         .route("/docs", get(docs::index))
         .route("/docs/{page}", get(docs::page))
         .route("/docs/errors/{code}", get(errors::page))
-        .route("/openapi.json", get(openapi))
+        .route("/openapi.json", get(|| async { document(ingest::gateway::openapi_json()) }))
+        .route("/asyncapi.json", get(|| async { document(schemas::asyncapi::asyncapi_json()) }))
         .fallback(get(|uri: axum::http::Uri, headers: HeaderMap| async move {
             file(uri.path().trim_start_matches('/'), &headers)
         }))
@@ -60,7 +61,7 @@ fn file(path: &str, request: &HeaderMap) -> Response {
     response
 }
 
-async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], ingest::gateway::openapi_json())
-        .into_response()
+/// A document of the interfaces.
+fn document(json: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")], json).into_response()
 }

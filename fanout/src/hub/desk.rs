@@ -70,6 +70,6 @@ impl Desk {
                 moved.insert(&**chat_id, head);
             }
         }
-        frames::heads(&moved)
+        frames::heads(moved)
     }
 }

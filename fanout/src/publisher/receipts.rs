@@ -3,14 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use schemas::Cursor;
+use schemas::wire::payload::Marks;
 use schemas::wire::relay::{Kind, Relayed};
 use serde::Serialize;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-struct Marks {
-    delivered_seq: i64,
-    read_seq: i64,
-}
 
 #[derive(Debug, Default)]
 struct Chat {

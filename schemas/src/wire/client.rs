@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Code, Rejection};
+use super::{ClientEvent, Code, Rejection};
 use crate::ids;
 
 /// Limits that a client must keep; told to it in `hello`.
@@ -114,7 +114,7 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Request, RefusedFrame> {
     let text_of =
         |field: &str| payload.get(field).and_then(Value::as_str).filter(|text| text.len() <= 64).map(str::to_owned);
     let place = (text_of("chat_id").filter(|chat| ids::is_valid(chat)), text_of("message_id"));
-    let is_send = event == "send_message";
+    let is_send = event == ClientEvent::SendMessage.name();
     match parse_payload(&event, Fields { object: payload, prefix: "payload." }, limits) {
         Ok(frame) => Ok(Request { id, frame }),
         Err(rejection) => Err(RefusedFrame { id, chat_id: place.0, message_id: place.1, is_send, rejection }),
@@ -122,40 +122,36 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Request, RefusedFrame> {
 }
 
 fn parse_payload(event: &str, mut fields: Fields, limits: &Limits) -> Result<ClientFrame, Rejection> {
+    let event = ClientEvent::of(event).ok_or_else(|| {
+        let known = ClientEvent::ALL.map(ClientEvent::name).join(", ");
+        Rejection::new(Code::UnknownEvent, format!("Unknown event. Known are {known}.")).at("event")
+    })?;
     Ok(match event {
-        "send_message" => {
+        ClientEvent::SendMessage => {
             let chat_id = fields.user_or_chat_id("chat_id")?;
             ClientFrame::SendMessage(send_message(chat_id, &mut fields, limits)?)
         }
-        "edit_message" => ClientFrame::EditMessage {
+        ClientEvent::EditMessage => ClientFrame::EditMessage {
             chat_id: fields.user_or_chat_id("chat_id")?,
             message_id: fields.uuid("message_id")?,
             content: fields.content(limits)?,
         },
-        "delete_message" => ClientFrame::DeleteMessage {
+        ClientEvent::DeleteMessage => ClientFrame::DeleteMessage {
             chat_id: fields.user_or_chat_id("chat_id")?,
             message_id: fields.uuid("message_id")?,
         },
-        "discard_message" => ClientFrame::DiscardMessage {
+        ClientEvent::DiscardMessage => ClientFrame::DiscardMessage {
             chat_id: fields.user_or_chat_id("chat_id")?,
             message_id: fields.uuid("message_id")?,
         },
-        "mark_delivered" => ClientFrame::MarkDelivered(fields.seqs("marks", limits)?),
-        "mark_read" => ClientFrame::MarkRead(fields.seqs("marks", limits)?),
-        "typing" => ClientFrame::Typing { chat_id: fields.user_or_chat_id("chat_id")? },
-        "resume" => {
+        ClientEvent::MarkDelivered => ClientFrame::MarkDelivered(fields.seqs("marks", limits)?),
+        ClientEvent::MarkRead => ClientFrame::MarkRead(fields.seqs("marks", limits)?),
+        ClientEvent::Typing => ClientFrame::Typing { chat_id: fields.user_or_chat_id("chat_id")? },
+        ClientEvent::Resume => {
             ClientFrame::Resume { cursors: fields.seqs("cursors", limits)?, epoch: fields.optional_text("epoch")? }
         }
-        "authenticate" => ClientFrame::Authenticate { token: fields.text("token")? },
-        "heartbeat" => ClientFrame::Heartbeat,
-        _ => {
-            return Err(Rejection::new(
-                Code::UnknownEvent,
-                "Unknown event. Known are send_message, edit_message, delete_message, discard_message, mark_delivered, \
-                 mark_read, typing, resume, authenticate and heartbeat.",
-            )
-            .at("event"));
-        }
+        ClientEvent::Authenticate => ClientFrame::Authenticate { token: fields.text("token")? },
+        ClientEvent::Heartbeat => ClientFrame::Heartbeat,
     })
 }
 

@@ -1,48 +1,76 @@
-//! Messages, members and chats in JSON, the same over WebSocket and HTTP.
+//! Messages and members in JSON, the same over WebSocket and HTTP.
 #![allow(missing_docs, reason = "the contract's own field names")]
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
-use crate::event::{Attachment, ChatState, Membership, MessageState};
+use crate::event::{Attachment, Membership, MessageState};
 use crate::timestamp;
 
-/// A message as clients see it.
-#[derive(Debug, Serialize)]
+/// A message as clients see it: always its full state.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Message)]
 pub struct MessageJson<'a> {
+    /// The chat.
     pub chat_id: &'a str,
+    /// The event's place in the chat.
     pub seq: i64,
+    #[schema(value_type = String, format = Uuid)]
     pub message_id: &'a str,
+    /// The place at which the message was sent.
     pub message_seq: i64,
     pub sender_id: &'a str,
+    /// Who caused the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor_id: Option<&'a str>,
+    /// Null once deleted.
+    #[schema(required)]
     pub content: Option<&'a str>,
     pub attachments: &'a [Attachment],
+    #[schema(required)]
     pub file: Option<&'a str>,
+    /// The message that this one answers.
+    #[schema(required, value_type = Option<String>, format = Uuid)]
     pub parent_message_id: Option<&'a str>,
+    /// Its `message_seq`.
+    #[schema(required)]
     pub parent_seq: Option<i64>,
+    /// The application's own, opaque; null once deleted.
+    #[schema(required, value_type = Option<Object>)]
     pub app_data: Option<Box<RawValue>>,
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub created_at: i64,
     #[serde(serialize_with = "timestamp::serialize_option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     pub edited_at: Option<i64>,
     #[serde(serialize_with = "timestamp::serialize_option")]
+    #[schema(required, value_type = Option<String>, format = DateTime)]
     pub deleted_at: Option<i64>,
+    /// With `development = true`, of an event that came live.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub way: Option<Way>,
 }
 
 /// The real way of a message, shown in development only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Way {
+    /// As PostgreSQL writes it: `16/B374D848`.
     pub commit_lsn: String,
+    /// Its place in that transaction.
     pub ordinal: i64,
+    /// Of `chat.events`.
     pub partition: i32,
+    /// In that partition.
     pub offset: i64,
+    /// When it was decided.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub occurred_at: i64,
+    /// When the publisher sent it to the nodes.
     #[serde(serialize_with = "timestamp::serialize")]
+    #[schema(value_type = String, format = DateTime)]
     pub relayed_at: i64,
 }
 
@@ -61,8 +89,7 @@ impl<'a> MessageJson<'a> {
             file: None,
             parent_message_id: state.parent_message_id.as_deref(),
             parent_seq: state.parent_seq,
-            // The gateway let nothing but JSON in, so a failure here can only be a row that somebody changed by hand.
-            app_data: state.app_data.clone().and_then(|text| RawValue::from_string(text).ok()),
+            app_data: raw(state.app_data.as_ref()),
             created_at: state.created_at,
             edited_at: state.edited_at,
             deleted_at: state.deleted_at,
@@ -71,14 +98,39 @@ impl<'a> MessageJson<'a> {
     }
 }
 
-/// A membership as clients see it.
-#[derive(Debug, Serialize)]
+/// A person's stay in a chat.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Membership)]
 pub struct MembershipJson<'a> {
     pub user_id: &'a str,
+    #[schema(value_type = MemberRole)]
     pub role: &'a str,
+    /// The event with which it began.
     pub joined_seq: i64,
+    /// The event with which it ended; null while it lasts.
+    #[schema(required)]
     pub left_seq: Option<i64>,
+    /// The first event that the person may see.
     pub visible_from_seq: i64,
+}
+
+/// What a member may do.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "read by the document's generator")]
+pub enum MemberRole {
+    Owner,
+    Admin,
+    Member,
+}
+
+/// How a deleted message is shown.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code, reason = "read by the document's generator")]
+pub enum DeletedShownAs {
+    Tombstone,
+    Hidden,
 }
 
 impl<'a> From<&'a Membership> for MembershipJson<'a> {
@@ -93,31 +145,10 @@ impl<'a> From<&'a Membership> for MembershipJson<'a> {
     }
 }
 
-/// A chat's settings as clients see them.
-#[derive(Debug, Serialize)]
-pub struct ChatJson<'a> {
-    pub name: Option<&'a str>,
-    pub is_group: bool,
-    #[serde(serialize_with = "timestamp::serialize")]
-    pub created_at: i64,
-    pub history_for_new_members: bool,
-    pub deleted_shown_as: &'a str,
-    pub avatar_url: Option<&'a str>,
-    pub app_data: Option<Box<RawValue>>,
-}
-
-impl<'a> From<&'a ChatState> for ChatJson<'a> {
-    fn from(chat: &'a ChatState) -> Self {
-        Self {
-            name: chat.chat_name.as_deref(),
-            is_group: chat.is_group,
-            created_at: chat.created_at,
-            history_for_new_members: chat.history_for_new_members,
-            deleted_shown_as: &chat.deleted_shown_as,
-            avatar_url: chat.avatar_url.as_deref(),
-            app_data: chat.app_data.clone().and_then(|text| RawValue::from_string(text).ok()),
-        }
-    }
+/// The application's own JSON as it is. The gateway let nothing but JSON in, so a failure here can only be a row that
+/// somebody changed by hand.
+pub(super) fn raw(app_data: Option<&String>) -> Option<Box<RawValue>> {
+    RawValue::from_string(app_data?.clone()).ok()
 }
 
 /// An LSN as Postgres writes it, from its bits: `16/B374D848`.

@@ -1,10 +1,12 @@
 //! Refusals: one type for WebSocket `error` frames, HTTP problem details and the persister's answers.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Stable names of what can be wrong; part of the contract.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = ErrorCode)]
 #[allow(missing_docs, reason = "the names say it; docs/errors has a page for each")]
 pub enum Code {
     BadJson,

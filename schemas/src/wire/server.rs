@@ -1,12 +1,12 @@
 //! Frames from server to client, each as the JSON text that is written to sockets.
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::Rejection;
-use super::json::{ChatJson, MembershipJson, MessageJson, Way};
+use super::json::{self, MembershipJson, MessageJson, Way};
+use super::payload::{Ack, ChatPayload, MembersPayload, Refusal, Resumed, Skipped};
+use super::{Rejection, ServerEvent};
 use crate::event::{ChatEvent, event_type};
-use crate::timestamp;
 
 #[derive(Serialize)]
 struct Frame<'a, P> {
@@ -17,86 +17,58 @@ struct Frame<'a, P> {
 }
 
 /// A frame of any event; `id` is the client's own, in answers.
-pub fn frame<P: Serialize>(event: &str, id: Option<&Value>, payload: P) -> String {
-    serde_json::to_string(&Frame { event, id, payload }).unwrap_or_default()
-}
-
-#[derive(Serialize)]
-struct MembersPayload<'a> {
-    chat_id: &'a str,
-    seq: i64,
-    actor_id: &'a str,
-    #[serde(serialize_with = "timestamp::serialize")]
-    occurred_at: i64,
-    memberships: Vec<MembershipJson<'a>>,
-}
-
-#[derive(Serialize)]
-struct ChatPayload<'a> {
-    chat_id: &'a str,
-    seq: i64,
-    actor_id: &'a str,
-    #[serde(serialize_with = "timestamp::serialize")]
-    occurred_at: i64,
-    #[serde(flatten)]
-    chat: ChatJson<'a>,
-    memberships: Vec<MembershipJson<'a>>,
+pub fn frame<P: Serialize>(event: ServerEvent, id: Option<&Value>, payload: P) -> String {
+    serde_json::to_string(&Frame { event: event.name(), id, payload }).unwrap_or_default()
 }
 
 /// The frame of an event for members who may see it; [`skipped`] for a type that has none.
 pub fn event_frame(event: &ChatEvent, way: Option<Way>) -> String {
     let name = match event.event_type.as_str() {
-        event_type::MESSAGE_PERSISTED => "message",
-        event_type::MESSAGE_EDITED => "message_edited",
-        event_type::MESSAGE_DELETED => "message_deleted",
-        event_type::CHAT_CREATED => "chat_created",
-        event_type::CHAT_UPDATED => "chat_updated",
-        event_type::MEMBER_JOINED => "member_joined",
-        event_type::MEMBER_LEFT => "member_left",
-        event_type::MEMBER_UPDATED => "member_updated",
+        event_type::MESSAGE_PERSISTED => ServerEvent::Message,
+        event_type::MESSAGE_EDITED => ServerEvent::MessageEdited,
+        event_type::MESSAGE_DELETED => ServerEvent::MessageDeleted,
+        event_type::CHAT_CREATED => ServerEvent::ChatCreated,
+        event_type::CHAT_UPDATED => ServerEvent::ChatUpdated,
+        event_type::MEMBER_JOINED => ServerEvent::MemberJoined,
+        event_type::MEMBER_LEFT => ServerEvent::MemberLeft,
+        event_type::MEMBER_UPDATED => ServerEvent::MemberUpdated,
         _ => return skipped(&event.chat_id, event.seq, event.seq),
     };
+    let (chat_id, seq, actor_id, occurred_at) = (&*event.chat_id, event.seq, &*event.actor_id, event.occurred_at);
     let memberships = || event.memberships.iter().map(MembershipJson::from).collect();
     if let Some(message) = &event.message {
-        let mut payload = MessageJson::new(&event.chat_id, event.seq, Some(&event.actor_id), message);
+        let mut payload = MessageJson::new(chat_id, seq, Some(actor_id), message);
         payload.way = way;
         frame(name, None, payload)
     } else if let Some(chat) = &event.chat {
-        frame(
-            name,
-            None,
-            ChatPayload {
-                chat_id: &event.chat_id,
-                seq: event.seq,
-                actor_id: &event.actor_id,
-                occurred_at: event.occurred_at,
-                chat: chat.into(),
-                memberships: memberships(),
-            },
-        )
+        let payload = ChatPayload {
+            chat_id,
+            seq,
+            actor_id,
+            occurred_at,
+            name: chat.chat_name.as_deref(),
+            is_group: chat.is_group,
+            created_at: chat.created_at,
+            history_for_new_members: chat.history_for_new_members,
+            deleted_shown_as: &chat.deleted_shown_as,
+            avatar_url: chat.avatar_url.as_deref(),
+            app_data: json::raw(chat.app_data.as_ref()),
+            memberships: memberships(),
+        };
+        frame(name, None, payload)
     } else {
-        frame(
-            name,
-            None,
-            MembersPayload {
-                chat_id: &event.chat_id,
-                seq: event.seq,
-                actor_id: &event.actor_id,
-                occurred_at: event.occurred_at,
-                memberships: memberships(),
-            },
-        )
+        frame(name, None, MembersPayload { chat_id, seq, actor_id, occurred_at, memberships: memberships() })
     }
 }
 
 /// `skipped`: these seqs exist and are not shown to this member.
 pub fn skipped(chat_id: &str, from_seq: i64, to_seq: i64) -> String {
-    frame("skipped", None, json!({ "chat_id": chat_id, "from_seq": from_seq, "to_seq": to_seq }))
+    frame(ServerEvent::Skipped, None, Skipped { chat_id, from_seq, to_seq })
 }
 
 /// `resumed`: the answer to a chat's cursor in `resume`, after the missing events.
 pub fn resumed(chat_id: &str, from_seq: i64, to_seq: i64, complete: bool) -> String {
-    frame("resumed", None, json!({ "chat_id": chat_id, "from_seq": from_seq, "to_seq": to_seq, "complete": complete }))
+    frame(ServerEvent::Resumed, None, Resumed { chat_id, from_seq, to_seq, complete })
 }
 
 /// `ack` of a command.
@@ -107,30 +79,19 @@ pub fn ack(
     state: &str,
     seq: Option<i64>,
 ) -> String {
-    #[derive(Serialize)]
-    struct Ack<'a> {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        chat_id: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        message_id: Option<&'a str>,
-        state: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        seq: Option<i64>,
-    }
-    frame("ack", id, Ack { chat_id, message_id, state, seq })
+    frame(ServerEvent::Ack, id, Ack { chat_id, message_id, state, seq })
 }
 
 /// `error`: a refusal, with the place it is about.
 pub fn error(id: Option<&Value>, rejection: &Rejection, chat_id: Option<&str>, message_id: Option<&str>) -> String {
-    #[derive(Serialize)]
-    struct Refusal<'a> {
-        #[serde(flatten)]
-        rejection: &'a Rejection,
-        temporary: bool,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        chat_id: Option<&'a str>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        message_id: Option<&'a str>,
-    }
-    frame("error", id, Refusal { rejection, temporary: rejection.code.is_temporary(), chat_id, message_id })
+    let refusal = Refusal {
+        code: rejection.code,
+        message: &rejection.message,
+        field: rejection.field.as_deref(),
+        retry_after_ms: rejection.retry_after_ms,
+        temporary: rejection.code.is_temporary(),
+        chat_id,
+        message_id,
+    };
+    frame(ServerEvent::Error, id, refusal)
 }

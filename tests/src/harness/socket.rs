@@ -1,6 +1,10 @@
 //! A raw WebSocket: frames as they are, nothing mended. What a client must do is left to the test.
+//!
+//! Each frame is held against the AsyncAPI document: one of the server that isn't described fails the test that waits, as
+//! does one of the client's that isn't and is taken all the same.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -22,15 +26,21 @@ pub struct Socket {
     /// Frames that were read while another was looked for, in order.
     unread: VecDeque<Value>,
     next_id: u64,
+    /// Frames that were sent though they aren't described, by `id`: they have to be refused.
+    wrong: Wrong,
     /// Payload of `hello`.
     pub hello: Value,
     /// Chats as announced, in order.
     pub chats: Vec<Value>,
 }
 
+type Wrong = Arc<Mutex<HashMap<String, String>>>;
+
 enum Incoming {
     Frame(Value),
     Closed(Option<u16>),
+    /// The server does something that isn't described.
+    Fault(String),
 }
 
 impl Socket {
@@ -76,6 +86,8 @@ impl Socket {
         let (mut sink, mut stream) = stream.split();
         let (outgoing, mut to_send) = channel::<Message>(64);
         let (received, incoming) = channel(WAITING);
+        let wrong = Wrong::default();
+        let sent = Arc::clone(&wrong);
         tokio::spawn(async move {
             while let Some(message) = to_send.recv().await {
                 if sink.send(message).await.is_err() {
@@ -88,11 +100,18 @@ impl Socket {
                 match stream.next().await {
                     Some(Ok(Message::Text(text))) => {
                         let frame = serde_json::from_str(&text).unwrap_or_default();
-                        if received.send(Incoming::Frame(frame)).await.is_err() {
+                        let next = check(&frame, &sent).map_or_else(Incoming::Fault, |()| Incoming::Frame(frame));
+                        if received.send(next).await.is_err() {
                             return;
                         }
                     }
-                    Some(Ok(Message::Close(frame))) => break frame.map(|frame| frame.code.into()),
+                    Some(Ok(Message::Close(frame))) => {
+                        let code = frame.map(|frame| frame.code.into());
+                        if let Err(fault) = code.map_or(Ok(()), conformance::check_close_code) {
+                            let _ = received.send(Incoming::Fault(fault)).await;
+                        }
+                        break code;
+                    }
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => break None,
                 }
@@ -100,14 +119,18 @@ impl Socket {
             let _ = received.send(Incoming::Closed(code)).await;
         });
         let (unread, chats) = (VecDeque::new(), Vec::new());
-        Ok(Self { outgoing, incoming, unread, next_id: 1, hello: Value::Null, chats })
+        Ok(Self { outgoing, incoming, unread, next_id: 1, wrong, hello: Value::Null, chats })
     }
 
     /// Sends a frame; gives the id that its answers carry.
     pub async fn send(&mut self, event: &str, payload: Value) -> Result<u64> {
         let id = self.next_id;
         self.next_id += 1;
-        self.send_raw(Message::text(json!({ "event": event, "id": id, "payload": payload }).to_string())).await?;
+        let frame = json!({ "event": event, "id": id, "payload": payload });
+        if let Err(fault) = conformance::check_client_frame(&frame) {
+            self.wrong.lock().unwrap_or_else(PoisonError::into_inner).insert(frame["id"].to_string(), fault);
+        }
+        self.send_raw(Message::text(frame.to_string())).await?;
         Ok(id)
     }
 
@@ -157,8 +180,12 @@ impl Socket {
 
     /// Frames that came and were not looked at, oldest first, with those that have come by now.
     pub fn unread(&mut self) -> &VecDeque<Value> {
-        while let Ok(Incoming::Frame(frame)) = self.incoming.try_recv() {
-            self.unread.push_back(frame);
+        while let Ok(incoming) = self.incoming.try_recv() {
+            match incoming {
+                Incoming::Frame(frame) => self.unread.push_back(frame),
+                Incoming::Fault(fault) => panic!("{fault}"),
+                Incoming::Closed(_) => break,
+            }
         }
         &self.unread
     }
@@ -170,6 +197,7 @@ impl Socket {
             match tokio::time::timeout(SHORT.saturating_sub(began.elapsed()), self.incoming.recv()).await {
                 Ok(Some(Incoming::Closed(code))) => return Ok(code),
                 Ok(Some(Incoming::Frame(frame))) => self.unread.push_back(frame),
+                Ok(Some(Incoming::Fault(fault))) => bail!(fault),
                 Ok(None) => return Ok(None),
                 Err(_) => bail!("waited {} s for the close", SHORT.as_secs()),
             }
@@ -186,10 +214,21 @@ impl Socket {
                 Ok(Some(Incoming::Frame(frame))) if fits(&frame) => return Ok(frame),
                 Ok(Some(Incoming::Frame(frame))) => self.unread.push_back(frame),
                 Ok(Some(Incoming::Closed(code))) => bail!("closed with {code:?} while waiting for {what}"),
+                Ok(Some(Incoming::Fault(fault))) => bail!(fault),
                 Ok(None) => bail!("closed while waiting for {what}"),
                 Err(_) => bail!("waited {} s for {what}; came: {:?}", SHORT.as_secs(), self.unread),
             }
         }
+    }
+}
+
+/// Whether a frame of the server is described, and isn't the answer to one that is to be refused.
+fn check(frame: &Value, sent: &Wrong) -> Result<(), String> {
+    conformance::check_server_frame(frame)?;
+    let wrong = sent.lock().unwrap_or_else(PoisonError::into_inner);
+    match wrong.get(&frame["id"].to_string()) {
+        Some(fault) if frame["event"] != "error" => Err(format!("{frame} instead of an error: {fault}")),
+        _ => Ok(()),
     }
 }
 

@@ -66,7 +66,12 @@ async fn frames_that_are_wrong_are_refused_with_their_place() -> Result<()> {
         ("edit_message", json!({ "chat_id": chat_id, "content": "x" }), "missing_field", "payload.message_id"),
         ("edit_message", with("content", json!("")), "content_empty", "payload.content"),
         ("edit_message", good.clone(), "message_not_found", "message_id"),
-        ("delete_message", good.clone(), "message_not_found", "message_id"),
+        (
+            "delete_message",
+            json!({ "chat_id": chat_id, "message_id": Uuid::now_v7() }),
+            "message_not_found",
+            "message_id",
+        ),
         ("delete_message", with("message_id", json!("?")), "bad_uuid", "payload.message_id"),
         ("mark_read", json!({}), "missing_field", "payload.marks"),
         ("mark_read", json!({ "marks": { &chat_id: "3" } }), "bad_field", "payload.marks"),

@@ -1,9 +1,11 @@
-//! `tests/contract.md` names a test for every endpoint, frame and close code, and no test that isn't there.
+//! `tests/contract.md` names a test for every endpoint, frame and close code, and no test that isn't there; `docs/api.md`
+//! lists the frames, fields and close codes that the AsyncAPI document describes, and no others.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use waltalkie_tests::harness::repository;
 
 /// Texts in backticks.
@@ -17,26 +19,84 @@ fn rows(part: &str) -> impl Iterator<Item = Vec<&str>> {
     rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect())
 }
 
+/// The part of a page below a heading.
+fn part<'a>(page: &'a str, heading: &str) -> Result<&'a str> {
+    let (_, part) = page.split_once(heading).with_context(|| format!("no {heading}"))?;
+    Ok(part.split("\n#").next().unwrap_or_default())
+}
+
+/// Frames and close codes that a table of `docs/api.md` lists, each with its row.
+fn listed(part: &str) -> BTreeMap<String, String> {
+    let mut listed = BTreeMap::new();
+    for row in rows(part).skip(1) {
+        let first = row.first().copied().unwrap_or_default();
+        let codes = first.split(", ").filter(|code| code.parse::<u16>().is_ok());
+        listed.extend(quoted(first).chain(codes).map(|name| (name.to_owned(), row.join(" | "))));
+    }
+    listed
+}
+
+fn asyncapi() -> Result<Value> {
+    Ok(serde_json::from_str(schemas::asyncapi::asyncapi_json())?)
+}
+
+/// Frames of one side by their events, each with its payload's schema.
+fn described<'a>(document: &'a Value, side: &str) -> Result<BTreeMap<&'a str, &'a Value>> {
+    let messages = document["components"]["messages"].as_object().context("no messages")?;
+    let of_side = messages.iter().filter(|(key, _)| key.starts_with(side));
+    let frames = of_side.map(|(_, message)| {
+        let payload = &message["payload"]["properties"]["payload"];
+        let schema = payload["$ref"].as_str().and_then(|reference| document.pointer(reference.strip_prefix('#')?));
+        Some((message["name"].as_str()?, schema.unwrap_or(payload)))
+    });
+    frames.collect::<Option<_>>().context("a message without name")
+}
+
+fn close_codes(document: &Value) -> BTreeSet<String> {
+    let codes = document["channels"]["socket"]["x-close-codes"].as_array().into_iter().flatten();
+    codes.map(|code| code["code"].to_string()).collect()
+}
+
 /// What the documents of the interfaces list: frames and close codes of the WebSocket, operations of HTTP.
 fn promised() -> Result<BTreeSet<String>> {
-    let page = fs::read_to_string(repository().join("docs/api.md"))?;
-    let mut promised = BTreeSet::new();
-    for heading in ["### Client to server", "### Server to client", "### Close codes"] {
-        let (_, part) = page.split_once(heading).with_context(|| format!("no {heading}"))?;
-        let before = promised.len();
-        for row in rows(part.split("\n#").next().unwrap_or_default()).skip(1) {
-            let first = row.first().copied().unwrap_or_default();
-            promised.extend(quoted(first).map(str::to_owned));
-            promised.extend(first.split(", ").filter(|code| code.parse::<u16>().is_ok()).map(str::to_owned));
-        }
-        ensure!(promised.len() > before + 5, "no table under {heading}");
+    let document = asyncapi()?;
+    let mut promised = close_codes(&document);
+    for side in ["client_", "server_"] {
+        promised.extend(described(&document, side)?.into_keys().map(str::to_owned));
     }
-    let document: serde_json::Value = serde_json::from_str(ingest::gateway::openapi_json())?;
+    let document: Value = serde_json::from_str(ingest::gateway::openapi_json())?;
     let items = document["paths"].as_object().context("no paths")?.values();
     for operation in items.filter_map(|item| item.as_object()).flat_map(|item| item.values()) {
         promised.extend(operation["operationId"].as_str().map(str::to_owned));
     }
     Ok(promised)
+}
+
+#[test]
+fn the_guide_lists_what_is_described() -> Result<()> {
+    let page = fs::read_to_string(repository().join("docs/api.md"))?;
+    let document = asyncapi()?;
+    let message = part(&page, "### A message")?;
+    for (heading, side) in [("### Client to server", "client_"), ("### Server to client", "server_")] {
+        let section = part(&page, heading)?;
+        let (listed, described) = (listed(section), described(&document, side)?);
+        let events: Vec<&str> = listed.keys().map(String::as_str).collect();
+        ensure!(events == described.keys().copied().collect::<Vec<_>>(), "{heading}: {events:?}");
+        let notes: String = section.lines().filter(|line| !line.starts_with('|')).collect();
+        for (event, schema) in described {
+            let row = &listed[event];
+            for field in schema["properties"].as_object().into_iter().flat_map(|fields| fields.keys()) {
+                let is_told = row.contains(field.as_str())
+                    || notes.contains(&format!("`{field}`"))
+                    || (row.contains("#a-message") && message.contains(&format!("{field}\"")))
+                    || (row.contains("#a-message") && message.contains(&format!("`{field}`")));
+                ensure!(is_told, "docs/api.md doesn't tell of {field} in {event}");
+            }
+        }
+    }
+    let codes: BTreeSet<String> = listed(part(&page, "### Close codes")?).into_keys().collect();
+    ensure!(codes.into_iter().filter(|code| code.parse::<u16>().is_ok()).eq(close_codes(&document)), "close codes");
+    Ok(())
 }
 
 #[test]

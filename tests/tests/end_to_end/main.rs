@@ -3,6 +3,7 @@
 mod addresses;
 mod answers;
 mod applied_by_others;
+mod asyncapi;
 mod bad_frames;
 mod bad_requests;
 mod browser;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use futures_util::{SinkExt, StreamExt};
 use schemas::wire::client::{ClientFrame, Limits, SendMessage, parse};
-use schemas::wire::server;
+use schemas::wire::{ServerEvent, server};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -124,14 +124,14 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
 /// Greets a person and lets their chats' messages come.
 fn enter(shared: &Shared, user_id: &str, queue: &mpsc::Sender<Utf8Bytes>) -> Option<()> {
     let hello = json!({ "session_id": user_id, "user_id": user_id, "heartbeat_ms": 5_000, "epoch": "floor" });
-    queue.try_send(server::frame("hello", None, hello).into()).ok()?;
+    queue.try_send(server::frame(ServerEvent::Hello, None, hello).into()).ok()?;
     let mut entries = Vec::new();
     for chat_id in shared.chats_of.get(user_id)? {
         let mut chat = shared.chats.get(chat_id)?.lock().unwrap_or_else(PoisonError::into_inner);
         chat.members.push(queue.clone());
         entries.push(json!({ "chat_id": &**chat_id, "head_seq": chat.head, "delivered_seq": 0, "read_seq": 0 }));
     }
-    queue.try_send(server::frame("chats", None, json!({ "chats": entries, "complete": true })).into()).ok()
+    queue.try_send(server::frame(ServerEvent::Chats, None, json!({ "chats": entries, "complete": true })).into()).ok()
 }
 
 fn answer(shared: &Shared, user_id: &str, queue: &mpsc::Sender<Utf8Bytes>, text: &str) {
@@ -139,7 +139,7 @@ fn answer(shared: &Shared, user_id: &str, queue: &mpsc::Sender<Utf8Bytes>, text:
     let id = request.id.as_ref();
     match request.frame {
         ClientFrame::SendMessage(send) => echo(shared, user_id, queue, id, &send),
-        ClientFrame::Heartbeat => drop(queue.try_send(server::frame("heads", id, json!({})).into())),
+        ClientFrame::Heartbeat => drop(queue.try_send(server::frame(ServerEvent::Heads, id, json!({})).into())),
         _ => drop(queue.try_send(server::ack(id, None, None, "accepted", None).into())),
     }
 }
@@ -158,7 +158,7 @@ fn echo(shared: &Shared, user_id: &str, queue: &mpsc::Sender<Utf8Bytes>, id: Opt
         "parent_seq": null, "app_data": null, "created_at": "2026-01-01T00:00:00.000Z", "edited_at": null,
         "deleted_at": null,
     });
-    let frame: Utf8Bytes = server::frame("message", None, payload).into();
+    let frame: Utf8Bytes = server::frame(ServerEvent::Message, None, payload).into();
     for member in &chat.members {
         let _ = member.try_send(frame.clone());
     }

@@ -1,5 +1,5 @@
 //! `/docs`: this version's documentation, without anything from elsewhere. The guides are the files of `docs/`; the
-//! references are made of the OpenAPI document and the Avro schemas.
+//! references are made of the OpenAPI document, the AsyncAPI document and the Avro schemas.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
@@ -26,6 +26,7 @@ const PAGES: [(&str, &str); 11] = [
     ("api", "The client API: from a token to a conversation, the WebSocket, rules for clients"),
     ("clients", "Writing a client: cursors, resumes, the outbox, the end of a connection, tests"),
     ("http", "HTTP reference: every endpoint, every field"),
+    ("websocket", "WebSocket reference: every frame, every field, every close code"),
     ("events", "Event reference: every topic, every field"),
     ("auth", "Tokens, keys, services and their scopes"),
     ("errors", "Error codes: cause, remedy, try again or not"),
@@ -43,6 +44,7 @@ static RENDERED: LazyLock<BTreeMap<&str, String>> =
 fn text_of(name: &str) -> String {
     match name {
         "http" => reference::http(),
+        "websocket" => reference::websocket(),
         "events" => reference::events(),
         "errors" => errors::list(),
         name => Files::get(&format!("{name}.md"))
@@ -54,7 +56,8 @@ fn text_of(name: &str) -> String {
 /// `/docs`.
 pub(super) async fn index() -> Response {
     let rows = PAGES.map(|(name, purpose)| format!("- **[{name}](/docs/{name})**: {purpose}\n")).concat();
-    let more = "\nFor programs: [`/openapi.json`](/openapi.json), or `waltalkie docs openapi` without a server.\n";
+    let more = "\nFor programs: [`/openapi.json`](/openapi.json) and [`/asyncapi.json`](/asyncapi.json), or without a server \
+                `waltalkie docs openapi` and `waltalkie docs asyncapi`.\n";
     answer(&format!("# Waltalkie {}\n\n{rows}{more}", env!("CARGO_PKG_VERSION")))
 }
 
@@ -193,7 +196,8 @@ mod tests {
                     Some(other) => Some(RENDERED.get(other).unwrap_or_else(|| panic!("{name}: {link}"))),
                     None => {
                         assert!(
-                            ["/docs", "/openapi.json"].contains(&path) || path.starts_with("https://"),
+                            ["/docs", "/openapi.json", "/asyncapi.json"].contains(&path)
+                                || path.starts_with("https://"),
                             "{name}: {link}"
                         );
                         None

@@ -1,6 +1,11 @@
-//! The references of `/docs`, as Markdown: of HTTP out of the OpenAPI document, of the topics out of the Avro schemas.
+//! The references of `/docs`, as Markdown: of HTTP out of the OpenAPI document, of the WebSocket out of the AsyncAPI
+//! document, of the topics out of the Avro schemas.
+
+mod websocket;
 
 use std::fmt::Write;
+
+pub(super) use websocket::websocket;
 
 use serde_json::{Map, Value};
 
@@ -21,23 +26,31 @@ pub(super) fn http() -> String {
             }
         }
     }
+    write_shapes(&mut text, &document);
+    text
+}
+
+/// Every schema of a document.
+fn write_shapes(text: &mut String, document: &Value) {
     text.push_str("\n## Shapes\n");
     for (name, schema) in object(&document["components"]["schemas"]) {
         let _ = write!(text, "\n### {name}\n\n{}\n", str_of(&schema["description"]));
-        let fields = object(&schema["properties"]);
-        if fields.is_empty() {
-            let _ = write!(text, "\n{}\n", type_of(schema));
-            continue;
-        }
-        text.push_str("\n| field | type | |\n|---|---|---|\n");
-        for (field, facts) in fields {
-            let is_required = array(&schema["required"]).iter().any(|required| required == field);
-            let mark = if is_required { "" } else { "?" };
-            let _ =
-                writeln!(text, "| `{field}`{mark} | {} | {} |", type_of(facts), cell(&str_of(&facts["description"])));
-        }
+        write_fields(text, schema);
     }
-    text
+}
+
+fn write_fields(text: &mut String, schema: &Value) {
+    let fields = object(&schema["properties"]);
+    if fields.is_empty() {
+        let _ = write!(text, "\n{}\n", type_of(schema));
+        return;
+    }
+    text.push_str("\n| field | type | |\n|---|---|---|\n");
+    for (field, facts) in fields {
+        let is_required = array(&schema["required"]).iter().any(|required| required == field);
+        let mark = if is_required { "" } else { "?" };
+        let _ = writeln!(text, "| `{field}`{mark} | {} | {} |", type_of(facts), cell(&str_of(&facts["description"])));
+    }
 }
 
 fn write_operation(text: &mut String, method: &str, path: &str, operation: &Value) {
@@ -81,9 +94,11 @@ fn type_of(schema: &Value) -> String {
             return parts.join(" or ");
         }
     }
-    let values: Vec<String> = array(&schema["enum"]).iter().map(|value| format!("`{value}`")).collect();
-    if !values.is_empty() {
-        return values.join(", ");
+    for list in ["enum", "x-known-values"] {
+        let values: Vec<String> = array(&schema[list]).iter().map(|value| format!("`{value}`")).collect();
+        if !values.is_empty() {
+            return values.join(", ");
+        }
     }
     let mut names = match &schema["type"] {
         Value::Array(names) => names.iter().map(str_of).collect(),
@@ -93,6 +108,9 @@ fn type_of(schema: &Value) -> String {
         match name.as_str() {
             "array" => *name = format!("list of {}", type_of(&schema["items"])),
             "string" if !schema["format"].is_null() => *name = str_of(&schema["format"]),
+            "object" if schema["additionalProperties"].is_object() => {
+                *name = format!("object of {}", type_of(&schema["additionalProperties"]));
+            }
             _ => {}
         }
     }

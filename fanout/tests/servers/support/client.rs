@@ -1,4 +1,4 @@
-//! A WebSocket client that shows everything it is sent.
+//! A WebSocket client that shows everything it is sent, each frame held against the AsyncAPI document.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub struct Client {
     pub epoch: String,
     /// What `presence` said of each person; such frames come when they come and aren't among those that tests expect.
     pub people: HashMap<String, Value>,
+    /// Frames with an `id` that were sent though they aren't described, and so have to be refused.
+    wrong: HashMap<String, String>,
 }
 
 impl Client {
@@ -51,6 +53,7 @@ impl Client {
             session_id: String::new(),
             epoch: String::new(),
             people: HashMap::new(),
+            wrong: HashMap::new(),
         })
     }
 
@@ -76,19 +79,30 @@ impl Client {
                     Some(Ok(Message::Text(text))) => {
                         self.bytes.push_str(text.as_str());
                         let frame: Value = serde_json::from_str(text.as_str()).expect("JSON");
+                        self.check(&frame);
                         if frame["event"] != "presence" {
                             return Ok(frame);
                         }
                         let users = frame["payload"]["users"].as_object().expect("users");
                         self.people.extend(users.iter().map(|(id, state)| (id.clone(), state.clone())));
                     }
-                    Some(Ok(Message::Close(frame))) => return Err(frame.map(|frame| frame.code.into())),
+                    Some(Ok(Message::Close(frame))) => {
+                        let code = frame.map(|frame| frame.code.into());
+                        code.map_or(Ok(()), conformance::check_close_code).expect("described");
+                        return Err(code);
+                    }
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => return Err(None),
                 }
             }
         };
         tokio::time::timeout(PATIENCE, next).await.expect("a frame in time")
+    }
+
+    fn check(&self, frame: &Value) {
+        conformance::check_server_frame(frame).unwrap_or_else(|fault| panic!("{fault}"));
+        let wrong = self.wrong.get(&frame["id"].to_string()).filter(|_| frame["event"] != "error");
+        assert!(wrong.is_none(), "answered with {frame} instead of an error: {wrong:?}");
     }
 
     pub async fn frame(&mut self) -> Value {
@@ -125,6 +139,10 @@ impl Client {
     }
 
     pub async fn send_text(&mut self, text: String) {
+        let frame: Value = serde_json::from_str(&text).unwrap_or_default();
+        if let (false, Err(fault)) = (frame["id"].is_null(), conformance::check_client_frame(&frame)) {
+            self.wrong.insert(frame["id"].to_string(), fault);
+        }
         self.socket.send(Message::text(text)).await.expect("sent");
     }
 

@@ -1,0 +1,113 @@
+//! The payloads of clients' frames, for the document alone: [`crate::wire::client`] reads them field by field, so that a
+//! refusal names its field. A test holds the two against each other.
+#![allow(dead_code, reason = "read by the document's generator")]
+
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::{KnownFormat, RefOr, Schema, SchemaFormat};
+use uuid::Uuid;
+
+use crate::ids::MAX_ID_BYTES;
+use crate::wire::Limits;
+
+const ID: &str = "^[A-Za-z0-9._:-]+$";
+
+/// A message to send.
+#[derive(ToSchema)]
+pub(super) struct SendMessage {
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9._:-]+$")]
+    chat_id: String,
+    /// Text that says something, at most `limits.content_bytes` bytes of UTF-8, without NUL.
+    #[schema(min_length = 1)]
+    content: String,
+    /// The client's own, one a message, kept for repeats; a v7 is made if absent.
+    message_id: Option<Uuid>,
+    /// The message that this one answers.
+    parent_message_id: Option<Uuid>,
+    /// The application's own, opaque, at most 4 KiB.
+    #[schema(value_type = Option<Object>)]
+    app_data: Option<()>,
+    /// Can't be sent yet.
+    #[schema(required = false, schema_with = no_attachments)]
+    attachments: (),
+    /// Can't be sent yet.
+    #[schema(max_length = 0)]
+    file: Option<String>,
+}
+
+fn no_attachments() -> RefOr<Schema> {
+    let types = SchemaType::from_iter([Type::Array, Type::Null]);
+    let nothing = ArrayBuilder::new().schema_type(types).max_items(Some(0)).items(ObjectBuilder::new());
+    nothing.description(Some("Can't be sent yet.")).into()
+}
+
+/// A message's new text.
+#[derive(ToSchema)]
+pub(super) struct EditMessage {
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9._:-]+$")]
+    chat_id: String,
+    message_id: Uuid,
+    /// Text that says something, at most `limits.content_bytes` bytes of UTF-8, without NUL.
+    #[schema(min_length = 1)]
+    content: String,
+}
+
+/// A message of a chat.
+#[derive(ToSchema)]
+pub(super) struct MessagePlace {
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9._:-]+$")]
+    chat_id: String,
+    message_id: Uuid,
+}
+
+/// How far one has come, in all chats at once.
+#[derive(ToSchema)]
+pub(super) struct OwnMarks {
+    #[schema(schema_with = marks)]
+    marks: (),
+}
+
+/// Cursors of the chats in which something may be missing.
+#[derive(ToSchema)]
+pub(super) struct Resume {
+    #[schema(schema_with = cursors)]
+    cursors: (),
+    /// Of `hello` when the cursors were made; another one than now is refused with `conflict`.
+    epoch: Option<String>,
+}
+
+fn marks() -> RefOr<Schema> {
+    seqs("`seq` by `chat_id`: everything up to it. One past the chat's head counts as the head.")
+}
+
+fn cursors() -> RefOr<Schema> {
+    seqs("`seq` by `chat_id`: the client has everything up to it.")
+}
+
+fn seqs(about: &str) -> RefOr<Schema> {
+    let id = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_ID_BYTES)).pattern(Some(ID));
+    let seq = ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
+        .minimum(Some(0));
+    ObjectBuilder::new()
+        .property_names(Some(id.build()))
+        .additional_properties(Some(AdditionalProperties::RefOr(seq.into())))
+        .max_properties(Some(Limits::default().chats_per_frame))
+        .description(Some(about))
+        .into()
+}
+
+/// A chat in which one types.
+#[derive(ToSchema)]
+pub(super) struct OwnTyping {
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9._:-]+$")]
+    chat_id: String,
+}
+
+/// A fresh token.
+#[derive(ToSchema)]
+pub(super) struct Authenticate {
+    /// Of the same person.
+    token: String,
+}

@@ -1,0 +1,95 @@
+//! The topics: a channel each, with its key and its value's Avro schema.
+
+use serde_json::{Map, Value, json};
+
+use super::{Parts, message_of};
+use crate::record;
+use crate::topics::Topic;
+
+pub(super) fn add(parts: &mut Parts) {
+    for topic in Topic::ALL {
+        let record = record::all().into_iter().find(|(_, _, its_topic)| *its_topic == topic);
+        let (key, message) = match record {
+            Some((name, schema, _)) => (name, avro(name, schema, topic)),
+            None => ("Undecided", undecided(topic)),
+        };
+        parts.messages.insert(key.into(), message);
+        parts.channels.insert(topic.base_name().into(), channel(topic, key, record.is_some()));
+        let name = topic.base_name();
+        parts.operations.insert(
+            format!("send_{}", name.replace('.', "_")),
+            json!({
+                "action": "send",
+                "channel": { "$ref": format!("#/channels/{name}") },
+                "messages": [{ "$ref": format!("#/channels/{name}/messages/{key}") }],
+            }),
+        );
+    }
+}
+
+fn channel(topic: Topic, key: &str, has_subject: bool) -> Value {
+    let name = topic.base_name();
+    let mut settings = Map::new();
+    for (setting, value) in topic.config() {
+        let value = match *setting {
+            "cleanup.policy" => json!([value]),
+            "retention.ms" | "retention.bytes" => json!(value.parse::<i64>().unwrap_or_default()),
+            _ => continue,
+        };
+        settings.insert((*setting).into(), value);
+    }
+    let mut channel = json!({
+        "address": name,
+        "servers": [{ "$ref": "#/servers/kafka" }],
+        "messages": { key: message_of(key) },
+        "bindings": { "kafka": { "topic": name, "topicConfiguration": settings, "bindingVersion": "0.5.0" } },
+    });
+    if has_subject {
+        channel["x-subject"] = json!(format!("{name}-value"));
+    }
+    if topic.is_internal() {
+        channel["tags"] = json!([{ "name": "internal", "description": "May change without notice." }]);
+    }
+    channel
+}
+
+fn avro(name: &str, schema: &str, topic: Topic) -> Value {
+    let schema: Value = serde_json::from_str(schema).unwrap_or_default();
+    json!({
+        "name": name,
+        "summary": schema["doc"],
+        "contentType": "application/avro",
+        "payload": { "schemaFormat": "application/vnd.apache.avro+json;version=1.9.0", "schema": schema },
+        "bindings": {
+            "kafka": {
+                "key": { "type": "string", "description": topic.key() },
+                "schemaIdLocation": "payload",
+                "schemaIdPayloadEncoding": "confluent",
+                "schemaLookupStrategy": "TopicNameStrategy",
+                "bindingVersion": "0.5.0",
+            },
+        },
+    })
+}
+
+/// What is in the dead-letter topic.
+fn undecided(topic: Topic) -> Value {
+    json!({
+        "name": "Undecided",
+        "summary": "A record of `chat.commands` that nobody can decide: its key and bytes as they came.",
+        "contentType": "application/octet-stream",
+        "headers": {
+            "type": "object",
+            "required": ["reason", "source_topic", "source_partition", "source_offset"],
+            "properties": {
+                "reason": { "type": "string" },
+                "source_topic": { "type": "string" },
+                "source_partition": { "type": "string" },
+                "source_offset": { "type": "string" },
+            },
+        },
+        "bindings": {
+            "kafka": { "key": { "type": "string", "description": topic.key() }, "bindingVersion": "0.5.0" },
+        },
+    })
+}
