@@ -80,11 +80,19 @@ need_node() {
 }
 
 need_python() {
-    python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 8))' 2>/dev/null && return
-    lacks "Python 3.8 or newer with venv, for the tests of Python's programs" \
+    python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && return
+    lacks "Python 3.11 or newer with venv, for the tests of Python's programs" \
         "sudo apt-get install python3 python3-venv" \
         "sudo dnf install python3" \
         "brew install python"
+}
+
+need_haproxy() {
+    if has haproxy || [ -x /usr/sbin/haproxy ]; then return; fi
+    lacks "HAProxy 2.6 or newer, for the test of a rolling restart" \
+        "sudo apt-get install haproxy" \
+        "sudo dnf install haproxy" \
+        "brew install haproxy"
 }
 
 need_openssl() {

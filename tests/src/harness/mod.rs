@@ -10,6 +10,7 @@
 //! Everything that an installation makes goes away when it is dropped, also when a test panics. Logs of processes stay
 //! in `target/test-logs/<test>/`.
 
+mod balancer;
 mod dump;
 mod installation;
 mod keys;
@@ -22,6 +23,7 @@ mod servers;
 mod socket;
 mod wait;
 
+pub use balancer::Balancer;
 pub use dump::{chats, evidence_of, fingerprint};
 pub use installation::Installation;
 pub use keys::{KeyServer, SigningKey};

@@ -89,6 +89,12 @@ impl Person {
         self.request(Method::POST, path, Some(body)).await
     }
 
+    /// POST with an `Idempotency-Key`.
+    pub async fn post_once(&self, path: &str, key: &str, body: Value) -> Result<Answer> {
+        let request = self.http.post(format!("{}{path}", self.base)).bearer_auth(&self.token);
+        Answer::of(request.header("idempotency-key", key).json(&body).send().await?).await
+    }
+
     /// PATCH.
     pub async fn patch(&self, path: &str, body: Value) -> Result<Answer> {
         self.request(Method::PATCH, path, Some(body)).await

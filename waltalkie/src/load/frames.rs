@@ -113,6 +113,7 @@ pub(crate) struct Skipped<'a> {
 pub(crate) struct Resumed<'a> {
     #[serde(borrow)]
     pub(crate) chat_id: Cow<'a, str>,
+    pub(crate) from_seq: i64,
     pub(crate) to_seq: i64,
     pub(crate) complete: bool,
 }

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 const UNMET_HEAD_MS: u64 = 1_000;
-const ASK_AGAIN_MS: u64 = 1_000;
+/// Between two questions that bring nothing, at first, in milliseconds.
+pub(crate) const ASK_AGAIN_MS: u64 = 1_000;
 const ASK_AGAIN_MOST_MS: u64 = 15_000;
 
 #[derive(Debug)]
@@ -44,8 +45,8 @@ impl ResumePlan {
     }
 
     /// Known to be behind since before this connection, or told that there is more: nothing is on the way.
-    pub(crate) fn ask_now(&mut self, chat_id: &Arc<str>, cursor: i64, now_ms: u64) {
-        self.missing.insert(Arc::clone(chat_id), Missing { cursor, due_ms: now_ms, asked: 0 });
+    pub(crate) fn ask_at(&mut self, chat_id: &Arc<str>, cursor: i64, due_ms: u64) {
+        self.missing.insert(Arc::clone(chat_id), Missing { cursor, due_ms, asked: 0 });
     }
 
     /// The chats to resume now. They count as asked.

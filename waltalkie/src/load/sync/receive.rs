@@ -8,6 +8,7 @@ use super::super::cursor::Arrival;
 use super::super::frames::{self, Envelope};
 use super::super::observation::{Anomaly, Event, Observation, Via};
 use super::super::outbox::{Outcome, Refused};
+use super::super::resume::ASK_AGAIN_MS;
 use super::{Chat, HEARTBEAT_MS, Item, Output, Receipts, Session, Stage, Start};
 
 impl Session {
@@ -85,7 +86,7 @@ impl Session {
             let cursor = chat.cursor.at();
             if chat.cursor.is_behind() {
                 chat.is_resuming = true;
-                self.plan.ask_now(&chat_id, cursor, now_ms);
+                self.plan.ask_at(&chat_id, cursor, now_ms);
             }
             self.delivered.adopt(&chat_id, head.delivered_seq);
             self.read.adopt(&chat_id, head.read_seq);
@@ -184,7 +185,9 @@ impl Session {
             // What was asked for is here: a head that is lost later must not wait for this one's next turn.
             self.plan.note(&chat_id, cursor, chat.cursor.is_behind(), chat.cursor.has_gap(), now_ms);
         } else {
-            self.plan.ask_now(&chat_id, cursor, now_ms);
+            // Nothing more comes unless it is asked for; if nothing could be read just now, not at once.
+            let pause_ms = if resumed.to_seq > resumed.from_seq { 0 } else { ASK_AGAIN_MS };
+            self.plan.ask_at(&chat_id, cursor, now_ms + pause_ms);
         }
         self.observe(Observation::Resumed { chat_id, to_seq: resumed.to_seq, complete: resumed.complete });
     }
