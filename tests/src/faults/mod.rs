@@ -26,10 +26,12 @@ pub enum Fault {
     KillServer(Service),
     /// A server stops in an orderly way, and starts.
     RestartServer(Service),
+    /// Redis cuts all subscribers off, as it does with slow ones, and forgets everything.
+    FlushRedis,
 }
 
 /// Each fault once: what must be survived whatever else is tried.
-pub const EACH: [Fault; 9] = [
+pub const EACH: [Fault; 10] = [
     Fault::KillRole("persister"),
     Fault::KillRole("cdc"),
     Fault::KillRole("projector"),
@@ -39,10 +41,11 @@ pub const EACH: [Fault; 9] = [
     Fault::KillServer(Service::Postgres),
     Fault::KillServer(Service::Redis),
     Fault::RestartServer(Service::Postgres),
+    Fault::FlushRedis,
 ];
 
 /// What a long run draws from.
-pub const ALL: [Fault; 15] = [
+pub const ALL: [Fault; 16] = [
     Fault::KillRole("persister"),
     Fault::KillRole("cdc"),
     Fault::KillRole("projector"),
@@ -58,4 +61,5 @@ pub const ALL: [Fault; 15] = [
     Fault::RestartServer(Service::Kafka),
     Fault::RestartServer(Service::Postgres),
     Fault::RestartServer(Service::Redis),
+    Fault::FlushRedis,
 ];

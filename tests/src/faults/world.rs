@@ -67,6 +67,7 @@ impl World {
             Fault::FreezeRole(role) => self.freeze_role(role).await,
             Fault::KillServer(service) => self.break_server(service, true).await,
             Fault::RestartServer(service) => self.break_server(service, false).await,
+            Fault::FlushRedis => self.flush_redis().await,
         };
         let hit = hit.with_context(|| format!("{fault:?}"))?;
         let mended = began.elapsed();
@@ -172,6 +173,19 @@ impl World {
         };
         self.stack.start_again(service).await?;
         Ok(format!("gone from {address}, {noticed}"))
+    }
+
+    async fn flush_redis(&self) -> Result<String> {
+        let gateway = self.roles.get("gateway").context("no gateway")?;
+        let losses = async || gateway.metric("waltalkie_fanout_pubsub_losses_total").await;
+        let before = losses().await?;
+        let client = redis::Client::open(self.installation.servers().redis.as_str())?;
+        let mut redis = client.get_multiplexed_async_connection().await?;
+        redis::cmd("FLUSHALL").exec_async(&mut redis).await?;
+        let cut: usize = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "pubsub"]).query_async(&mut redis).await?;
+        ensure!(cut > 0, "nobody was subscribed");
+        until("the gateway to notice", LONG, async || Ok((losses().await? > before).then_some(()))).await?;
+        Ok(format!("emptied, {cut} subscribers cut off"))
     }
 
     fn address(&self, service: Service) -> Result<String> {
