@@ -14,10 +14,10 @@ die() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# web/dist is there and no source of the web client is newer.
+# web/dist and the package are there, and no source of either is newer.
 web_is_built() {
-    [ -f web/dist/index.html ] || return 1
-    [ -z "$(find web/app web/client/src web/package.json web/package-lock.json web/tsconfig.base.json \
+    [ -f web/dist/index.html ] && [ -f web/client/dist/index.js ] || return 1
+    [ -z "$(find web/app web/client/src web/client/*.json web/client/vite.config.ts web/package.json web/package-lock.json web/tsconfig.base.json \
         -type f -newer web/dist/index.html -not -path '*/node_modules/*' -print -quit)" ]
 }
 

@@ -1,6 +1,7 @@
-//! People in pages of a real browser, against everything real: two who talk, a group, a long chat. The pages' own tests are
-//! `web/e2e`.
+//! People in pages of a real browser, against everything real: two who talk, a group, a long chat, the example of `examples/`;
+//! and the client package in Node. The pages' own tests are `web/e2e`.
 
+use std::net::TcpListener;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -15,8 +16,12 @@ const PACE: usize = 200;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_talk_in_two_pages() -> Result<()> {
+    // The example's page comes from a backend of its own.
+    let example = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let origin = format!("http://{example}");
     // One person says thousands of things at once.
     let settings = [
+        ("gateway.allowed_origins", origin.as_str()),
         ("limits.requests_per_s", "100000"),
         ("limits.requests_burst", "100000"),
         ("limits.commands_per_s", "10000"),
@@ -46,6 +51,8 @@ async fn two_people_talk_in_two_pages() -> Result<()> {
         .args(["run", "--silent", "e2e"])
         .current_dir(repository().join("web"))
         .env("WALTALKIE_URL", process.gateway()?)
+        .env("WALTALKIE_AUTH__HS256_SECRET", config.auth.hs256_secret.expose())
+        .env("EXAMPLE_PORT", example.port().to_string())
         .env("LONG_CHAT", format!("{long},{LINES}"))
         .env("SCREENSHOTS", target_dir()?.join("screenshots"));
     let output = tokio::task::spawn_blocking(move || command.output()).await?.context("npm")?;

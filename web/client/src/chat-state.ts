@@ -3,15 +3,23 @@ import { ChatCursor } from './chat-cursor.ts';
 import type { ChatEvent, Marked, MessageEvent, Visible } from './frames.ts';
 import { MessageLog, type Message } from './message-log.ts';
 
-/** What kind of event a sequenced payload is. */
+type MessageKind = 'message' | 'message_edited' | 'message_deleted';
+type ChangeKind = 'member_joined' | 'member_left' | 'member_updated' | 'chat_created' | 'chat_updated';
+
+/** An event that takes a place in its chat's order. */
 export type Sequenced =
-  | { seq: number; kind: 'message'; payload: MessageEvent }
-  | { seq: number; kind: 'member_joined' | 'member_left' | 'member_updated' | 'chat_created' | 'chat_updated'; payload: ChatEvent };
+  | { seq: number; kind: MessageKind; payload: MessageEvent }
+  | { seq: number; kind: ChangeKind; payload: ChatEvent };
+
+/** Tells messages from changes of the chat. */
+export function isMessage(event: Sequenced): event is Extract<Sequenced, { kind: MessageKind }> {
+  return event.kind.startsWith('message');
+}
 
 /** A line between messages: somebody came, went, renamed the chat. */
 export interface Note {
   seq: number;
-  kind: Exclude<Sequenced['kind'], 'message'>;
+  kind: ChangeKind;
   actor_id: string | null;
   user_ids: string[];
   /** The role that was given. */
@@ -97,6 +105,8 @@ export class ChatState {
   deliveries: readonly Delivery[] = [];
   /** Up to which `seq` the server has counted `unread`; events after it are counted here. */
   #countedTo: number;
+  /** Up to which `seq` events were told as news, or aren't any. */
+  #toldTo: number;
   #last: LastMessage | null = null;
 
   constructor(chatId: string, cursor: number) {
@@ -104,6 +114,7 @@ export class ChatState {
     this.cursor = new ChatCursor(cursor);
     this.log = new MessageLog(cursor + 1);
     this.#countedTo = cursor;
+    this.#toldTo = cursor;
   }
 
   /**
@@ -118,6 +129,13 @@ export class ChatState {
   get isMember(): boolean {
     const last = this.visible.at(-1);
     return last === undefined || last[1] === null;
+  }
+
+  /** Whether an event is news, which is so once: after a rewind events come again, and those before the first one are history. */
+  isNews(seq: number): boolean {
+    if (seq <= this.#toldTo) return false;
+    this.#toldTo = seq;
+    return true;
   }
 
   /** Takes a row of the chats list, which may be older than what events have told since. */
@@ -159,7 +177,7 @@ export class ChatState {
   }
 
   /** Applies a member or chat event that the cursor let through. */
-  applyChange(kind: Note['kind'], event: ChatEvent, me: string): void {
+  applyChange(kind: ChangeKind, event: ChatEvent, me: string): void {
     const renamed = event.name !== undefined && event.name !== this.name;
     if (event.name !== undefined) this.name = event.name;
     if (event.is_group !== undefined) this.isGroup = event.is_group;
@@ -219,9 +237,10 @@ export class ChatState {
     this.members.clear();
     this.membersVersion += 1;
     this.#countedTo = head;
+    this.#toldTo = head;
   }
 
-  #applyMembers(kind: Note['kind'], { seq, memberships = [] }: ChatEvent, me: string): void {
+  #applyMembers(kind: ChangeKind, { seq, memberships = [] }: ChatEvent, me: string): void {
     if (memberships.length === 0) return;
     this.membersVersion += 1;
     for (const { user_id, role } of memberships) {

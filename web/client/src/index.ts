@@ -1,13 +1,17 @@
-export { afterClose, backoffMs, Heartbeat, type AfterClose } from './connection.ts';
-export { ChatCursor } from './chat-cursor.ts';
-export { ChatState, seqOf, type ChatRow, type Delivery, type LastMessage, type MemberRow, type Note } from './chat-state.ts';
-export { decodeFrame } from './frames.ts';
-export type { ChatHead, ClientFrame, Hello, Marked, Membership, MessageState, Presence, Refusal, ServerFrame, Way } from './frames.ts';
-export { uuidV7 } from './ids.ts';
-export { Marks, type MarkKind } from './marks.ts';
-export { MessageLog, type HistoryPage, type Message } from './message-log.ts';
-export { Outbox, type Command, type Entry, type OutboxChanges, type Phase, type Trail } from './outbox.ts';
-export { Presences } from './presences.ts';
-export { ResumePlanner } from './resume-planner.ts';
-export { Session, type Effect } from './session.ts';
-export { Typing } from './typing.ts';
+/** What an application needs. */
+export { connect, Client, type ClientOptions } from './client.ts';
+export type { Events } from './events.ts';
+export { WaltalkieError } from './http.ts';
+export { developmentPeople, developmentToken } from './development.ts';
+export { newId } from './ids.ts';
+export type { Api, Person, Settings } from './api.ts';
+export { ChatState, seqOf, type ChatRow, type Delivery, type LastMessage, type MemberRow, type Note, type Sequenced } from './chat-state.ts';
+export type { ChatEvent, Hello, Marked, Membership, MessageEvent, MessageState, Presence, Way } from './frames.ts';
+export type { HistoryPage, Message, MessageLog } from './message-log.ts';
+export type { Command, Entry, OutboxChanges, Phase, Trail } from './outbox.ts';
+export type { Loading, Pages } from './pages.ts';
+export type { Connection } from './socket.ts';
+
+/** The sync core alone, for whoever drives it otherwise. */
+export { Session, type Effect, type SessionOptions } from './session.ts';
+export { decodeFrame, type ClientFrame, type ServerFrame } from './frames.ts';

@@ -19,7 +19,7 @@
  * later ones of that chat (`blocked_by_earlier`), so nothing more of it is sent until each one on its way
  * has its answer; then sending starts again at the first.
  */
-import type { Refusal } from './frames.ts';
+import type { MessageState, Refusal } from './frames.ts';
 
 /** A command as it is kept, over reloads too. */
 export interface Command {
@@ -72,7 +72,9 @@ const PERSISTED_KEPT_MS = 60_000;
 const TRAILS_LIMIT = 500;
 
 export class Outbox {
-  #entries: Entry[] = [];
+  readonly #byId = new Map<string, Entry>();
+  /** In order; made anew when asked for after a change. */
+  #sorted: readonly Entry[] | null = null;
   readonly #stalled = new Set<string>();
   readonly #trails = new Map<string, Trail>();
   readonly #changed = new Set<string>();
@@ -80,7 +82,8 @@ export class Outbox {
 
   /** All entries in order. A new array after each change. */
   get entries(): readonly Entry[] {
-    return this.#entries;
+    this.#sorted ??= [...this.#byId.values()].sort((a, b) => a.order - b.order);
+    return this.#sorted;
   }
 
   /** What is known of the way of a message sent here. */
@@ -90,25 +93,17 @@ export class Outbox {
 
   /** Adds a command, or puts one back that failed. A command that is here and hasn't failed stays as it is. */
   add(command: Command): void {
-    const existing = this.#find(command.op_id);
+    const existing = this.#byId.get(command.op_id);
     if (existing !== undefined && (existing.phase !== 'failed' || command.failure)) return;
-    if (existing !== undefined) this.#entries = this.#entries.filter((entry) => entry !== existing);
-    const entry: Entry = {
-      ...command,
-      phase: command.failure ? 'failed' : 'queued',
-      attempts: 0,
-      not_before_ms: 0,
-      sent_ms: 0,
-    };
-    const at = this.#entries.findIndex(({ order }) => order > entry.order);
-    this.#entries = this.#entries.toSpliced(at < 0 ? this.#entries.length : at, 0, entry);
-    this.#changed.add(entry.op_id);
-    this.#settled.delete(entry.op_id);
+    const phase = command.failure ? 'failed' : 'queued';
+    this.#put({ ...command, phase, attempts: 0, not_before_ms: 0, sent_ms: 0 });
+    this.#changed.add(command.op_id);
+    this.#settled.delete(command.op_id);
   }
 
   /** The person gave a command up. */
   drop(opId: string): void {
-    const entry = this.#find(opId);
+    const entry = this.#byId.get(opId);
     if (entry !== undefined) this.#remove(entry);
   }
 
@@ -116,13 +111,13 @@ export class Outbox {
   pump(now: number): Entry[] {
     const closed = new Set<string>();
     const inFlight = new Map<string, number>();
-    for (const { phase, chat_id } of this.#entries) {
+    for (const { phase, chat_id } of this.#byId.values()) {
       if (phase !== 'sent' && phase !== 'accepted') continue;
       inFlight.set(chat_id, (inFlight.get(chat_id) ?? 0) + 1);
       if (phase === 'sent' && this.#stalled.has(chat_id)) closed.add(chat_id);
     }
     const out: Entry[] = [];
-    for (const entry of this.#entries) {
+    for (const entry of this.entries) {
       if (entry.phase !== 'queued' || closed.has(entry.chat_id)) continue;
       const flying = inFlight.get(entry.chat_id) ?? 0;
       if (entry.not_before_ms > now || flying >= IN_FLIGHT_PER_CHAT) {
@@ -139,7 +134,7 @@ export class Outbox {
 
   /** An ack came: `opId` is the frame's id. */
   acked(opId: string, state: 'accepted' | 'persisted', seq: number | undefined, now: number): void {
-    const entry = this.#find(opId);
+    const entry = this.#byId.get(opId);
     const messageId = entry?.message_id ?? opId;
     if (entry === undefined || entry.kind === 'send') {
       const trail = this.#trails.get(messageId);
@@ -159,13 +154,13 @@ export class Outbox {
    * @param random 0 to 1, spreads the retries of many clients
    */
   refused(opId: string, refusal: Refusal, now: number, random: number): Entry | null {
-    const entry = this.#find(opId);
+    const entry = this.#byId.get(opId);
     if (entry === undefined || entry.phase === 'failed' || entry.phase === 'persisted') return null;
     this.#stalled.add(entry.chat_id);
     // The earlier one's time counts, or it was just given up. Otherwise the server waits for something else.
     const waitsToo = ({ chat_id, order, phase }: Entry) =>
       chat_id === entry.chat_id && order < entry.order && (phase === 'queued' || phase === 'sent');
-    const hasEarlier = this.#entries.some(waitsToo);
+    const hasEarlier = this.entries.some(waitsToo);
     if (refusal.code === 'blocked_by_earlier' && (hasEarlier || entry.attempts === 0)) {
       this.#replace(entry, { phase: 'queued', attempts: hasEarlier ? entry.attempts : 1 });
       return null;
@@ -189,35 +184,29 @@ export class Outbox {
    *
    * @param version the `seq` up to which the state is known
    */
-  seen(state: { message_id: string; content: string | null; deleted_at: string | null }, version: number): void {
-    for (const entry of this.#entries) {
+  seen(state: Pick<MessageState, 'message_id' | 'message_seq' | 'content' | 'deleted_at'>, version: number): void {
+    for (const entry of this.#byId.values()) {
       if (entry.message_id !== state.message_id || entry.phase === 'failed') continue;
       const shown =
         entry.kind === 'send' ||
         state.deleted_at !== null ||
         (entry.kind === 'edit' && entry.content === state.content && entry.phase !== 'queued') ||
         (entry.seq !== undefined && entry.seq <= version);
-      if (shown) this.#remove(entry);
+      if (shown) this.#remove(entry.kind === 'send' ? this.#replace(entry, { seq: state.message_seq }) : entry);
     }
   }
 
   /** Shows what the tab that sends told of its entries. */
   mirror(entries: Entry[], settled: string[], trails: [string, Trail][]): void {
-    for (const entry of entries) {
-      this.#entries = this.#entries.filter(({ op_id }) => op_id !== entry.op_id);
-      const at = this.#entries.findIndex(({ order }) => order > entry.order);
-      this.#entries = this.#entries.toSpliced(at < 0 ? this.#entries.length : at, 0, entry);
-    }
-    for (const opId of settled) {
-      this.#entries = this.#entries.filter(({ op_id, phase }) => op_id !== opId || phase === 'persisted');
-    }
+    for (const entry of entries) this.#put(entry);
+    for (const opId of settled) if (this.#byId.get(opId)?.phase !== 'persisted') this.#delete(opId);
     for (const [messageId, trail] of trails) this.#mark(messageId, trail);
   }
 
   /** The connection is gone: what had no final answer is sent again on the next one. */
   disconnected(): void {
     this.#stalled.clear();
-    for (const entry of this.#entries) {
+    for (const entry of this.#byId.values()) {
       if (entry.phase === 'sent' || entry.phase === 'accepted') {
         this.#replace(entry, { phase: 'queued', not_before_ms: 0 });
       }
@@ -226,7 +215,7 @@ export class Outbox {
 
   /** Puts back what has had no answer for long on a connection that lives. */
   tick(now: number): void {
-    for (const entry of this.#entries) {
+    for (const entry of this.#byId.values()) {
       if (entry.phase === 'persisted' && now - entry.sent_ms > PERSISTED_KEPT_MS) this.#remove(entry);
       const waits = entry.phase === 'sent' || entry.phase === 'accepted';
       if (waits && now - entry.sent_ms > NO_ANSWER_MS) this.#replace(entry, { phase: 'queued' });
@@ -235,26 +224,32 @@ export class Outbox {
 
   /** What changed since the last call. */
   takeChanges(): OutboxChanges {
-    const changed = this.#entries.filter(({ op_id }) => this.#changed.has(op_id));
+    const changed = [...this.#changed].flatMap((opId) => this.#byId.get(opId) ?? []).sort((a, b) => a.order - b.order);
     const settled = [...this.#settled.values()];
     this.#changed.clear();
     this.#settled.clear();
     return { changed, settled };
   }
 
-  #find(opId: string): Entry | undefined {
-    return this.#entries.find((entry) => entry.op_id === opId);
+  #put(entry: Entry): void {
+    this.#byId.set(entry.op_id, entry);
+    this.#sorted = null;
+  }
+
+  #delete(opId: string): void {
+    this.#byId.delete(opId);
+    this.#sorted = null;
   }
 
   #replace(entry: Entry, change: Partial<Entry>): Entry {
     const next = { ...entry, ...change };
-    this.#entries = this.#entries.map((one) => (one.op_id === entry.op_id ? next : one));
+    this.#put(next);
     this.#changed.add(entry.op_id);
     return next;
   }
 
   #remove(entry: Entry): void {
-    this.#entries = this.#entries.filter((one) => one !== entry);
+    this.#delete(entry.op_id);
     this.#changed.delete(entry.op_id);
     if (entry.phase !== 'persisted') this.#settle(entry);
   }

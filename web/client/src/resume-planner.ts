@@ -44,10 +44,11 @@ export class ResumePlanner {
     this.#missing.set(chatId, { since: Number.NEGATIVE_INFINITY, gap: true, askedAt: null, asked: 0, cursor });
   }
 
-  /** A resume was answered as far as the server goes in one; if that isn't all, the rest is asked for. */
-  answered(chatId: string, complete: boolean): void {
-    const missing = this.#missing.get(chatId);
-    if (missing === undefined || complete) return;
+  /** The server has more than it told in one answer: the rest is asked for, at once if it told anything. */
+  cutShort(chatId: string, cursor: number, toldAny: boolean, now: number): void {
+    const missing = this.#missing.get(chatId) ?? { since: now, gap: false, askedAt: now, asked: 1, cursor };
+    this.#missing.set(chatId, missing);
+    if (!toldAny) return;
     missing.askedAt = null;
     missing.gap = true;
   }

@@ -10,12 +10,12 @@
  * It does no I/O and reads no clock: time and randomness come in, effects go out. Whoever drives it sends
  * the frames, fetches what is asked for, and hands the answers back.
  */
-import { ChatState, type ChatRow, type MemberRow, type Note, type Sequenced } from './chat-state.ts';
+import { ChatState, isMessage, type ChatRow, type MemberRow, type Sequenced } from './chat-state.ts';
 import type { ChatHead, ClientFrame, Hello, Marked, MessageEvent, Refusal, ServerFrame } from './frames.ts';
 import { Marks } from './marks.ts';
-import type { HistoryPage, Message } from './message-log.ts';
+import type { HistoryPage } from './message-log.ts';
 import { commandFrame } from './commands.ts';
-import { Outbox } from './outbox.ts';
+import { Outbox, type Entry } from './outbox.ts';
 import { Presences } from './presences.ts';
 import { ResumePlanner } from './resume-planner.ts';
 import { Typing } from './typing.ts';
@@ -27,36 +27,46 @@ export type Effect =
   | { do: 'changed'; chatId: string }
   /** A person came or went, or it is no longer known: to draw anew wherever they are shown. */
   | { do: 'presence'; userId: string }
-  /** Somebody else's message came live. */
-  | { do: 'arrived'; chatId: string; message: Message }
+  /** An event is next in its chat's order: each is told once. */
+  | { do: 'event'; event: Sequenced }
   /** The list of chats must be fetched: a chat isn't described, or much was missed. */
   | { do: 'fetch_chats' }
-  /** The newest page of this chat must be fetched. */
-  | { do: 'fetch_history'; chatId: string }
+  /** What was held of this chat is forgotten: it missed too much, or history is another one. If any was loaded, the newest page must be fetched. */
+  | { do: 'restarted'; chatId: string; wasLoaded: boolean }
   | { do: 'fresh_token' }
   | { do: 'reconnect'; afterMs: number };
 
-/** Events missed beyond which history is read by pages, not replayed. */
+/** Enough for a page, which shows what is newest and reads the rest when somebody scrolls. */
 const REPLAY_LIMIT = 500;
 /** Chats in one resume frame. */
 const CURSORS_PER_FRAME = 200;
 
+export interface SessionOptions {
+  /** Events of a chat missed beyond which it starts anew at its head, and what is between is read by pages. */
+  replayLimit?: number;
+}
+
 export class Session {
-  readonly me: string;
   readonly chats = new Map<string, ChatState>();
   readonly outbox = new Outbox();
   readonly presences = new Presences();
   readonly typing = new Typing();
   readonly #marks = new Marks();
   readonly #planner = new ResumePlanner();
+  readonly #replayLimit: number;
+  #me = '';
   #hello: Hello | null = null;
   #epoch: string | number | null = null;
   #announced: Set<string> | null = null;
   #sends = true;
 
-  /** @param me the person's user id */
-  constructor(me: string) {
-    this.me = me;
+  constructor({ replayLimit = REPLAY_LIMIT }: SessionOptions = {}) {
+    this.#replayLimit = replayLimit;
+  }
+
+  /** The person's user id; empty until the first `hello` tells it. */
+  get me(): string {
+    return this.#me;
   }
 
   /** What the server said at the start of the present connection, or `null` without one. */
@@ -84,7 +94,7 @@ export class Session {
       case 'message':
       case 'message_edited':
       case 'message_deleted':
-        return this.#sequenced({ seq: frame.payload.seq, kind: 'message', payload: frame.payload }, now);
+        return this.#sequenced({ seq: frame.payload.seq, kind: frame.event, payload: frame.payload }, now);
       case 'member_joined':
       case 'member_left':
       case 'member_updated':
@@ -110,7 +120,10 @@ export class Session {
         }
         return [];
       case 'resumed': {
-        this.#planner.answered(frame.payload.chat_id, frame.payload.complete);
+        const { chat_id, from_seq, to_seq, complete } = frame.payload;
+        const chat = this.chats.get(chat_id);
+        // Nothing more of the chat comes, not even what is new, until it is resumed again.
+        if (chat !== undefined && !complete) this.#planner.cutShort(chat_id, chat.cursor.cursor, to_seq > from_seq, now);
         return [];
       }
       case 'receipt':
@@ -143,7 +156,7 @@ export class Session {
     const effects: Effect[] = this.#resumes(this.#planner.due(now));
     if (this.#sends) {
       this.outbox.tick(now);
-      for (const entry of this.outbox.pump(now)) effects.push({ do: 'send', frame: commandFrame(entry) });
+      for (const entry of this.outbox.pump(now)) effects.push(...this.#command(entry, now));
     }
     for (const kind of ['mark_delivered', 'mark_read'] as const) {
       const marks = this.#marks.due(kind, now);
@@ -222,13 +235,14 @@ export class Session {
   #greeted(hello: Hello): Effect[] {
     const otherHistory = this.#epoch !== null && this.#epoch !== hello.epoch;
     this.#hello = hello;
+    this.#me = hello.user_id;
     this.#epoch = hello.epoch;
     this.#announced = new Set();
     if (!otherHistory) return [];
     // Numbers of another epoch mean other events: nothing that is held can be trusted.
-    const loaded = [...this.chats.values()].filter((chat) => chat.log.loaded).map((chat) => chat.chatId);
+    const restarted = [...this.chats.values()].map(({ chatId, log }): Effect => ({ do: 'restarted', chatId, wasLoaded: log.loaded }));
     this.chats.clear();
-    return [{ do: 'fetch_chats' }, ...loaded.map((chatId): Effect => ({ do: 'fetch_history', chatId }))];
+    return [{ do: 'fetch_chats' }, ...restarted];
   }
 
   #announce(heads: ChatHead[], complete: boolean, now: number): Effect[] {
@@ -242,11 +256,10 @@ export class Session {
       this.#marks.adopt(head.chat_id, head);
       chat.read(head.read_seq, this.me);
       const missed = head.head_seq - chat.cursor.cursor;
-      if (missed > REPLAY_LIMIT || missed < 0) {
-        const loaded = chat.log.loaded;
+      if (missed > this.#replayLimit || missed < 0) {
+        effects.push({ do: 'restarted', chatId: head.chat_id, wasLoaded: chat.log.loaded });
         chat.restart(head.head_seq);
         fetch = true;
-        if (loaded) effects.push({ do: 'fetch_history', chatId: head.chat_id });
       } else if (missed > 0) {
         chat.cursor.observeHead(head.head_seq);
         this.#planner.askNow(head.chat_id, chat.cursor.cursor);
@@ -271,9 +284,10 @@ export class Session {
 
   #apply(chat: ChatState, events: Sequenced[], now: number): Effect[] {
     const effects: Effect[] = [];
-    for (const { kind, payload } of events) {
-      if (kind === 'message') effects.push(...this.#message(chat, payload, now));
-      else chat.applyChange(kind as Note['kind'], payload, this.me);
+    for (const event of events) {
+      if (isMessage(event)) this.#message(chat, event.payload, now);
+      else chat.applyChange(event.kind, event.payload, this.me);
+      if (chat.isNews(event.seq)) effects.push({ do: 'event', event });
     }
     this.#note(chat, now);
     this.#marks.want('mark_delivered', chat.chatId, chat.cursor.cursor);
@@ -290,15 +304,21 @@ export class Session {
     return this.presences.left(chatId).map((userId) => ({ do: 'presence', userId }));
   }
 
-  #message(chat: ChatState, event: MessageEvent, now: number): Effect[] {
-    const message = chat.applyMessage(event, this.me, now);
+  #message(chat: ChatState, event: MessageEvent, now: number): void {
+    chat.applyMessage(event, this.me, now);
     this.outbox.seen(event, event.seq);
     if (event.seq === event.message_seq) {
       if (event.sender_id === this.me) this.typing.sent(chat.chatId);
       else this.typing.ended(chat.chatId, event.sender_id);
     }
-    const isNew = event.seq === event.message_seq && event.sender_id !== this.me && event.deleted_at === null;
-    return message && isNew ? [{ do: 'arrived', chatId: chat.chatId, message }] : [];
+  }
+
+  /** A command's frame. One over the limit would end the connection, and the next one: it is refused here. */
+  #command(entry: Entry, now: number): Effect[] {
+    const frame = commandFrame(entry);
+    const limit = this.#hello?.limits.frame_bytes ?? Infinity;
+    if (new TextEncoder().encode(JSON.stringify(frame)).length <= limit) return [{ do: 'send', frame }];
+    return this.#refused(entry.op_id, { code: 'frame_too_big', message: `A message has room for less than ${limit} bytes.`, temporary: false }, now, 0);
   }
 
   #receipt(payload: { chat_id: string; users?: Record<string, Marked> }, now: number): Effect[] {

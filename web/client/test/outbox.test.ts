@@ -10,7 +10,7 @@ const send = (order: number, chat = 'c'): Command => ({
 const temporary = { code: 'unavailable', message: '', temporary: true };
 const definite = { code: 'content_too_long', message: 'too long', temporary: false };
 const blocked = { code: 'blocked_by_earlier', message: '', temporary: true };
-const shown = (id: string, content = 'x') => ({ message_id: id, content, deleted_at: null });
+const shown = (id: string, content = 'x') => ({ message_id: id, message_seq: 3, content, deleted_at: null });
 const ids = (entries: readonly { op_id: string }[]) => entries.map(({ op_id }) => op_id);
 
 test('a send goes out once, is accepted, persisted, and gone', () => {
@@ -44,6 +44,7 @@ test('an event before the acks ends the entry, and late acks still tell their ti
   outbox.pump(10);
   outbox.seen(shown('m1'), 3);
   assert.deepEqual(outbox.entries, []);
+  assert.deepEqual(outbox.takeChanges().settled.map(({ seq }) => seq), [3], 'whoever waits for it gets its seq');
   outbox.acked('m1', 'persisted', 3, 20);
   assert.equal(outbox.trail('m1')?.persisted_ms, 20);
 });

@@ -36,7 +36,7 @@ const drawn: Effect[] = [{ do: 'changed', chatId: CHAT }];
 const told: Effect[] = [{ do: 'send', frame: { event: 'typing', payload: { chat_id: CHAT } } }];
 
 function started(): Session {
-  const session = new Session('alice');
+  const session = new Session();
   session.receive(hello, 0, 0);
   session.receive(chats(), 0, 0);
   session.tick(0);
@@ -109,7 +109,7 @@ test('a person’s next message ends their typing, an edit and another’s messa
 });
 
 test('own typing is told in step only, and only of a chat one is in', () => {
-  const session = new Session('alice');
+  const session = new Session();
   assert.deepEqual(session.typed(CHAT, 0), []);
   session.receive(hello, 0, 0);
   assert.deepEqual(session.typed(CHAT, 0), []);

@@ -6,7 +6,7 @@ import { Session, type Effect } from '../src/session.ts';
 const CHAT = 'c1';
 const hello = (epoch = 'e1'): ServerFrame => ({
   event: 'hello',
-  payload: { session_id: 's', user_id: 'alice', heartbeat_ms: 5000, epoch, development: true, limits: { content_bytes: 1, frame_bytes: 1 } },
+  payload: { session_id: 's', user_id: 'alice', heartbeat_ms: 5000, epoch, development: true, limits: { content_bytes: 1_000, frame_bytes: 2_000 } },
 });
 const chats = (head: number, read = 0): ServerFrame => ({
   event: 'chats',
@@ -27,7 +27,7 @@ const frames = (effects: Effect[], event: string) =>
 const { seq: _seq, ...older } = message(3);
 
 function started(head = 5): Session {
-  const session = new Session('alice');
+  const session = new Session();
   session.receive(hello(), 0, 0);
   session.receive(chats(head), 0, 0);
   return session;
@@ -48,6 +48,15 @@ test('a page older than where live events began is completed by a resume', () =>
   assert.deepEqual(frames(session.tick(1_000), 'resume'), [{ cursors: { [CHAT]: 3 }, epoch: 'e1' }]);
 });
 
+test('each event is told once: those that a rewind brings again, or brings from before the start, are history', () => {
+  const session = started(5);
+  const told = (payload: MessageEvent) => session.receive(live(payload), 1, 0).filter((effect) => effect.do === 'event').length;
+  assert.equal(told(message(6)), 1);
+  session.history(CHAT, { messages: [older], as_of_seq: 3, has_more_before: false }, 0);
+  assert.deepEqual([4, 5, 6, 7].map((seq) => told(message(seq))), [0, 0, 0, 1]);
+  assert.deepEqual(session.chats.get(CHAT)!.log.messages.map(({ message_seq }) => message_seq), [3, 4, 5, 6, 7]);
+});
+
 test('after a reconnect the missed events are asked for with the cursor', () => {
   const session = started(5);
   session.disconnected();
@@ -62,8 +71,17 @@ test('too much missed: history is read anew, nothing replayed', () => {
   session.receive(hello(), 10, 0);
   const effects = session.receive(chats(5_000), 10, 0);
   assert.deepEqual(frames(effects, 'resume'), []);
-  assert.ok(effects.some((effect) => effect.do === 'fetch_history'));
+  assert.ok(effects.some((effect) => effect.do === 'restarted' && effect.wasLoaded));
   assert.equal(session.chats.get(CHAT)!.cursor.cursor, 5_000);
+});
+
+test('who wants every event replays, however many there are', () => {
+  const session = new Session({ replayLimit: Infinity });
+  session.receive(hello(), 0, 0);
+  session.receive(chats(5), 0, 0);
+  session.disconnected();
+  session.receive(hello(), 10, 0);
+  assert.deepEqual(frames(session.receive(chats(5_000), 10, 0), 'resume'), [{ cursors: { [CHAT]: 5 }, epoch: 'e1' }]);
 });
 
 test('another epoch forgets everything', () => {
@@ -104,6 +122,16 @@ test('an ack never moves the cursor', () => {
   assert.equal(frames(session.tick(0), 'send_message').length, 1);
   session.receive({ event: 'ack', id: 'x', payload: { state: 'persisted', seq: 6 } }, 1, 0);
   assert.equal(session.chats.get(CHAT)!.cursor.cursor, 5);
+});
+
+test('a frame over the limit never leaves: it would end each connection', () => {
+  const session = started(5);
+  const send = (id: string, content: string) =>
+    session.outbox.add({ op_id: id, order: content.length, kind: 'send', chat_id: CHAT, message_id: id, content, created_ms: 0, failure: null });
+  send('short', 'hi');
+  send('long', 'ü'.repeat(1_000));
+  assert.deepEqual(frames(session.tick(0), 'send_message').map(({ message_id }) => message_id), ['short']);
+  assert.equal(session.outbox.entries.find(({ op_id }) => op_id === 'long')?.failure?.code, 'frame_too_big');
 });
 
 test('a chat that is no longer announced is gone; one that is new is fetched', () => {

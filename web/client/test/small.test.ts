@@ -80,11 +80,16 @@ test('resume: a jump at once, an unmet head after a second, again ever more slow
   assert.deepEqual(planner.due(60_000), []);
 });
 
-test('resume: an incomplete answer asks for the rest at once', () => {
+test('resume: an answer that was cut short asks for the rest at once, if it told anything', () => {
   const planner = new ResumePlanner();
   planner.askNow('a', 1);
   assert.deepEqual(planner.due(0), ['a']);
   planner.note('a', { cursor: 200, behind: true, gap: false }, 10);
-  planner.answered('a', false);
+  planner.cutShort('a', 200, true, 10);
   assert.deepEqual(planner.due(11), ['a']);
+  planner.cutShort('b', 7, true, 20);
+  assert.deepEqual(planner.due(20), ['b'], 'also of a chat that seems to miss nothing');
+  planner.cutShort('c', 7, false, 30);
+  assert.deepEqual(planner.due(30), [], 'the server could read nothing just now');
+  assert.ok(planner.due(1_030).includes('c'));
 });

@@ -1,22 +1,17 @@
 /** Who is in a chat: pages of members over HTTP, beside the events that change them. */
-import type { Effect, Session } from '@waltalkie/client';
+import type { Client } from '@waltalkie/client';
 import { SvelteMap } from 'svelte/reactivity';
-import type { Api } from '../net/api.ts';
 import type { People } from './people.svelte.ts';
 
 export class Members {
   /** Where the next page begins, by chat; `null` once all are known. */
   readonly next = new SvelteMap<string, string | null>();
-  readonly #api: Api;
-  readonly #session: Session;
+  readonly #client: Client;
   readonly #people: People;
-  readonly #run: (effects: Effect[]) => void;
 
-  constructor(api: Api, session: Session, people: People, run: (effects: Effect[]) => void) {
-    this.#api = api;
-    this.#session = session;
+  constructor(client: Client, people: People) {
+    this.#client = client;
     this.#people = people;
-    this.#run = run;
   }
 
   /** Fetches the first page. */
@@ -31,13 +26,14 @@ export class Members {
   }
 
   async #page(chatId: string, cursor: string | null): Promise<void> {
+    const { api, session } = this.#client;
     for (;;) {
-      const version = this.#session.chats.get(chatId)?.membersVersion;
-      const { members, next_cursor } = await this.#api.members(chatId, cursor);
+      const version = session.chats.get(chatId)?.membersVersion;
+      const { members, next_cursor } = await api.members(chatId, cursor);
       // Somebody came or went meanwhile: the page may be from before.
-      if (version !== this.#session.chats.get(chatId)?.membersVersion) continue;
+      if (version !== session.chats.get(chatId)?.membersVersion) continue;
       this.#people.learn(members);
-      this.#run(this.#session.members(chatId, members, cursor === null, Date.now()));
+      this.#client.apply(session.members(chatId, members, cursor === null, Date.now()));
       this.next.set(chatId, next_cursor);
       return;
     }

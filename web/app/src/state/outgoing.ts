@@ -1,26 +1,21 @@
 /** From what a person does to outbox, storage and the other tabs. The order of these three is the point. */
-import { uuidV7, type Command, type Session } from '@waltalkie/client';
+import { newId, type Client, type Command, type OutboxChanges } from '@waltalkie/client';
 import { OutboxStore } from '../net/outbox-store.ts';
 import { Tabs, type TabNews } from '../net/tabs.ts';
 
-export interface OutgoingOptions {
-  session: Session;
-  /** A chat's outbox changed. */
-  onChange: (chatId: string) => void;
-  /** There may be something to send. */
-  onReady: () => void;
-}
-
 export class Outgoing {
-  readonly #options: OutgoingOptions;
+  readonly #client: Client;
+  readonly #onChange: (chatId: string) => void;
   readonly #store: OutboxStore;
   readonly #tabs: Tabs;
   #leads = false;
 
-  constructor(options: OutgoingOptions) {
-    this.#options = options;
-    const { me } = options.session;
-    options.session.sends = false;
+  /** @param onChange a chat's outbox changed otherwise than by the client */
+  constructor(me: string, client: Client, onChange: (chatId: string) => void) {
+    this.#client = client;
+    this.#onChange = onChange;
+    client.session.sends = false;
+    client.on('outbox', (changes) => this.#settle(changes));
     this.#store = new OutboxStore(me);
     this.#tabs = new Tabs(me, () => void this.#lead(), (news) => this.#heard(news));
     void this.#load();
@@ -45,7 +40,7 @@ export class Outgoing {
 
   /** Tries a refused command again, as the last one in order. */
   async retry(opId: string): Promise<void> {
-    const entry = this.#options.session.outbox.entries.find(({ op_id }) => op_id === opId);
+    const entry = this.#client.session.outbox.entries.find(({ op_id }) => op_id === opId);
     if (entry?.phase !== 'failed') return;
     await this.#store.remove(entry.order);
     const { op_id, kind, chat_id, message_id, content, created_ms, parent_message_id: parent } = entry;
@@ -55,18 +50,20 @@ export class Outgoing {
 
   /** Gives a refused command up. */
   discard(opId: string): void {
-    this.#options.session.outbox.drop(opId);
+    this.#client.session.outbox.drop(opId);
     this.#tabs.tell({ news: 'dropped', opId });
-    this.settle();
+    this.#client.tick();
+  }
+
+  /** Lets another tab of this person send. */
+  stop(): void {
+    this.#tabs.stop();
   }
 
   /** Stores and tells what the last step of the session did to the outbox. */
-  settle(): void {
-    const { outbox } = this.#options.session;
-    const { changed, settled } = outbox.takeChanges();
-    if (changed.length === 0 && settled.length === 0) return;
+  #settle({ changed, settled }: OutboxChanges): void {
+    const { outbox } = this.#client.session;
     for (const entry of settled) void this.#store.remove(entry.order);
-    for (const entry of [...changed, ...settled]) this.#options.onChange(entry.chat_id);
     if (!this.#leads) return;
     for (const { phase, attempts: _, not_before_ms: __, sent_ms: ___, seq: ____, ...command } of changed) {
       if (phase === 'failed') void this.#store.update(command);
@@ -78,51 +75,42 @@ export class Outgoing {
     this.#tabs.tell({ news: 'progress', entries: changed, settled: settled.map(({ op_id }) => op_id), trails });
   }
 
-  /** Lets another tab of this person send. */
-  stop(): void {
-    this.#tabs.stop();
-  }
-
   async #add(command: Omit<Command, 'order'>): Promise<void> {
     const kept = await this.#store.add(command);
-    this.#options.session.outbox.add(kept);
+    this.#client.session.outbox.add(kept);
     this.#tabs.tell({ news: 'added', command: kept });
-    this.#options.onChange(kept.chat_id);
-    this.#options.onReady();
+    this.#onChange(kept.chat_id);
+    this.#client.tick();
   }
 
   async #load(): Promise<void> {
     for (const command of await this.#store.all()) {
-      this.#options.session.outbox.add(command);
-      this.#options.onChange(command.chat_id);
+      this.#client.session.outbox.add(command);
+      this.#onChange(command.chat_id);
     }
   }
 
   async #lead(): Promise<void> {
     await this.#load();
     // What the tab before had on its way may or may not have arrived: all of it goes again, by the same ids.
-    this.#options.session.outbox.disconnected();
+    this.#client.session.outbox.disconnected();
     this.#leads = true;
-    this.#options.session.sends = true;
-    this.#options.onReady();
+    this.#client.session.sends = true;
+    this.#client.tick();
   }
 
   #heard(news: TabNews): void {
-    const { outbox } = this.#options.session;
+    const { outbox } = this.#client.session;
     if (news.news === 'added') {
       outbox.add(news.command);
-      this.#options.onChange(news.command.chat_id);
-      this.#options.onReady();
+      this.#onChange(news.command.chat_id);
+      this.#client.tick();
     } else if (news.news === 'dropped') {
       outbox.drop(news.opId);
-      this.settle();
+      this.#client.tick();
     } else if (!this.#leads) {
       outbox.mirror(news.entries, news.settled, news.trails);
-      for (const { chat_id } of news.entries) this.#options.onChange(chat_id);
+      for (const { chat_id } of news.entries) this.#onChange(chat_id);
     }
   }
-}
-
-function newId(): string {
-  return uuidV7(Date.now(), crypto.getRandomValues(new Uint8Array(16)));
 }

@@ -1,6 +1,6 @@
 /** Names of people, fetched once each, in batches, when first asked for. */
+import type { Api, Person } from '@waltalkie/client';
 import { SvelteMap } from 'svelte/reactivity';
-import type { Api, Person } from '../net/api.ts';
 
 export class People {
   readonly #names = new SvelteMap<string, string>();

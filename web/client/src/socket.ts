@@ -1,22 +1,29 @@
 /**
- * The connection, and the loop that keeps it: connect, greet, beat, and after each end wait and try again.
+ * The connection, and the loop that keeps it: connect, greet, beat, and after each end wait and try again. In browsers,
+ * their workers, and wherever else `WebSocket` is global.
  *
  * *Progress*: a connection counts as good once `hello` came. *Failure*: any end reconnects with backoff
  * and jitter; 4101 gets a fresh token first; 4102 to 4199 stop. A browser that says it is offline is
  * believed as far as dropping the connection goes; trying goes on slowly, since it may be wrong.
  */
-import { afterClose, backoffMs, decodeFrame, Heartbeat, type ClientFrame, type ServerFrame } from '@waltalkie/client';
+import { afterClose, backoffMs, Heartbeat } from './connection.ts';
+import { decodeFrame, type ClientFrame, type ServerFrame } from './frames.ts';
+import { endpoint } from './http.ts';
+import type { Tokens } from './tokens.ts';
 
 export type Connection =
   | { state: 'connecting' }
   | { state: 'connected' }
-  | { state: 'reconnecting'; retryAtMs: number }
+  /** `error` is why the application gave no token, if that is the cause. */
+  | { state: 'reconnecting'; retryAtMs: number; error?: unknown }
   | { state: 'offline' }
-  | { state: 'stopped'; reason: string };
+  /** For good, as the server's close code says: 4102 to 4199. */
+  | { state: 'stopped'; code: number };
 
 export interface SocketOptions {
-  token: () => Promise<string>;
-  forgetToken: () => void;
+  /** The server, such as `https://chat.example.com`. */
+  url: string;
+  tokens: Tokens;
   onFrame: (frame: ServerFrame) => void;
   onDown: () => void;
   onState: (connection: Connection) => void;
@@ -24,6 +31,8 @@ export interface SocketOptions {
 
 const GREETING_MS = 10_000;
 const OFFLINE_RETRY_MS = 15_000;
+/** Of a connection that ended without a close frame (RFC 6455, 7.1.5). */
+const NO_CODE = 1006;
 
 export class Socket {
   readonly #options: SocketOptions;
@@ -41,27 +50,30 @@ export class Socket {
 
   /** Starts the loop. */
   start(): void {
-    addEventListener('online', this.#online);
-    addEventListener('offline', this.#wentOffline);
-    addEventListener('pageshow', this.#online);
+    if (tellsOfNetwork()) {
+      addEventListener('online', this.#online);
+      addEventListener('offline', this.#wentOffline);
+      addEventListener('pageshow', this.#online);
+    }
     void this.#connect();
   }
 
   /** Ends it for good. */
   stop(): void {
     this.#ended = true;
-    removeEventListener('online', this.#online);
-    removeEventListener('offline', this.#wentOffline);
-    removeEventListener('pageshow', this.#online);
+    if (tellsOfNetwork()) {
+      removeEventListener('online', this.#online);
+      removeEventListener('offline', this.#wentOffline);
+      removeEventListener('pageshow', this.#online);
+    }
     clearTimeout(this.#timer);
-    this.#socket?.close(1000);
+    this.#drop(1000);
   }
 
   /** Sends a frame, if there is a connection that has been greeted. */
-  send(frame: ClientFrame): boolean {
-    if (this.#heartbeat === null || this.#socket?.readyState !== WebSocket.OPEN) return false;
+  send(frame: ClientFrame): void {
+    if (this.#heartbeat === null || this.#socket?.readyState !== WebSocket.OPEN) return;
     this.#socket.send(JSON.stringify(frame));
-    return true;
   }
 
   /** The draining server says when to come back. */
@@ -101,20 +113,20 @@ export class Socket {
     this.#options.onState(this.#offline ? { state: 'offline' } : { state: 'connecting' });
     let token: string;
     try {
-      token = await this.#options.token();
-    } catch {
-      this.#wait();
+      token = await this.#options.tokens.get();
+    } catch (error) {
+      this.#wait(error);
       return;
     }
     if (this.#ended || this.#socket !== null) return;
-    const address = new URL('/v1/ws', location.href);
-    address.protocol = address.protocol === 'https:' ? 'wss:' : 'ws:';
-    address.hash = '';
+    const address = endpoint(this.#options.url, 'v1/ws').replace(/^http/, 'ws');
     const socket = new WebSocket(address, ['waltalkie.v1', `bearer.${token}`]);
     this.#socket = socket;
     this.#timer = setTimeout(() => this.#drop(4000), GREETING_MS);
     socket.onmessage = ({ data }) => this.#received(socket, data);
     socket.onclose = ({ code }) => this.#closed(socket, code);
+    // Some Nodes leave out `close` after a handshake that failed. An error never has a code of the server's.
+    socket.onerror = () => this.#closed(socket, NO_CODE);
   }
 
   #received(socket: WebSocket, data: unknown): void {
@@ -127,16 +139,16 @@ export class Socket {
       this.#attempt = 0;
       this.#offline = false;
       this.#heartbeat = new Heartbeat(frame.payload.heartbeat_ms, Date.now());
-      this.#options.onState({ state: 'connected' });
     }
     this.#options.onFrame(frame);
+    if (frame.event === 'hello') this.#options.onState({ state: 'connected' });
   }
 
   /** Ends the connection at once: a close that waits for the other side may wait for a dead one. */
   #drop(code: number): void {
     const socket = this.#socket;
     if (socket === null) return;
-    socket.close(code === 1000 ? 1000 : code);
+    socket.close(code);
     this.#closed(socket, code);
   }
 
@@ -151,11 +163,11 @@ export class Socket {
     const next = afterClose(code);
     if (next === 'stay_away') {
       this.#ended = true;
-      this.#options.onState({ state: 'stopped', reason: 'This sign-in is no longer valid.' });
+      this.#options.onState({ state: 'stopped', code });
       return;
     }
     // A refused handshake shows no code to a browser: a token that ran out while away may be the cause.
-    if (next === 'fresh_token' || !greeted) this.#options.forgetToken();
+    if (next === 'fresh_token' || !greeted) this.#options.tokens.forget();
     if (next === 'fresh_token' && this.#attempt === 0) {
       this.#attempt = 1;
       void this.#connect();
@@ -164,13 +176,19 @@ export class Socket {
     this.#wait();
   }
 
-  #wait(): void {
+  #wait(error?: unknown): void {
     if (this.#ended) return;
     const backoff = backoffMs(this.#attempt++, Math.random());
     const waitMs = this.#offline ? OFFLINE_RETRY_MS : (this.#reconnectAfterMs ?? backoff);
     this.#reconnectAfterMs = null;
-    this.#options.onState(this.#offline ? { state: 'offline' } : { state: 'reconnecting', retryAtMs: Date.now() + waitMs });
+    const retryAtMs = Date.now() + waitMs;
+    this.#options.onState(this.#offline ? { state: 'offline' } : { state: 'reconnecting', retryAtMs, ...(error === undefined ? {} : { error }) });
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => void this.#connect(), waitMs);
   }
+}
+
+/** Pages and workers hear of the network and of coming back from the cache; other programs have no such events. */
+function tellsOfNetwork(): boolean {
+  return typeof addEventListener === 'function';
 }

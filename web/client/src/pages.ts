@@ -1,7 +1,6 @@
-/** Pages of history: the newest when a chat is opened, older ones as the person scrolls up. */
-import type { Effect, Session } from '@waltalkie/client';
-import { SvelteMap } from 'svelte/reactivity';
-import type { Api } from '../net/api.ts';
+/** Pages of history: the newest when a chat is opened, older ones as the person goes back. */
+import type { Api } from './api.ts';
+import type { Effect, Session } from './session.ts';
 
 const NEWEST = 50;
 const OLDER = 100;
@@ -12,18 +11,20 @@ const PAGES_TO_REACH = 50;
 
 export type Loading = 'newest' | 'older' | 'failed';
 
-export class History {
+/** Each call rejects where its page couldn't be had; then `loading` says `failed`. */
+export class Pages {
   /** What is being fetched, or failed, by chat. */
-  readonly loading = new SvelteMap<string, Loading>();
+  readonly loading = new Map<string, Loading>();
   readonly #api: Api;
   readonly #session: Session;
-  readonly #run: (effects: Effect[]) => void;
+  readonly #apply: (effects: Effect[]) => void;
   readonly #fetching = new Map<string, Promise<void>>();
 
-  constructor(api: Api, session: Session, run: (effects: Effect[]) => void) {
+  /** @param apply carries out what a page asks for */
+  constructor(api: Api, session: Session, apply: (effects: Effect[]) => void) {
     this.#api = api;
     this.#session = session;
-    this.#run = run;
+    this.#apply = apply;
   }
 
   /** Fetches what an opened chat needs and doesn't have. */
@@ -59,7 +60,7 @@ export class History {
     for (const [chatId, loading] of this.loading) {
       if (loading !== 'failed') continue;
       this.loading.delete(chatId);
-      void this.open(chatId);
+      this.open(chatId).catch(() => undefined);
     }
   }
 
@@ -74,13 +75,19 @@ export class History {
   }
 
   async #fetch(chatId: string, what: 'newest' | 'older', beforeSeq: number | null, limit: number): Promise<void> {
-    this.loading.set(chatId, what);
+    this.#tell(chatId, what);
     try {
       const page = await this.#api.history(chatId, beforeSeq, limit);
-      this.#run(this.#session.history(chatId, page, Date.now()));
       this.loading.delete(chatId);
-    } catch {
-      this.loading.set(chatId, 'failed');
+      this.#apply(this.#session.history(chatId, page, Date.now()));
+    } catch (error) {
+      this.#tell(chatId, 'failed');
+      throw error;
     }
+  }
+
+  #tell(chatId: string, loading: Loading): void {
+    this.loading.set(chatId, loading);
+    this.#apply([{ do: 'changed', chatId }]);
   }
 }

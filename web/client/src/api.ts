@@ -1,0 +1,111 @@
+/** The HTTP side of the server, as far as a client with a screen needs it. The rest is in `/openapi.json`. */
+import type { ChatRow, MemberRow } from './chat-state.ts';
+import { call, WaltalkieError, type CallOptions } from './http.ts';
+import type { HistoryPage } from './message-log.ts';
+import type { Tokens } from './tokens.ts';
+
+export interface Person {
+  user_id: string;
+  name: string | null;
+}
+
+/** What can be changed about a chat. */
+export interface Settings {
+  name?: string;
+  history_for_new_members?: boolean;
+}
+
+const IDS_PER_QUERY = 50;
+
+export class Api {
+  readonly #url: string;
+  readonly #tokens: Tokens;
+
+  constructor(url: string, tokens: Tokens) {
+    this.#url = url;
+    this.#tokens = tokens;
+  }
+
+  /** All chats of the person, page by page. */
+  async chats(): Promise<ChatRow[]> {
+    const rows: ChatRow[] = [];
+    let cursor: string | null = null;
+    do {
+      const query: string = cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`;
+      const page: { chats: ChatRow[]; next_cursor?: string | null } = await this.#call('GET', `v1/chats?limit=100${query}`);
+      rows.push(...page.chats);
+      cursor = page.next_cursor ?? null;
+    } while (cursor !== null);
+    return rows;
+  }
+
+  /**
+   * Makes a chat, 1:1 with one other person if it has no name, and gives its id; a 1:1 chat that exists already is given back.
+   *
+   * @param key a UUID, the same when it is tried again
+   */
+  async makeChat(memberIds: string[], name: string | null, key: string): Promise<string> {
+    const group = memberIds.length !== 1 || name !== null;
+    const body = { is_group: group, member_ids: memberIds, ...(name ? { name } : {}) };
+    const chat = await this.#call<{ chat_id: string }>('POST', 'v1/chats', body, { 'Idempotency-Key': key });
+    return chat.chat_id;
+  }
+
+  /** Changes a chat's settings. */
+  async change(chatId: string, settings: Settings): Promise<void> {
+    await this.#call('PATCH', chat(chatId), settings);
+  }
+
+  /** The newest page of history, or the one before `beforeSeq`. */
+  history(chatId: string, beforeSeq: number | null, limit: number): Promise<HistoryPage> {
+    const before = beforeSeq === null ? '' : `&before_seq=${beforeSeq}`;
+    return this.#call('GET', `${chat(chatId)}/messages?limit=${limit}${before}`);
+  }
+
+  /** A page of a chat's members by id: the first, or the one at `cursor`. */
+  members(chatId: string, cursor: string | null): Promise<{ members: MemberRow[]; next_cursor: string | null }> {
+    const from = cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`;
+    return this.#call('GET', `${chat(chatId)}/members?limit=100${from}`);
+  }
+
+  /** Adds people as members. */
+  async addMembers(chatId: string, userIds: string[]): Promise<void> {
+    await this.#call('POST', `${chat(chatId)}/members`, { user_ids: userIds });
+  }
+
+  /** Gives somebody a role. */
+  async giveRole(chatId: string, userId: string, role: string): Promise<void> {
+    await this.#call('PATCH', `${chat(chatId)}/members/${encodeURIComponent(userId)}`, { role });
+  }
+
+  /** Removes somebody, or leaves as `me`. */
+  async removeMember(chatId: string, userId: string): Promise<void> {
+    await this.#call('DELETE', `${chat(chatId)}/members/${encodeURIComponent(userId)}`);
+  }
+
+  /** Names of people one shares a chat with. */
+  async people(ids: string[]): Promise<Person[]> {
+    const people: Person[] = [];
+    for (let i = 0; i < ids.length; i += IDS_PER_QUERY) {
+      const query = ids.slice(i, i + IDS_PER_QUERY).map(encodeURIComponent).join(',');
+      people.push(...(await this.#call<{ users: Person[] }>('GET', `v1/users?ids=${query}`)).users);
+    }
+    return people;
+  }
+
+  async #call<T>(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<T> {
+    const options: CallOptions = { body, ...(headers ? { headers } : {}) };
+    const authorized = async () => call<T>(this.#url, method, path, { ...options, token: await this.#tokens.get() });
+    try {
+      return await authorized();
+    } catch (error) {
+      if (!(error instanceof WaltalkieError) || error.status !== 401) throw error;
+      this.#tokens.forget();
+      return authorized();
+    }
+  }
+}
+
+function chat(chatId: string): string {
+  return `v1/chats/${encodeURIComponent(chatId)}`;
+}
