@@ -1,4 +1,4 @@
-//! The executable's parts: roles wired to one another, the commands of the CLI, and the load client with its benches.
+//! The executable's parts: roles wired to one another, the commands of the CLI, and the benches.
 
 pub mod bench;
 mod cdc;
@@ -9,8 +9,8 @@ mod dlq;
 mod doctor;
 mod durability;
 mod gateway;
+pub mod history;
 mod inbound;
-pub mod load;
 mod migrate;
 mod object_store;
 mod ops;

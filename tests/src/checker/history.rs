@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use uuid::Uuid;
-use waltalkie::load::Action;
-use waltalkie::load::history::{self, Kind, Op};
+use waltalkie::history::{self, Kind, Op};
+use waltalkie_client::Action;
 
 use super::{Observer, Record, Seen};
 

@@ -11,8 +11,8 @@ use rand::{Rng, SeedableRng};
 use serde_json::json;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
-use waltalkie::load::history::{self, History};
-use waltalkie::load::{Client, Command, Options, Sender, Snapshot};
+use waltalkie::history::{self, History};
+use waltalkie_client::{Client, Command, Options, Sender, Snapshot};
 
 use crate::harness::{Installation, LONG, Person, until};
 
@@ -58,7 +58,7 @@ impl Crowd {
             let mut options =
                 Options::new(gateway, person.user_id.as_str(), person.token.as_str()).from_the_beginning();
             options.backoff_ms = (100, 1_000);
-            let client = waltalkie::load::spawn(
+            let client = waltalkie_client::spawn(
                 options,
                 history.recorder(format!("{}/1", person.user_id), person.user_id.as_str()),
             );

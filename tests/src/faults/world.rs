@@ -10,7 +10,7 @@ use local_stack::{LocalStack, Options, Service, Silent};
 use rustix::process::Signal;
 use schemas::topics::Topic;
 use tokio::net::TcpStream;
-use waltalkie::load::history::Op;
+use waltalkie::history::Op;
 
 use super::{Crowd, Fault, ROLES};
 use crate::checker::{self, Rule, count, observers_of};

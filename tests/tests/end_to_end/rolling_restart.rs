@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use uuid::Uuid;
-use waltalkie::load::history::{Kind, Op};
+use waltalkie::history::{Kind, Op};
 use waltalkie_tests::checker::{self, count};
 use waltalkie_tests::faults::Crowd;
 use waltalkie_tests::harness::{Balancer, Installation, LONG, Person, RoleProcess, Servers, chats, evidence_of, until};

@@ -25,7 +25,7 @@ use super::pacer;
 use super::plan::{Plan, Sizes};
 use super::processes::Watch;
 use super::report::{Conditions, Report};
-use crate::load::{Receipts, TokenSource};
+use waltalkie_client::{Receipts, TokenSource};
 
 /// How long tokens live: longer than any bench.
 const TOKEN_TTL_S: i64 = 7 * 86_400;

@@ -12,8 +12,8 @@ use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 use super::ledger::Ledger;
-use crate::load::api::{Api, NewChat};
-use crate::load::{self, Client, Observation, Observed, Options, Receipts, Sink, TokenSource};
+use waltalkie_client::api::{Api, NewChat};
+use waltalkie_client::{Client, Observation, Observed, Options, Receipts, Sink, TokenSource};
 
 /// How long the last of a step may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -68,7 +68,7 @@ impl Crowd {
                 announced: Vec::new(),
                 has_come: false,
             };
-            clients.push(load::spawn(options, watcher));
+            clients.push(waltalkie_client::spawn(options, watcher));
             progress.set_position(arrivals.in_step.load(Relaxed) as u64);
         }
         let crowd = Self { clients, arrivals };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::plan::Plan;
-use crate::load::{Anomaly, Event};
+use waltalkie_client::{Anomaly, Event};
 
 const ACCEPTED: u8 = 1;
 const PERSISTED: u8 = 2;

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::bench::plan::Sizes;
-use crate::load::Via;
+use waltalkie_client::Via;
 
 fn ledger(members: usize, messages: usize) -> Ledger {
     let sizes = Sizes { people: members, chats: 1, members, content_bytes: 40, messages_per_run: messages, runs: 1 };

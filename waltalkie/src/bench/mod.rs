@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   plan ──▶ pacer ──due──▶ clients ──▶ gateway …… ──▶ clients ──▶ ledger ──▶ figures ──▶ table, JSON
-//!   (who sends what)        (crate::load)              (who saw what, when)
+//!   (who sends what)        (waltalkie_client)              (who saw what, when)
 //! ```
 //!
 //! Latency is measured from the moment at which a message was *due*, whatever the state of the system, so that a stall

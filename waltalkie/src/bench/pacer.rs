@@ -9,7 +9,7 @@ use indicatif::ProgressBar;
 use super::crowd::Crowd;
 use super::ledger::Ledger;
 use super::processes::{Usage, Watch};
-use crate::load::Command;
+use waltalkie_client::Command;
 
 /// How often the progress is drawn and the end looked for.
 const LOOK: Duration = Duration::from_millis(20);

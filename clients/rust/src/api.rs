@@ -1,4 +1,4 @@
-//! HTTP, as far as load and tests need it: chats, members, messages, pages of history.
+//! HTTP, as far as a client needs it: chats, members, messages, pages of history.
 
 use std::time::Duration;
 
@@ -118,9 +118,9 @@ pub enum At {
 }
 
 impl Api {
-    /// Of the gateway at `http://host:port`.
+    /// Of the gateway at `http://host:port` or `https://host`.
     pub fn new(url: &str) -> Self {
-        runtime::tls::install_provider();
+        crate::install_provider();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap_or_default();
         Self { url: url.trim_end_matches('/').to_owned(), client }
     }

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::observation::{Observed, Sink};
+use waltalkie_client::{Observed, Sink};
 
 pub use record::{Cause, Kind, Op, Record, What, record_of};
 
@@ -132,7 +132,7 @@ impl Sink for Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::load::{Command, Observation, Via};
+    use waltalkie_client::{Command, Observation, Via};
 
     #[tokio::test]
     async fn lines_come_back_as_they_were() {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::*;
 
 const CASES: u64 = 32;
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/vectors/sync.json");
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../vectors/sync.json");
 
 /// Splitmix64 (Steele, Lea, Flood 2014): the same numbers wherever and whenever this runs.
 struct Chance(u64);

@@ -31,7 +31,7 @@ pub type TokenSource = Arc<dyn Fn() -> String + Send + Sync>;
 /// Where and as whom a client connects, and how it behaves.
 #[derive(Clone)]
 pub struct Options {
-    /// The gateway: `http://host:port`. Plain HTTP only.
+    /// The gateway: `http://host:port` or `https://host`.
     pub url: String,
     /// The person.
     pub user_id: String,
@@ -136,7 +136,7 @@ impl Client {
     pub async fn close(mut self) {
         self.orders.order(Order::Close).await;
         if let Err(error) = (&mut self.task).await {
-            tracing::error!(error = %error, "a load client crashed");
+            tracing::error!(error = %error, "a client crashed");
         }
     }
 }

@@ -52,7 +52,8 @@ pub enum Start {
 }
 
 /// Which marks a client sends by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
 pub enum Receipts {
     /// None
     None,

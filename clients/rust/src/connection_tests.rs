@@ -6,7 +6,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use uuid::Uuid;
 
 use super::*;
-use crate::load::{Client, connect};
+use crate::{Client, connect};
 
 struct Server {
     listener: TcpListener,

@@ -3,9 +3,7 @@
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::load::command::Action;
-use crate::load::frames::Member;
-use crate::load::observation::{Observation, Via};
+use waltalkie_client::{Action, Member, Observation, Via};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backoff::Backoff;
 use futures_util::{SinkExt, StreamExt};
 use rand::Rng;
-use runtime::retry::Backoff;
 use serde_json::json;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -257,10 +257,13 @@ struct NotConnected {
 
 async fn connect(options: &Options) -> Result<Socket, NotConnected> {
     let wrong = |reason: String| NotConnected { status: None, reason, retry_after: Duration::ZERO };
-    let Some(authority) = options.url.strip_prefix("http://") else {
-        return Err(wrong(format!("{} is no http:// address; this client has no TLS", options.url)));
+    let (scheme, authority) = match options.url.split_once("://") {
+        Some(("http", authority)) => ("ws", authority),
+        Some(("https", authority)) => ("wss", authority),
+        _ => return Err(wrong(format!("{} is no http:// or https:// address", options.url))),
     };
-    let address = format!("ws://{}/v1/ws", authority.trim_end_matches('/'));
+    crate::install_provider();
+    let address = format!("{scheme}://{}/v1/ws", authority.trim_end_matches('/'));
     let mut request = address.into_client_request().map_err(|error| wrong(error.to_string()))?;
     let protocols = HeaderValue::try_from(format!("waltalkie.v1, bearer.{}", (options.token)()))
         .map_err(|_| wrong("the token can't stand in a header".into()))?;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::*;
-use crate::load::observation::Anomaly;
+use crate::observation::Anomaly;
 
 fn message(seq: i64) -> String {
     let payload = json!({

@@ -1,8 +1,8 @@
-//! The load client: a real client, many to a process, for benches and tests.
+//! A client, many to a process.
 //!
 //! ```no_run
 //! # async fn example() {
-//! use waltalkie::load::{Command, Observation, Options, connect};
+//! use waltalkie_client::{Command, Observation, Options, connect};
 //!
 //! let (alice, mut seen) = connect(Options::new("http://127.0.0.1:8080", "alice", "a token"));
 //! let chat_id = "launch".into();
@@ -25,7 +25,7 @@
 //! in order with the same id, until `persisted` or a definite refusal.
 //!
 //! - [`connect`] gives a [`Client`] and a bounded channel of [`Observed`]; [`spawn`] takes any [`Sink`], such as a
-//!   closure, [`Both`] of two, or [`history::Recorder`], which writes the checker's history.
+//!   closure, or [`Both`] of two.
 //! - [`Client`] and its clonable [`Sender`] send ([`Sender::send`], [`Sender::command`], [`Sender::raw`]), break
 //!   ([`Sender::reset`]) and tell where they stand ([`Sender::snapshot`]).
 //! - [`api`] is HTTP: chats, members, messages, pages of history.
@@ -33,12 +33,12 @@
 //! The sync core (`sync`) is pure; `connection` is the I/O around it: one task and one timer a client.
 
 pub mod api;
+mod backoff;
 mod client;
 mod command;
 mod connection;
 mod cursor;
 mod frames;
-pub mod history;
 mod marks;
 mod observation;
 mod outbox;
@@ -50,3 +50,8 @@ pub use command::{Action, Command};
 pub use frames::{Marked, Member};
 pub use observation::{Anomaly, Both, Channel, Event, Observation, Observed, Sink, Via};
 pub use sync::{Receipts, Start};
+
+/// TLS needs one provider of cryptography a process; one that is there already is kept.
+fn install_provider() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
