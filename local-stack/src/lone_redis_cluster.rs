@@ -168,8 +168,8 @@ impl LoneRedisCluster {
             let master = self.ask(number, "CLUSTER MYID").await?;
             // Refused until it has heard of its master.
             let began = Instant::now();
-            while self.order(MASTERS + number, &format!("CLUSTER REPLICATE {master}")).await.is_err() {
-                Self::still(began)?;
+            while let Err(error) = self.order(MASTERS + number, &format!("CLUSTER REPLICATE {master}")).await {
+                Self::still(began, error.to_string())?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -187,7 +187,7 @@ impl LoneRedisCluster {
                 if role.contains("role:master") || role.contains("master_link_status:up") {
                     break;
                 }
-                Self::still(began)?;
+                Self::still(began, role)?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -197,20 +197,24 @@ impl LoneRedisCluster {
     async fn agree(&self, is_so: impl Fn(&str) -> bool) -> Result<()> {
         let began = Instant::now();
         for number in 0..self.nodes.len() {
-            while !is_so(&self.ask(number, "CLUSTER INFO").await.unwrap_or_default()) {
-                Self::still(began)?;
+            loop {
+                let info = self.ask(number, "CLUSTER INFO").await?;
+                if is_so(&info) {
+                    break;
+                }
+                Self::still(began, info)?;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
         Ok(())
     }
 
-    fn still(began: Instant) -> Result<()> {
+    fn still(began: Instant, output: String) -> Result<()> {
         if began.elapsed() < PATIENCE {
             return Ok(());
         }
         let status = format!("no agreement within {} s", PATIENCE.as_secs());
-        Err(Error::Tool { tool: "Redis Cluster", status, output: String::new() })
+        Err(Error::Tool { tool: "Redis Cluster", status, output })
     }
 
     /// Addresses for `redis.url`.

@@ -79,6 +79,8 @@ fn configuration(listen: &str, socket: &Path, gateways: &[&str]) -> Result<Strin
             _ if words.starts_with("stats socket ") => {
                 format!("    stats socket {} mode 600 level admin", socket.display())
             }
+            // What a whole machine may have open, tests may not.
+            "maxconn 200000" => "    maxconn 2000".to_owned(),
             "bind :80" => format!("    bind {listen}"),
             _ if words.starts_with("bind :443 ")
                 || words.starts_with("http-request redirect scheme https ")
@@ -96,7 +98,7 @@ fn configuration(listen: &str, socket: &Path, gateways: &[&str]) -> Result<Strin
         changed += 1;
         lines.push(replaced);
     }
-    ensure!(changed == 9, "{changed} lines of docker/haproxy.cfg were found to be changed, not 9: mend this");
+    ensure!(changed == 10, "{changed} lines of docker/haproxy.cfg were found to be changed, not 10: mend this");
     let servers = gateways
         .iter()
         .zip(1..)

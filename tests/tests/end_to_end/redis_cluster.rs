@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use local_stack::{LoneRedisCluster, RedisLock};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use redis::Pipeline;
 use runtime::redis::{Commands, Heard};
 use runtime::{Secret, Shutdown, config};
@@ -20,6 +20,8 @@ const CHANNELS: usize = 300;
 /// A CA, and a key with its certificate for this machine.
 fn lock(folder: &Path) -> Result<RedisLock> {
     let mut params = CertificateParams::default();
+    // Another name than the key's below: OpenSSL takes a certificate that names itself as issuer for its own.
+    params.distinguished_name.push(DnType::CommonName, "the tests' authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
