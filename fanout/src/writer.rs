@@ -82,12 +82,12 @@ impl Outgoing {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a frame. Over the limit the queue is given up and the connection ends.
     /// Whether less than half of what may wait does.
     pub(crate) fn has_room(&self) -> bool {
         self.queue().bytes < self.limit_bytes / 2
     }
 
+    /// Queues a frame. Over the limit the queue is given up and the connection ends.
     pub(crate) fn push(&self, frame: Utf8Bytes) {
         let mut queue = self.queue();
         if queue.close.is_some() {

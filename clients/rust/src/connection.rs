@@ -177,8 +177,9 @@ impl<S: Sink> Task<S> {
                 () = &mut timer => {
                     at = Instant::now();
                     if self.move_at.is_some_and(|move_at| move_at <= at) {
+                        // In peace, by this side: as a page that is left.
                         let _ = tokio::time::timeout(WRITE_WITHIN, socket.close(None)).await;
-                        return self.ended(None);
+                        return self.ended(Some(1_000));
                     }
                 }
             }
