@@ -126,6 +126,30 @@ enum BenchCommand {
   waltalkie bench persist --own-stack
   waltalkie bench persist --own-stack --workload hot --runs 5 --json")]
     Persist(OwnStack<bench::persist::PersistArgs>),
+    /// Events to connected members: latency and cost of a delivery, beside a bare server that writes the same bytes
+    #[command(after_help = "Examples:
+  waltalkie bench fanout --own-stack --floor
+  waltalkie bench fanout --own-stack --deliveries-per-s 50000,100000,250000 --runs 3 --floor --json
+  waltalkie bench fanout --own-stack --connections 2000 --chats 1 --members 2000 --deliveries-per-s 10000,100000")]
+    Fanout(OwnStack<bench::fanout::FanoutArgs>),
+    /// Memory of connections that only stay, and of chats that a node follows; Redis restarted under it
+    #[command(after_help = "Examples:
+  waltalkie bench idle --own-stack --floor
+  waltalkie bench idle --own-stack --connections 1000 --chats-on-node 100000 --json
+
+20,000 connections need as many open files: the limit is raised as far as this user may, as root beyond the hard limit too.")]
+    Idle(OwnStack<bench::idle::IdleArgs>),
+    /// A node is killed and its clients come to another one, all at once, beside bare servers
+    #[command(after_help = "Examples:
+  waltalkie bench storm --own-stack --floor
+  waltalkie bench storm --own-stack --clients 2000 --missed 20 --runs 3 --json")]
+    Storm(OwnStack<bench::storm::StormArgs>),
+    /// Clients that only read, for other benches: takes orders on standard input
+    #[command(hide = true)]
+    Readers,
+    /// A server that only writes, for other benches: takes orders on standard input
+    #[command(hide = true)]
+    BareServer,
     /// A CDC worker that takes orders to die
     #[command(hide = true)]
     CdcVictim { orders: Vec<String> },
@@ -198,6 +222,29 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
                 None => Box::pin(bench::persist::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
             }
         }
+        Command::Bench(BenchCommand::Fanout(args)) => {
+            let config = quiet(config);
+            match args.own_stack {
+                Some(folder) => Box::pin(up::own_stack::fanout(config, args.bench, folder)).await,
+                None => Box::pin(bench::fanout::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
+            }
+        }
+        Command::Bench(BenchCommand::Idle(args)) => {
+            let config = quiet(config);
+            match args.own_stack {
+                Some(folder) => Box::pin(up::own_stack::idle(config, args.bench, folder)).await,
+                None => Box::pin(bench::idle::run(&args.bench, &up::or_local(config)?, Vec::new(), None)).await,
+            }
+        }
+        Command::Bench(BenchCommand::Storm(args)) => {
+            let config = quiet(config);
+            match args.own_stack {
+                Some(folder) => Box::pin(up::own_stack::storm(config, args.bench, folder)).await,
+                None => Box::pin(bench::storm::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
+            }
+        }
+        Command::Bench(BenchCommand::Readers) => bench::readers::serve().await.map(|()| ExitCode::SUCCESS),
+        Command::Bench(BenchCommand::BareServer) => bench::bare::serve().await.map(|()| ExitCode::SUCCESS),
         Command::Bench(BenchCommand::CdcVictim { orders }) => {
             telemetry::init_logs(config.log.format, "info,librdkafka=off");
             Ok(bench::cdc::chaos::victim(config, &orders).await)

@@ -6,6 +6,7 @@ mod applied_by_others;
 mod asyncapi;
 mod bad_frames;
 mod bad_requests;
+mod benches;
 mod browser;
 mod cdc_chaos;
 mod contract;

@@ -1,17 +1,17 @@
 //! A run in numbers, and the medians of several.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, PoisonError};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ledger::{Faults, Latencies, Ledger};
 use super::pacer::Ran;
 use super::stages::Stage;
 
 /// Percentiles, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[allow(clippy::struct_field_names, reason = "the contract's own field names")]
 pub(crate) struct Percentiles {
     pub(crate) p50_ms: f64,
@@ -22,7 +22,10 @@ pub(crate) struct Percentiles {
 
 impl Percentiles {
     fn of(latencies: &Mutex<Latencies>) -> Self {
-        let latencies = latencies.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::of_latencies(&latencies.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn of_latencies(latencies: &Latencies) -> Self {
         let at = |quantile| latencies.value_at_quantile(quantile) as f64 / 1_000.0;
         Self { p50_ms: at(0.50), p95_ms: at(0.95), p99_ms: at(0.99), max_ms: latencies.max() as f64 / 1_000.0 }
     }
@@ -181,6 +184,23 @@ impl Figures {
     }
 }
 
+/// The median of each role's.
+pub(super) fn medians_by_role<T>(runs: &[T], of: fn(&T) -> &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    let roles: BTreeSet<&String> = runs.iter().flat_map(|run| of(run).keys()).collect();
+    let of_role = |role: &String| median(runs.iter().filter_map(|run| of(run).get(role).copied()));
+    roles.into_iter().map(|role| (role.clone(), of_role(role))).collect()
+}
+
+/// The highest of each role's.
+pub(super) fn peaks_by_role<T>(runs: &[T], of: fn(&T) -> &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    let mut peaks = BTreeMap::new();
+    for (role, bytes) in runs.iter().flat_map(of) {
+        let peak = peaks.entry(role.clone()).or_insert(*bytes);
+        *peak = (*peak).max(*bytes);
+    }
+    peaks
+}
+
 /// The median; 0 of nothing.
 pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
@@ -192,7 +212,7 @@ pub(super) fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-fn round(number: f64) -> f64 {
+pub(super) fn round(number: f64) -> f64 {
     (number * 1_000.0).round() / 1_000.0
 }
 

@@ -80,21 +80,20 @@ impl Faults {
     }
 }
 
-fn latencies() -> Mutex<Latencies> {
+/// None yet.
+pub(crate) fn latencies() -> Latencies {
     // Three digits up to ten minutes; these bounds are valid, so the fallback is never taken.
     let histogram = Histogram::new_with_bounds(1, MOST_US, 3);
-    Mutex::new(
-        histogram.unwrap_or_else(|_| Histogram::new_from(&Histogram::<u64>::new(3).unwrap_or_else(|_| unreachable!()))),
-    )
+    histogram.unwrap_or_else(|_| Histogram::new_from(&Histogram::<u64>::new(3).unwrap_or_else(|_| unreachable!())))
 }
 
 impl Run {
     fn new() -> Self {
         Self {
-            handed: latencies(),
-            accepted: latencies(),
-            persisted: latencies(),
-            screen: latencies(),
+            handed: Mutex::new(latencies()),
+            accepted: Mutex::new(latencies()),
+            persisted: Mutex::new(latencies()),
+            screen: Mutex::new(latencies()),
             sent_count: AtomicU64::new(0),
             accepted_count: AtomicU64::new(0),
             persisted_count: AtomicU64::new(0),
@@ -112,9 +111,14 @@ impl Run {
 }
 
 /// Adds a latency.
+/// Adds one.
+pub(crate) fn record(latencies: &mut Latencies, us: u64) {
+    latencies.saturating_record(us.clamp(1, MOST_US));
+}
+
 fn note(latencies: &Mutex<Latencies>, latency: Duration) {
-    let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX).clamp(1, MOST_US);
-    latencies.lock().unwrap_or_else(PoisonError::into_inner).saturating_record(us);
+    let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+    record(&mut latencies.lock().unwrap_or_else(PoisonError::into_inner), us);
 }
 
 impl Ledger {

@@ -63,10 +63,24 @@ impl Program {
 
     /// The most memory that it has held.
     pub(crate) fn peak_rss_bytes(&self) -> u64 {
-        let status = self.pid().and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
-        let line = status.as_deref().unwrap_or_default().lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
-        kib.unwrap_or(0) * 1_024
+        self.pid().map_or(0, |pid| status_bytes(pid, "VmHWM:"))
+    }
+
+    /// The memory that it holds now.
+    pub(crate) fn rss_bytes(&self) -> u64 {
+        self.pid().map_or(0, rss_bytes)
+    }
+
+    /// The rest of the first line of its log that begins so.
+    pub(crate) fn line_after(&self, start: &str) -> Option<String> {
+        let log = fs::read_to_string(&self.log).ok()?;
+        // A line that isn't whole yet may be a part of what it will be.
+        log.split_inclusive('\n').find_map(|line| Some(line.strip_prefix(start)?.strip_suffix('\n')?.to_owned()))
+    }
+
+    /// SIGKILL; returns when it is gone.
+    pub(crate) async fn kill(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
     }
 
     /// Fails with what it said if it has ended.
@@ -93,4 +107,17 @@ impl Program {
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(LINES)..].join("\n")
     }
+}
+
+/// Resident memory of a process.
+pub(crate) fn rss_bytes(pid: u32) -> u64 {
+    status_bytes(pid, "VmRSS:")
+}
+
+/// A size in `/proc/…/status`; 0 where there is none.
+fn status_bytes(pid: u32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1_024
 }

@@ -11,7 +11,10 @@ use runtime::Config;
 use super::{READY, local_config};
 use crate::bench::cdc::{self, CdcArgs};
 use crate::bench::chat::{self, ChatArgs, Target};
+use crate::bench::fanout::{self, FanoutArgs};
+use crate::bench::idle::{self, IdleArgs};
 use crate::bench::persist::{self, PersistArgs};
+use crate::bench::storm::{self, StormArgs};
 use crate::migrate;
 use crate::roles::{self, RoleName};
 use crate::stop_signal::StopSignal;
@@ -37,6 +40,36 @@ pub(crate) async fn persist(config: Config, args: PersistArgs, folder: Option<Pa
         let config = local_config::complete(config, stack).await?;
         let servers = servers(stack);
         Box::pin(persist::run(&args, &config, servers)).await
+    })
+    .await
+}
+
+/// Runs `bench fanout` against a stack of its own.
+pub(crate) async fn fanout(config: Config, args: FanoutArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on_stack(folder, async |stack| {
+        let config = local_config::complete(config, stack).await?;
+        let servers = servers(stack);
+        Box::pin(fanout::run(&args, &config, servers)).await
+    })
+    .await
+}
+
+/// Runs `bench idle` against a stack of its own, whose Redis it may restart.
+pub(crate) async fn idle(config: Config, args: IdleArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on_stack(folder, async |stack| {
+        let config = local_config::complete(config, stack).await?;
+        let servers = servers(stack);
+        Box::pin(idle::run(&args, &config, servers, Some(stack))).await
+    })
+    .await
+}
+
+/// Runs `bench storm` against a stack of its own.
+pub(crate) async fn storm(config: Config, args: StormArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on_stack(folder, async |stack| {
+        let config = local_config::complete(config, stack).await?;
+        let servers = servers(stack);
+        Box::pin(storm::run(&args, &config, servers)).await
     })
     .await
 }

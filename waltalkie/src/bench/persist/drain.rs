@@ -7,9 +7,9 @@ use runtime::Config;
 use tokio_postgres::Client;
 
 use super::commands::Backlog;
-use super::place::Place;
 use super::report::{Counted, Drain, Run};
 use super::{PersistArgs, Workload, commands, loader};
+use crate::bench::place::Place;
 use crate::bench::processes::Watch;
 use crate::bench::program::Program;
 use crate::bench::progress;
@@ -33,9 +33,7 @@ pub(super) async fn run(
     for _ in 0..args.runs {
         let place = Place::make(config, args.partitions).await?;
         let measured = measure(args, workload, &place, servers).await;
-        if let Err(error) = place.unmake().await {
-            eprintln!("leaving a database, topics or a slot behind: {error:#}");
-        }
+        place.unmake_or_tell().await;
         runs.push(measured?);
     }
     Ok(Drain::new(workload.name(), args.chats(workload), args.commands, runs))

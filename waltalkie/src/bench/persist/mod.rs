@@ -12,7 +12,6 @@
 mod commands;
 mod drain;
 mod loader;
-mod place;
 mod report;
 
 use std::process::ExitCode;

@@ -10,12 +10,12 @@ use uuid::Uuid;
 use crate::migrate;
 
 /// The installation.
-pub(super) struct Place {
-    pub(super) config: Config,
+pub(crate) struct Place {
+    pub(crate) config: Config,
 }
 
 impl Place {
-    pub(super) async fn make(config: &Config, partitions: u16) -> Result<Self> {
+    pub(crate) async fn make(config: &Config, partitions: u16) -> Result<Self> {
         let mut config = config.clone();
         config.names.prefix = format!("p{}-", &Uuid::new_v4().simple().to_string()[..8]);
         config.kafka.partitions = partitions;
@@ -35,12 +35,19 @@ impl Place {
         Ok(Self { config })
     }
 
-    pub(super) async fn connect(&self) -> Result<Client> {
+    pub(crate) async fn connect(&self) -> Result<Client> {
         Ok(postgres::connect(&postgres::parse(&self.config.postgres.truth_url, "postgres.truth_url")?).await?)
     }
 
-    /// Removes all of it. The slot goes first: while it is there, its database can't.
-    pub(super) async fn unmake(self) -> Result<()> {
+    /// Removes all of it, or says that it stays.
+    pub(crate) async fn unmake_or_tell(self) {
+        if let Err(error) = self.unmake().await {
+            eprintln!("leaving a database, topics or a slot behind: {error:#}");
+        }
+    }
+
+    /// The slot goes first: while it is there, its database can't be removed.
+    async fn unmake(self) -> Result<()> {
         let names = self.config.names();
         let client = self.connect().await?;
         client.execute("SELECT pg_drop_replication_slot($1)", &[&names.slot()]).await?;

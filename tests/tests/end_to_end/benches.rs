@@ -1,0 +1,85 @@
+//! The benches of sockets, small: they run on given servers, their clients get everything once and in order, also from the
+//! floor, and they leave nothing behind. How fast it is isn't looked at.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use waltalkie_tests::harness::{Servers, program};
+
+/// Runs a bench; what it says as JSON.
+async fn bench(arguments: &'static str) -> Result<Value> {
+    let servers = Servers::shared()?;
+    let folder = tempfile::tempdir()?;
+    let mut command = Command::new(program()?);
+    command
+        .arg("bench")
+        .args(arguments.split(' '))
+        .arg("--json")
+        .current_dir(folder.path())
+        .env("WALTALKIE_DEVELOPMENT", "true")
+        .env("WALTALKIE_AUTH__HS256_SECRET", "a secret that only tests sign their tokens with")
+        .env("WALTALKIE_POSTGRES__TRUTH_URL", servers.database("postgres"))
+        .env("WALTALKIE_POSTGRES__READ_URL", servers.database("postgres"))
+        .env("WALTALKIE_KAFKA__BROKERS", &servers.kafka)
+        .env("WALTALKIE_KAFKA__PARTITIONS", "3")
+        .env("WALTALKIE_KAFKA__REPLICATION_FACTOR", "1")
+        .env("WALTALKIE_KAFKA__MIN_INSYNC_REPLICAS", "1")
+        .env("WALTALKIE_REGISTRY__URL", &servers.registry)
+        .env("WALTALKIE_REDIS__URL", &servers.redis);
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.success() && !said.contains("leaving"), "{arguments}: {told}\n{said}");
+    serde_json::from_str(&told).with_context(|| format!("{arguments}: {told}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_delivery_of_a_fanout_is_counted() -> Result<()> {
+    let report = bench(
+        "fanout --connections 40 --chats 8 --members 10 --deliveries-per-s 400,2000 --nodes 2 --warmup-s 0.5 --seconds 1 --floor",
+    )
+    .await?;
+    let loads = report["loads"].as_array().context("no loads")?;
+    ensure!(loads.len() == 2, "{report}");
+    for (load, per_s) in loads.iter().zip([400, 2_000]) {
+        for figures in [load, &load["floor"]] {
+            ensure!(figures["deliveries"].as_u64() >= Some(per_s), "{figures}");
+            ensure!(figures["lost"] == 0 && figures["repeated"] == 0 && figures["out_of_order"] == 0, "{figures}");
+            ensure!(figures["p99_ms"].as_f64() > Some(0.0) && figures["frame_bytes"].as_u64() > Some(192), "{figures}");
+        }
+        ensure!(load["frame_bytes"] == load["floor"]["frame_bytes"], "not the same bytes: {load}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_stay_and_are_weighed() -> Result<()> {
+    let report = bench(
+        "idle --connections 60 --chats-each 4 --members 5 --settle-s 1 --seconds 1 --chats-on-node 50 --missed 5 --floor",
+    )
+    .await?;
+    for figures in [&report, &report["floor"]] {
+        ensure!(figures["standing"] == 60 && figures["added_connections"] == 30, "{report}");
+        ensure!(figures["rss_after_bytes"].as_u64() > Some(1_000_000), "{report}");
+    }
+    // Servers that aren't its own are left alone.
+    let followed = &report["chats_on_node"];
+    ensure!(followed["chats"] == 50 && followed["restart"].is_null(), "{report}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_comes_back_from_a_storm() -> Result<()> {
+    let report = bench(
+        "storm --clients 60 --chats-each 2 --members 10 --missed 3 --others 20 --rate 50 --calm-s 1 --seconds 2 --settle-s 0.5 --floor",
+    )
+    .await?;
+    for returned in [&report, &report["floor"]] {
+        let (half, all) = (returned["half_resumed_s"].as_f64(), returned["all_resumed_s"].as_f64());
+        ensure!(half > Some(0.0) && all >= half, "{report}");
+        ensure!(returned["lost"] == 0 && returned["repeated"] == 0 && returned["closed_connections"] == 60, "{report}");
+    }
+    ensure!(report["others_lost"] == 0 && report["others_calm"]["p50_ms"].as_f64() > Some(0.0), "{report}");
+    Ok(())
+}
