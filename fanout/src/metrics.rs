@@ -14,6 +14,8 @@ pub const EVENTS: &str = "waltalkie_fanout_events_total";
 pub const EVENT_AGE: &str = "waltalkie_fanout_event_age_seconds";
 /// Gaps that were read from Postgres.
 pub const GAPS: &str = "waltalkie_fanout_gaps_total";
+/// Queries for events of gaps and resumes, each of many chats and for all who wait for them.
+pub const RANGE_QUERIES: &str = "waltalkie_fanout_range_queries_total";
 /// Events read from Postgres to close gaps.
 pub const HEALED: &str = "waltalkie_fanout_healed_events_total";
 /// Times that Pub/Sub may have lost something.
@@ -32,7 +34,6 @@ pub const SLOW: &str = "waltalkie_fanout_slow_connections_total";
 pub const REFUSED_FRAMES: &str = "waltalkie_fanout_refused_frames_total";
 /// Session keys that Redis had forgotten.
 pub const SESSIONS_SET_AGAIN: &str = "waltalkie_fanout_sessions_set_again_total";
-
 /// Typing and presence that didn't reach the other nodes.
 pub const LOST_WHISPERS: &str = "waltalkie_fanout_lost_whispers_total";
 

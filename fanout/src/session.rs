@@ -162,24 +162,29 @@ impl Keeper {
         pipeline.exec_async(&mut self.connection).await
     }
 
-    /// Extends every key, and sets again what Redis has forgotten.
+    /// Extends every key, and sets again what Redis has forgotten. A part that fails keeps no other from it.
     async fn extend(&mut self) -> Result<(), RedisError> {
         let all: Vec<String> = self.state.keys().open.keys().cloned().collect();
+        let mut outcome = Ok(());
         for part in all.chunks(PIPELINE) {
-            let mut pipeline = Pipeline::with_capacity(part.len());
-            for key in part {
-                pipeline.cmd("PEXPIRE").arg(key).arg(TTL_MS);
-            }
-            let extended: Vec<i64> = pipeline.query_async(&mut self.connection).await?;
-            let forgotten: Vec<String> =
-                part.iter().zip(extended).filter(|(_, extended)| *extended == 0).map(|(key, _)| key.clone()).collect();
-            ::metrics::counter!(metrics::SESSIONS_SET_AGAIN).increment(forgotten.len() as u64);
-            let still_open: Vec<String> = {
-                let keys = self.state.keys();
-                forgotten.into_iter().filter(|key| keys.open.contains_key(key)).collect()
-            };
-            self.set(&still_open).await?;
+            outcome = outcome.and(self.extend_part(part).await);
         }
-        Ok(())
+        outcome
+    }
+
+    async fn extend_part(&mut self, part: &[String]) -> Result<(), RedisError> {
+        let mut pipeline = Pipeline::with_capacity(part.len());
+        for key in part {
+            pipeline.cmd("PEXPIRE").arg(key).arg(TTL_MS);
+        }
+        let extended: Vec<i64> = pipeline.query_async(&mut self.connection).await?;
+        let forgotten: Vec<String> =
+            part.iter().zip(extended).filter(|(_, extended)| *extended == 0).map(|(key, _)| key.clone()).collect();
+        ::metrics::counter!(metrics::SESSIONS_SET_AGAIN).increment(forgotten.len() as u64);
+        let still_open: Vec<String> = {
+            let keys = self.state.keys();
+            forgotten.into_iter().filter(|key| keys.open.contains_key(key)).collect()
+        };
+        self.set(&still_open).await
     }
 }

@@ -2,6 +2,7 @@
 //! happens when masters die and slots move.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -29,11 +30,12 @@ const SLOTS: usize = 16_384;
 const NODE_TIMEOUT_MS: &str = "2000";
 /// How long the nodes may take to agree on something.
 const PATIENCE: Duration = Duration::from_mins(1);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a dropped server may take to be gone.
 const DROP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What clients need to come in: a password, and TLS with the key and certificate of a PEM file.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RedisLock {
     /// Of the user `default`.
     pub password: String,
@@ -55,7 +57,6 @@ impl std::fmt::Debug for LoneRedisCluster {
     }
 }
 
-#[derive(Debug)]
 struct Node {
     binary: PathBuf,
     home: PathBuf,
@@ -232,7 +233,8 @@ impl LoneRedisCluster {
     /// A command as a line to one of the nodes, and its answer.
     pub async fn ask(&self, node: usize, line: &str) -> Result<String> {
         let part = self.nodes[node].part();
-        part.ask(line).await.context("ask a node in", &part.home)
+        let asked = tokio::time::timeout(ANSWER_TIMEOUT, part.ask(line)).await;
+        asked.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())).context("ask a node in", &part.home)
     }
 
     /// The same for a command that is answered by OK.

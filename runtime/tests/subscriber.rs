@@ -52,3 +52,26 @@ async fn what_is_dropped_is_reported_and_the_channel_is_subscribed_again() {
     assert!(again.await.expect("in time"), "not subscribed again");
     shutdown.begin();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_is_left_and_taken_again_loses_nothing() {
+    let url = std::env::var("WALTALKIE_TEST_REDIS").expect("WALTALKIE_TEST_REDIS; scripts/test starts the servers");
+    let config = runtime::config::Redis { url: Secret::new(url), ..Default::default() };
+    let shutdown = Shutdown::new();
+    let (subscriptions, mut hearing) = redis::subscriber(&config, &shutdown).expect("a subscriber");
+    let channel = format!("again-{:016x}", rand::random::<u64>());
+    const ROUNDS: usize = 200;
+    for _ in 0..ROUNDS {
+        subscriptions.subscribe(channel.clone()).await;
+        subscriptions.unsubscribe(channel.clone()).await;
+    }
+    subscriptions.subscribe("the last".to_owned() + &channel).await;
+    loop {
+        match tokio::time::timeout(PATIENCE, hearing.recv()).await.expect("in time") {
+            Some(Heard::Subscribed(channel)) if channel.starts_with("the last") => break,
+            Some(Heard::Subscribed(_)) => {}
+            other => panic!("{other:?} while nothing was lost"),
+        }
+    }
+    shutdown.begin();
+}

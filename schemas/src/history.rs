@@ -11,7 +11,7 @@ mod ranges;
 use tokio_postgres::{GenericClient, Row};
 use uuid::Uuid;
 
-pub use ranges::{Range, event_in, read_ranges};
+pub use ranges::{RANGES_SQL, Range, event_in, read_ranges};
 
 use crate::event::{Attachment, ChatEvent, ChatState, Membership, MessageState, Origin, event_type};
 use crate::timestamp;

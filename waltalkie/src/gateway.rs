@@ -22,7 +22,7 @@ use ingest::users::Users;
 use runtime::config::TrustedProxies;
 use runtime::{Config, Health, RoleHealth, Shutdown};
 use schemas::wire::Limits as FrameLimits;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, NotForContentType, Predicate};
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -31,6 +31,8 @@ use uuid::Uuid;
 use crate::inbound::GatewayInbound;
 use crate::{ops, pages};
 
+/// Connections that may wait to be accepted, as far as the kernel lets them (`net.core.somaxconn`).
+const BACKLOG: u32 = 65_535;
 /// Headers that pages of other origins may ask with.
 const ASKED_WITH: [&str; 6] =
     ["authorization", "content-type", "idempotency-key", "if-none-match", "on-behalf-of", "prefer"];
@@ -41,12 +43,27 @@ const SHOWN: [&str; 7] =
 /// Binds the public listener, so that a port that is taken is known before anything else starts.
 pub(crate) async fn bind(config: &Config) -> Result<TcpListener> {
     let listen = &config.gateway.listen;
-    TcpListener::bind(listen).await.with_context(|| {
+    listener(listen).await.with_context(|| {
         let port = listen.rsplit(':').next().and_then(|port| port.parse().ok());
         let holder = port.and_then(local_stack::holder_of_port);
         let holder = holder.map(|holder| format!(", which {holder} has,")).unwrap_or_default();
         format!("gateway.listen = {listen}{holder} can't be had: free it, or set another (port 0 for any)")
     })
+}
+
+/// Like [`TcpListener::bind`], but for a crowd that comes at once: connections that find no place in the backlog are tried again
+/// by their kernels only after a second.
+async fn listener(listen: &str) -> std::io::Result<TcpListener> {
+    let mut last = std::io::ErrorKind::AddrNotAvailable.into();
+    for address in tokio::net::lookup_host(listen).await? {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        match socket.bind(address).and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Runs the gateway on a bound listener until it is time to stop.

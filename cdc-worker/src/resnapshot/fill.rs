@@ -56,13 +56,14 @@ impl Filling {
         let total = missing.iter().map(Range::len).sum::<i64>() as u64;
         let mut done = 0;
         report.tell(Step::Adding { done, total });
+        let statement = client.prepare(history::RANGES_SQL).await.map_err(|error| unreadable(error.into()))?;
         for page in pages(missing) {
-            let rows = history::read_ranges(client, &page).await.map_err(unreadable)?;
+            let rows = history::read_ranges(client, &statement, &page).await.map_err(unreadable)?;
             let mut rows = pin!(rows);
             let mut expected =
                 page.iter().flat_map(|range| (range.from_seq..=range.to_seq).map(|seq| (range.chat_id.as_str(), seq)));
             while let Some(row) = rows.try_next().await.map_err(|error| unreadable(error.into()))? {
-                let mut event = history::event_in(&row).map_err(|source| unreadable_row(&row, source))?;
+                let (_, mut event) = history::event_in(&row).map_err(|source| unreadable_row(&row, source))?;
                 match expected.next() {
                     Some((chat_id, seq)) if chat_id == event.chat_id && seq == event.seq => {}
                     other => return Err(hole(other, event.seq).into()),

@@ -55,14 +55,20 @@ class Outbox:
         self._stalled: set[str] = set()
 
     def add(self, command: Command) -> None:
-        """Puts a command last; one that is here stays. Raises Refused if the server would close for its size."""
-        if len(json.dumps(command.frame(), ensure_ascii=False).encode()) > self.frame_bytes:
-            raise Refused("frame_too_big", f"A frame has at most {self.frame_bytes} bytes.")
+        """Puts a command last; one that is here stays. Raises Refused if the server would close for its size, and ValueError
+        for what is no JSON, such as NaN in `app_data`."""
+        if refused := self._too_big(command):
+            raise refused
         self.commands.setdefault(command.op_id, command)
 
     def pump(self, now: float) -> list[dict[str, Any]]:
         """The frames to send now. Their commands count as sent."""
         flying, closed, frames = Counter[str](), set[str](), list[dict[str, Any]]()
+        # What was queued for a server with a higher limit would close each connection to this one.
+        for command in [command for command in self.commands.values() if command.phase == "queued"]:
+            if refused := self._too_big(command):
+                del self.commands[command.op_id]
+                self.answers.append((command.op_id, refused))
         for command in self.commands.values():
             if command.phase != "queued" and now - command.sent_at > NO_ANSWER_MS:
                 command.phase = "queued"
@@ -112,6 +118,11 @@ class Outbox:
         self._stalled.clear()
         for command in self.commands.values():
             command.phase, command.attempts, command.not_before = "queued", 0, 0
+
+    def _too_big(self, command: Command) -> Refused | None:
+        if len(json.dumps(command.frame(), ensure_ascii=False, allow_nan=False).encode()) <= self.frame_bytes:
+            return None
+        return Refused("frame_too_big", f"A frame has at most {self.frame_bytes} bytes.")
 
     def _has_earlier(self, command: Command) -> bool:
         """Whether one of the chat before it still has to go: the server waits for that one."""

@@ -22,7 +22,7 @@ const RECENT_CHANGES: usize = 16;
 const HELD_FRAMES: usize = 1_000;
 
 /// An event and, in development, its way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Item {
     pub(crate) event: ChatEvent,
     pub(crate) way: Option<Way>,

@@ -1,11 +1,9 @@
-//! What the hub reads from Postgres: stays, heads, cursors, missing events. Each is one query for many chats.
+//! What the hub reads from Postgres but events: stays, heads, cursors. Each is one query for many chats.
 
 use std::collections::HashMap;
 
 use deadpool_postgres::Pool;
-use schemas::history;
 
-use super::chat::Item;
 use super::entitlement::{Stay, Stays};
 
 /// Why a read failed, for people; it is tried again.
@@ -24,12 +22,12 @@ pub(crate) struct Place {
 /// Delivered and read `seq` by user and chat.
 pub(crate) type Cursors = HashMap<(String, String), (i64, i64)>;
 
-async fn client(pool: &Pool) -> Result<deadpool_postgres::Object, Failure> {
+pub(super) async fn client(pool: &Pool) -> Result<deadpool_postgres::Object, Failure> {
     pool.get().await.map_err(|error| format!("no connection to Postgres: {error}"))
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn failure(error: tokio_postgres::Error) -> Failure {
+pub(super) fn failure(error: tokio_postgres::Error) -> Failure {
     format!("a read from Postgres failed: {error}")
 }
 
@@ -118,11 +116,4 @@ pub(crate) async fn cursors(read: &Pool, user_ids: &[String], chat_ids: &[String
     let statement = client.prepare_cached(CURSORS).await.map_err(failure)?;
     let rows = client.query(&statement, &[&user_ids, &chat_ids]).await.map_err(failure)?;
     Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), (row.get(2), row.get(3)))).collect())
-}
-
-/// Events of a chat, in order.
-pub(crate) async fn range(pool: &Pool, chat_id: &str, from: i64, to: i64, limit: i64) -> Result<Vec<Item>, Failure> {
-    let client = client(pool).await?;
-    let events = history::read_range(&**client, chat_id, from, to, limit).await.map_err(|error| error.to_string())?;
-    Ok(events.into_iter().map(|event| Item { event, way: None }).collect())
 }

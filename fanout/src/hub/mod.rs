@@ -24,6 +24,7 @@ mod join;
 mod load;
 mod presence;
 mod present;
+mod reads;
 mod resume;
 mod sequence;
 mod task;

@@ -11,10 +11,11 @@ use schemas::wire::{Code, Rejection, server};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::chat::{Held, Mode, Resumed};
+use super::chat::{Held, Item, Mode, Resumed};
 use super::desk::Desk;
 use super::entitlement::{Share, Stays};
 use super::load;
+use super::reads::Reads;
 use super::sequence::PAGE;
 use super::task::{Found, Stage, Task};
 use crate::metrics;
@@ -100,7 +101,8 @@ impl Task {
             user_id: Arc::clone(&connection.user_id),
             desk: Arc::clone(&connection.desk),
             pool: self.truth.clone(),
-            permits: Arc::clone(&self.resumes),
+            lookups: Arc::clone(&self.lookups),
+            reads: self.resumes.clone(),
             found: self.found.clone(),
         };
         self.shutdown.spawn(async move { filler.run(jobs, frame_id).await });
@@ -124,7 +126,9 @@ struct Filler {
     user_id: Arc<str>,
     desk: Arc<Desk>,
     pool: Pool,
-    permits: Arc<Semaphore>,
+    /// For chats that aren't the connection's: few at a time, since anybody may ask for any number.
+    lookups: Arc<Semaphore>,
+    reads: Reads,
     found: mpsc::Sender<Found>,
 }
 
@@ -162,7 +166,7 @@ impl Filler {
         }
         let chat_ids: Vec<String> = unknown.iter().map(|job| job.chat_id.to_string()).collect();
         let user_ids = vec![self.user_id.to_string(); chat_ids.len()];
-        let permit = self.permits.acquire().await;
+        let permit = self.lookups.acquire().await;
         let places = load::places_of_pairs(&self.pool, &user_ids, &chat_ids).await;
         drop(permit);
         let places = match places {
@@ -196,7 +200,7 @@ impl Filler {
     }
 
     /// Queues what a member may see of `from+1 ..= to`, `skipped` for the rest; returns how far it came.
-    async fn fill(&self, chat_id: &str, stays: &Stays, from: i64, to: i64) -> i64 {
+    async fn fill(&self, chat_id: &Arc<str>, stays: &Stays, from: i64, to: i64) -> i64 {
         let visible = stays.visible();
         let mut skipping: Option<i64> = None;
         let mut next = from + 1;
@@ -215,7 +219,7 @@ impl Filler {
             }
             let events = self.page(chat_id, next, end, budget.min(PAGE)).await;
             let mut is_progress = false;
-            for item in events.into_iter().flatten() {
+            for item in events.iter().flat_map(|items| items.iter()) {
                 if item.event.seq != next {
                     break;
                 }
@@ -243,7 +247,7 @@ impl Filler {
         next - 1
     }
 
-    async fn page(&self, chat_id: &str, from: i64, to: i64, limit: i64) -> Option<Vec<super::chat::Item>> {
+    async fn page(&self, chat_id: &Arc<str>, from: i64, to: i64, limit: i64) -> Option<Arc<Vec<Item>>> {
         for attempt in 0..TRIES {
             if self.desk.outgoing.has_ended() {
                 return None;
@@ -251,10 +255,7 @@ impl Filler {
             if attempt > 0 {
                 tokio::time::sleep(PAUSE * attempt).await;
             }
-            let permit = self.permits.acquire().await;
-            let outcome = load::range(&self.pool, chat_id, from, to, limit).await;
-            drop(permit);
-            match outcome {
+            match self.reads.range(chat_id, from, to, limit).await {
                 // The stream can be a moment ahead of what others see in the tables.
                 Ok(items) if items.first().is_some_and(|item| item.event.seq == from) => {
                     ::metrics::counter!(metrics::RESUMED_EVENTS).increment(items.len() as u64);

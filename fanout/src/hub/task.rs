@@ -14,8 +14,9 @@ use tokio::time::Instant;
 
 use super::chat::{Chat, Item, Resumed};
 use super::desk::Desk;
-use super::load::{self, Cursors, Failure, Place};
+use super::load::{Cursors, Failure, Place};
 use super::presence::{Look, Presence};
+use super::reads::Reads;
 use super::sequence::PAGE;
 use super::{Ask, Pools, SUBSCRIBE_PATIENCE_MS};
 use crate::metrics;
@@ -27,7 +28,9 @@ const QUEUED_RESULTS: usize = 1_024;
 /// Reads of missing events at a time.
 const HEALS: usize = 2;
 /// Reads of resumes at a time.
-const RESUMES: usize = 3;
+const RESUMES: usize = 2;
+/// Questions for who may see chats that are resumed, at a time.
+const LOOKUPS: usize = 1;
 /// How often things that wait for time are looked at.
 const TICK: Duration = Duration::from_millis(25);
 
@@ -107,8 +110,9 @@ pub(super) struct Task {
     started: Instant,
     pub(super) found: mpsc::Sender<Found>,
     finding: Option<mpsc::Receiver<Found>>,
-    heals: Arc<Semaphore>,
-    pub(super) resumes: Arc<Semaphore>,
+    heals: Reads,
+    pub(super) resumes: Reads,
+    pub(super) lookups: Arc<Semaphore>,
     pub(super) chats: HashMap<Arc<str>, Chat>,
     pub(super) users: HashMap<Arc<str>, User>,
     pub(super) connections: HashMap<u64, Connection>,
@@ -149,6 +153,8 @@ impl Task {
         shutdown: Shutdown,
     ) -> Self {
         let (found, finding) = mpsc::channel(QUEUED_RESULTS);
+        let heals = Reads::new(truth.clone(), HEALS, &shutdown);
+        let resumes = Reads::new(truth.clone(), RESUMES, &shutdown);
         Self {
             names: config.names(),
             truth,
@@ -164,8 +170,9 @@ impl Task {
             started: Instant::now(),
             found,
             finding: Some(finding),
-            heals: Arc::new(Semaphore::new(HEALS)),
-            resumes: Arc::new(Semaphore::new(RESUMES)),
+            heals,
+            resumes,
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
             chats: HashMap::new(),
             users: HashMap::new(),
             connections: HashMap::new(),
@@ -293,12 +300,9 @@ impl Task {
     fn heal(&mut self, chat_id: &Arc<str>, from: i64, to: i64) {
         ::metrics::counter!(metrics::GAPS).increment(1);
         tracing::debug!(chat = &**chat_id, from, to, "events are missing and read from Postgres");
-        let (chat_id, permits, pool, found) =
-            (Arc::clone(chat_id), Arc::clone(&self.heals), self.truth.clone(), self.found.clone());
+        let (chat_id, reads, found) = (Arc::clone(chat_id), self.heals.clone(), self.found.clone());
         self.shutdown.spawn(async move {
-            let permit = permits.acquire_owned().await;
-            let outcome = load::range(&pool, &chat_id, from, to, PAGE).await;
-            drop(permit);
+            let outcome = reads.range(&chat_id, from, to, PAGE).await.map(Arc::unwrap_or_clone);
             let _ = found.send(Found::Healed { chat_id, outcome }).await;
         });
     }

@@ -1,5 +1,6 @@
 //! A gateway node and the publisher on real servers.
 
+mod crowd;
 mod delivery;
 mod presence;
 mod publisher;

@@ -13,7 +13,9 @@ use super::Servers;
 use super::topology::{Address, Topology};
 use crate::config;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that takes longer may have been replaced: who serves what is asked again after a failure.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection for commands that reconnects by itself and finds the masters of a cluster. Clones share everything.
 ///
@@ -137,8 +139,8 @@ impl Commands {
         }
         let config = ConnectionManagerConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(CONNECT_TIMEOUT))
-            .set_number_of_retries(3)
+            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            .set_number_of_retries(1)
             .set_max_delay(Duration::from_millis(500));
         let connection = ConnectionManager::new_lazy_with_config(self.shared.servers.client(address)?, config)?;
         connections.insert(address.clone(), connection.clone());

@@ -13,8 +13,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// Changes in one pipeline.
 const AT_ONCE: usize = 500;
-/// Confirmations that may be on their way: they share a queue with the messages, and mustn't fill it.
-const UNCONFIRMED: usize = 8_192;
 
 /// One of a subscriber's lines; a new one has another number.
 pub(super) type LineId = u64;
@@ -43,9 +41,10 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn open(id: LineId, client: Client, ears: Ears) -> Self {
+    /// With how many confirmations may be on their way: at least those of one pipeline.
+    pub(super) fn open(id: LineId, client: Client, ears: Ears, unconfirmed: usize) -> Self {
         let (orders, ordered) = mpsc::unbounded_channel();
-        let unconfirmed = Arc::new(Semaphore::new(UNCONFIRMED));
+        let unconfirmed = Arc::new(Semaphore::new(unconfirmed.max(AT_ONCE)));
         let permits = Arc::clone(&unconfirmed);
         let task = tokio::spawn(async move {
             let Err(error) = live(id, &client, &ears, ordered, &permits).await else { return };

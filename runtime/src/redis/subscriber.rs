@@ -5,13 +5,14 @@
 //! moved: [`Heard::Lost`], then who serves what is asked anew, lines are opened, and [`Heard::Subscribed`] follows for each
 //! channel, for ever with backoff. Lines that live go on meanwhile.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::commands::{Commands, commands};
@@ -27,6 +28,10 @@ const QUEUE: usize = 65_536;
 const CHANGE_QUEUE: usize = 16_384;
 /// Ends of lines that wait to be taken.
 const END_QUEUE: usize = 64;
+/// Confirmations that may be on their way: they share a queue with the messages, and mustn't fill it.
+const UNCONFIRMED: usize = 8_192;
+/// A connection that ends sooner is a sign of trouble: the next ones wait longer and longer.
+const LIVED: Duration = Duration::from_secs(10);
 /// Between two questions for who serves what, at least.
 const SURVEY_PAUSE: Duration = Duration::from_millis(100);
 
@@ -76,7 +81,6 @@ pub fn subscriber(
     let (changes, changing) = mpsc::channel(CHANGE_QUEUE);
     let (pushes, pushed) = mpsc::channel(QUEUE);
     let (ended, ends) = mpsc::channel(END_QUEUE);
-    let (told, surveys) = mpsc::channel(1);
     let ears = Ears { pushes, has_dropped: Arc::new(AtomicBool::new(false)), ended };
     let subscriber = Subscriber {
         commands,
@@ -87,8 +91,7 @@ pub fn subscriber(
         topology: None,
         next_id: 0,
         is_stale: true,
-        told,
-        is_asking: false,
+        asking: None,
         backoff: Backoff::default(),
         survey_at: Instant::now(),
     };
@@ -97,7 +100,7 @@ pub fn subscriber(
         tokio::select! {
             biased;
             () = life.begun() => {}
-            () = subscriber.run(changing, pushed, ends, surveys) => {}
+            () = subscriber.run(changing, pushed, ends) => {}
         }
     });
     Ok((Subscriptions { changes }, hearing))
@@ -114,8 +117,8 @@ struct Subscriber {
     next_id: LineId,
     /// Some channel has no line.
     is_stale: bool,
-    told: mpsc::Sender<Survey>,
-    is_asking: bool,
+    /// The question who serves what, while it isn't answered.
+    asking: Option<JoinHandle<Survey>>,
     backoff: Backoff,
     survey_at: Instant,
 }
@@ -126,6 +129,9 @@ struct Server {
     line: Line,
     /// A channel was subscribed on it, so that there is something to lose.
     has_confirmed: bool,
+    /// Channels whose end was asked for here, and how often: other ends mean that their slot has moved.
+    leaving: HashMap<String, u32>,
+    opened: Instant,
 }
 
 /// What was answered to the question who serves what.
@@ -140,7 +146,6 @@ impl Subscriber {
         mut changing: mpsc::Receiver<Order>,
         mut pushed: mpsc::Receiver<(LineId, PushInfo)>,
         mut ends: mpsc::Receiver<LineId>,
-        mut surveys: mpsc::Receiver<Survey>,
     ) {
         loop {
             let survey_at = self.survey_at;
@@ -153,8 +158,16 @@ impl Subscriber {
                 },
                 Some((id, push)) = pushed.recv() => self.take(id, push).await,
                 Some(id) = ends.recv() => self.line_ended(id).await,
-                Some(survey) = surveys.recv() => { self.surveyed(survey); Ok(()) }
-                () = tokio::time::sleep_until(survey_at), if self.is_stale && !self.is_asking => { self.ask(); Ok(()) }
+                survey = answered(&mut self.asking) => {
+                    self.asking = None;
+                    self.surveyed(survey);
+                    Ok(())
+                }
+                () = tokio::time::sleep_until(survey_at), if self.is_stale && self.asking.is_none() => {
+                    let commands = self.commands.clone();
+                    self.asking = Some(tokio::spawn(async move { commands.survey().await }));
+                    Ok(())
+                }
             };
             if step.is_err() {
                 return;
@@ -169,8 +182,9 @@ impl Subscriber {
             }
             Order::Unsubscribe(channel) => {
                 if let Some(Some(id)) = self.channels.remove(&channel)
-                    && let Some(server) = self.lines.get(&id)
+                    && let Some(server) = self.lines.get_mut(&id)
                 {
+                    *server.leaving.entry(channel.clone()).or_default() += 1;
                     server.line.order(Order::Unsubscribe(channel));
                 }
             }
@@ -190,6 +204,14 @@ impl Subscriber {
     }
 
     async fn take(&mut self, id: LineId, push: PushInfo) -> Result<(), Unheard> {
+        if self.ears.has_dropped.load(Ordering::Relaxed) {
+            tracing::warn!("messages came faster than they were read; some were dropped");
+            self.lines.clear();
+            // The lines that are given up may set theirs again.
+            self.ears.has_dropped = Arc::default();
+            self.orphan();
+            return self.lost().await;
+        }
         // What a line says that has been given up was reported as lost.
         let Some(server) = self.lines.get_mut(&id) else { return Ok(()) };
         let mut parts = push.data.into_iter();
@@ -203,30 +225,32 @@ impl Subscriber {
             (PushKind::SSubscribe, Some(channel)) => {
                 server.line.confirmed();
                 server.has_confirmed = true;
-                self.backoff.reset();
                 if self.channels.get(&channel) == Some(&Some(id)) {
                     self.hear(Heard::Subscribed(channel)).await?;
                 }
             }
-            // Asked for, or else its slot has moved.
-            (PushKind::SUnsubscribe, Some(channel)) if self.channels.get(&channel) == Some(&Some(id)) => {
-                tracing::info!("a slot has moved to another server");
-                return self.line_ended(id).await;
+            (PushKind::SUnsubscribe, Some(channel)) => {
+                if let Some(asked) = server.leaving.get_mut(&channel) {
+                    *asked -= 1;
+                    if *asked == 0 {
+                        server.leaving.remove(&channel);
+                    }
+                } else if self.channels.get(&channel) == Some(&Some(id)) {
+                    tracing::info!("a slot has moved to another server");
+                    return self.line_ended(id).await;
+                }
             }
             (PushKind::Disconnection, _) => return self.line_ended(id).await,
             _ => {}
-        }
-        if self.ears.has_dropped.swap(false, Ordering::Relaxed) {
-            tracing::warn!("messages came faster than they were read; some were dropped");
-            self.lines.clear();
-            self.orphan();
-            return self.lost().await;
         }
         Ok(())
     }
 
     async fn line_ended(&mut self, id: LineId) -> Result<(), Unheard> {
         let Some(server) = self.lines.remove(&id) else { return Ok(()) };
+        if server.opened.elapsed() > LIVED {
+            self.backoff.reset();
+        }
         self.orphan();
         // One that never came so far had nothing to lose: a dead master is tried until another takes its place.
         if server.has_confirmed { self.lost().await } else { Ok(()) }
@@ -254,18 +278,8 @@ impl Subscriber {
         Ok(())
     }
 
-    /// Asks who serves what. Messages don't wait for the answer.
-    fn ask(&mut self) {
-        self.is_asking = true;
-        let (commands, told) = (self.commands.clone(), self.told.clone());
-        tokio::spawn(async move {
-            let _ = told.send(commands.survey().await).await;
-        });
-    }
-
     /// Opens lines to those who serve, and places channels that have none.
     fn surveyed(&mut self, survey: Survey) {
-        self.is_asking = false;
         self.survey_at = Instant::now() + self.backoff.next_pause().max(SURVEY_PAUSE);
         let topology = match survey {
             Ok(topology) => topology,
@@ -274,6 +288,7 @@ impl Subscriber {
                 return;
             }
         };
+        let masters = topology.masters().collect::<HashSet<_>>().len();
         for master in topology.masters() {
             if self.lines.values().any(|server| server.address == *master) {
                 continue;
@@ -281,8 +296,14 @@ impl Subscriber {
             match self.commands.servers().client(master) {
                 Ok(client) => {
                     self.next_id += 1;
-                    let line = Line::open(self.next_id, client, self.ears.clone());
-                    let server = Server { address: master.clone(), line, has_confirmed: false };
+                    let line = Line::open(self.next_id, client, self.ears.clone(), UNCONFIRMED / masters);
+                    let server = Server {
+                        address: master.clone(),
+                        line,
+                        has_confirmed: false,
+                        leaving: HashMap::new(),
+                        opened: Instant::now(),
+                    };
                     self.lines.insert(self.next_id, server);
                 }
                 Err(error) => tracing::warn!(%error, %master, "no connection can be made to this server"),
@@ -298,6 +319,16 @@ impl Subscriber {
 
     async fn hear(&self, heard: Heard) -> Result<(), Unheard> {
         self.heard.send(heard).await.map_err(|_| Unheard)
+    }
+}
+
+/// The answer to the question who serves what; never, if nobody asks.
+async fn answered(asking: &mut Option<JoinHandle<Survey>>) -> Survey {
+    match asking {
+        Some(asking) => asking
+            .await
+            .unwrap_or_else(|error| Err((redis::ErrorKind::Client, "the question failed", error.to_string()).into())),
+        None => std::future::pending().await,
     }
 }
 

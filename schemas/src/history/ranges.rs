@@ -1,6 +1,6 @@
-//! Events of many chats in one query, for who completes the history from the tables.
+//! Events of many chats in one query.
 
-use tokio_postgres::{GenericClient, Row, RowStream};
+use tokio_postgres::{GenericClient, Row, RowStream, Statement};
 
 use super::{HistoryError, event_of};
 use crate::event::ChatEvent;
@@ -26,8 +26,9 @@ impl Range {
     }
 }
 
-const RANGES_SQL: &str = "
-    SELECT ranges.chat_id, events.*
+/// What [`read_ranges`] asks.
+pub const RANGES_SQL: &str = "
+    SELECT ranges.number - 1 AS place, ranges.chat_id, events.*
       FROM unnest($1::text[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS ranges (chat_id, from_seq, to_seq, number)
      CROSS JOIN LATERAL (
         SELECT sequence_number, message_id, sender_id, content, parent_message_id, parent_seq, app_data,
@@ -45,16 +46,22 @@ const RANGES_SQL: &str = "
      ORDER BY ranges.number, events.sequence_number";
 
 /// Rows of the ranges, in the order of the ranges and by `seq` in each, as they are now: one statement, one snapshot.
-pub async fn read_ranges(client: &impl GenericClient, ranges: &[Range]) -> Result<RowStream, HistoryError> {
+/// The statement is [`RANGES_SQL`], prepared.
+pub async fn read_ranges(
+    client: &impl GenericClient,
+    statement: &Statement,
+    ranges: &[Range],
+) -> Result<RowStream, HistoryError> {
     let chats: Vec<&str> = ranges.iter().map(|range| range.chat_id.as_str()).collect();
     let from: Vec<i64> = ranges.iter().map(|range| range.from_seq).collect();
     let to: Vec<i64> = ranges.iter().map(|range| range.to_seq).collect();
-    let statement = client.prepare(RANGES_SQL).await?;
     let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&chats, &from, &to];
-    Ok(client.query_raw(&statement, parameters).await?)
+    Ok(client.query_raw(statement, parameters).await?)
 }
 
-/// The event of a row of [`read_ranges`]. Its `origin` is zero: it isn't kept in the tables.
-pub fn event_in(row: &Row) -> Result<ChatEvent, HistoryError> {
-    event_of(row.try_get("chat_id")?, row)
+/// Of a row of [`read_ranges`], which of the ranges it is in, from 0, and its event. The event's `origin` is zero: it isn't kept
+/// in the tables.
+pub fn event_in(row: &Row) -> Result<(usize, ChatEvent), HistoryError> {
+    let place: i64 = row.try_get("place")?;
+    Ok((place as usize, event_of(row.try_get("chat_id")?, row)?))
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
 
 use super::program::repository;
 use super::wait::{LONG, until};
@@ -16,6 +17,8 @@ use super::wait::{LONG, until};
 pub struct Balancer {
     child: Child,
     socket: PathBuf,
+    /// A short path: that of a socket has some hundred bytes at most.
+    _folder: TempDir,
     /// Where clients come in.
     pub url: String,
 }
@@ -24,7 +27,8 @@ impl Balancer {
     /// Starts it in front of gateways at these addresses, which needn't be there yet.
     pub async fn start(folder: &Path, gateways: &[&str]) -> Result<Self> {
         let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let socket = folder.join("admin.sock");
+        let sockets = tempfile::tempdir()?;
+        let socket = sockets.path().join("admin.sock");
         let file = folder.join("haproxy.cfg");
         fs::write(&file, configuration(&listen, &socket, gateways)?)?;
         let log = fs::File::create(folder.join("haproxy.log"))?;
@@ -38,7 +42,7 @@ impl Balancer {
             .stderr(log)
             .spawn()
             .context("starting haproxy: install it (apt-get install haproxy); scripts/test says so too")?;
-        let balancer = Self { child, socket, url: format!("http://{listen}") };
+        let balancer = Self { child, socket, _folder: sockets, url: format!("http://{listen}") };
         for number in 1..=gateways.len() {
             balancer.state(number, "UP").await?;
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use local_stack::{LoneRedisCluster, RedisLock};
@@ -16,6 +17,8 @@ use uuid::Uuid;
 use waltalkie_tests::harness::{Installation, LONG, Person, Servers, Socket, until, within};
 
 const CHANNELS: usize = 300;
+/// After so long a word that may have been lost is said again.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// A CA, and a key with its certificate for this machine.
 fn lock(folder: &Path) -> Result<RedisLock> {
@@ -76,8 +79,8 @@ async fn subscribed(hearing: &mut mpsc::Receiver<Heard>, channels: &[String], af
     within("all channels to be subscribed", LONG, all).await?
 }
 
-/// Hears until the word has come on each channel; without a loss it comes once.
-async fn heard(hearing: &mut mpsc::Receiver<Heard>, channels: &[String], word: &str) -> Result<()> {
+/// Hears until the word has come on each channel, and tells the most often that it came on one so far.
+async fn heard(hearing: &mut mpsc::Receiver<Heard>, channels: &[String], word: &str, limit: Duration) -> Result<usize> {
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let all = async {
         while counts.len() < channels.len() {
@@ -91,9 +94,24 @@ async fn heard(hearing: &mut mpsc::Receiver<Heard>, channels: &[String], word: &
         }
         Ok(())
     };
-    within(&format!("{word} on all channels"), LONG, all).await??;
+    within(&format!("{word} on all channels"), limit, all).await??;
     ensure!(channels.iter().all(|channel| counts.contains_key(channel)), "other channels than those asked for");
-    Ok(())
+    Ok(counts.into_values().max().unwrap_or_default())
+}
+
+/// Says a word until it is heard on all channels: what was said before the nodes had found each other again went nowhere, as
+/// Pub/Sub may.
+async fn said_and_heard(
+    redis: &mut Commands,
+    hearing: &mut mpsc::Receiver<Heard>,
+    channels: &[String],
+    word: &str,
+) -> Result<usize> {
+    until(&format!("{word} to be taken and heard"), LONG, async || {
+        say(redis, channels, word).await?;
+        heard(hearing, channels, word, AGAIN).await.map(Some)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,15 +137,14 @@ async fn commands_and_channels_find_their_masters_however_those_change() -> Resu
     }
     subscribed(&mut hearing, &channels, false).await?;
     say(&mut redis, &channels, "first").await?;
-    heard(&mut hearing, &channels, "first").await?;
+    ensure!(heard(&mut hearing, &channels, "first", LONG).await? == 1, "a channel is subscribed twice");
 
     // A master dies: its replica takes its place.
     cluster.kill(0).await;
     subscribed(&mut hearing, &channels, true).await?;
     let masters = cluster.masters().await;
     ensure!(masters == [1, 2, 3], "the replica of the first took its place: {masters:?}");
-    say(&mut redis, &channels, "second").await?;
-    heard(&mut hearing, &channels, "second").await?;
+    said_and_heard(&mut redis, &mut hearing, &channels, "second").await?;
 
     // It comes back as a replica and takes its place again, in an orderly way: commands follow.
     cluster.start_again(0).await?;
@@ -135,11 +152,7 @@ async fn commands_and_channels_find_their_masters_however_those_change() -> Resu
     cluster.order(0, "CLUSTER FAILOVER").await?;
     until("the failover", LONG, async || Ok((cluster.masters().await == [0, 1, 2]).then_some(()))).await?;
     cluster.whole().await?;
-    until("a word to be taken and heard", LONG, async || {
-        say(&mut redis, &channels, "third").await?;
-        Ok(Some(heard(&mut hearing, &channels, "third").await?))
-    })
-    .await?;
+    said_and_heard(&mut redis, &mut hearing, &channels, "third").await?;
 
     // A slot moves from one master to another: its channel moves too.
     let channel = &channels[..1];
@@ -153,8 +166,7 @@ async fn commands_and_channels_find_their_masters_however_those_change() -> Resu
         cluster.order(node, &format!("CLUSTER SETSLOT {slot} NODE {target}")).await?;
     }
     subscribed(&mut hearing, channel, true).await?;
-    say(&mut redis, channel, "fourth").await?;
-    heard(&mut hearing, channel, "fourth").await?;
+    said_and_heard(&mut redis, &mut hearing, channel, "fourth").await?;
     drop(subscriptions);
     shutdown.begin();
     Ok(())
@@ -187,7 +199,7 @@ async fn people_talk_on_when_masters_die() -> Result<()> {
         until("messages to come live again", LONG, async || {
             let healed = process.metric("waltalkie_fanout_healed_events_total").await?;
             everywhere(&chats, &mut here, &mut there, "live").await?;
-            Ok((process.metric("waltalkie_fanout_healed_events_total").await? == healed).then_some(()))
+            Ok((process.metric("waltalkie_fanout_healed_events_total").await? <= healed).then_some(()))
         })
         .await?;
     }

@@ -111,16 +111,17 @@ export class Socket {
 
   async #connect(): Promise<void> {
     this.#options.onState(this.#offline ? { state: 'offline' } : { state: 'connecting' });
-    let token: string;
+    let socket: WebSocket;
     try {
-      token = await this.#options.tokens.get();
+      const token = await this.#options.tokens.get();
+      if (this.#ended || this.#socket !== null) return;
+      const address = endpoint(this.#options.url, 'v1/ws').replace(/^http/, 'ws');
+      // Throws for an address that is none, and for a token that can't stand in a header.
+      socket = new WebSocket(address, ['waltalkie.v1', `bearer.${token}`]);
     } catch (error) {
       this.#wait(error);
       return;
     }
-    if (this.#ended || this.#socket !== null) return;
-    const address = endpoint(this.#options.url, 'v1/ws').replace(/^http/, 'ws');
-    const socket = new WebSocket(address, ['waltalkie.v1', `bearer.${token}`]);
     this.#socket = socket;
     this.#timer = setTimeout(() => this.#drop(4000), GREETING_MS);
     socket.onmessage = ({ data }) => this.#received(socket, data);

@@ -122,6 +122,12 @@ impl World {
         serve(&Arc::new(config), &self.inbound, &self.health, shutdown).await.1
     }
 
+    /// Another connection to the source of truth.
+    pub async fn another_connection(&self) -> Sql {
+        let url = &self.config.postgres.truth_url;
+        runtime::postgres::connect(&runtime::postgres::parse(url, "test").expect("URL")).await.expect("Postgres")
+    }
+
     pub async fn connect(&self, user_id: &str) -> Client {
         Client::connect(&self.address, &inbound::token(user_id, 3_600_000)).await
     }

@@ -167,7 +167,7 @@ fn case(number: u64) -> Value {
                 model.step(json!({ "frame": item.frame() }), Some(item));
             }
             3 => heads(&mut model, told(next)),
-            4 => wait(&mut model, [200, 1_000, 2_500][chance.below(3) as usize]),
+            4 => wait(&mut model, [200, 950, 1_000, 2_500][chance.below(4) as usize]),
             5 => {
                 model.step(json!({ "disconnect": true }), None);
                 model.now_ms += chance.below(5_000);
