@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+pub(crate) use schemas::wire::json::{DeletedShownAs, MemberRole};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder};
@@ -120,23 +121,6 @@ pub(crate) struct ChatChanges {
     app_data: Option<AppData>,
     history_for_new_members: Option<bool>,
     deleted_shown_as: Option<DeletedShownAs>,
-}
-
-/// How a deleted message is shown.
-#[derive(Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum DeletedShownAs {
-    Tombstone,
-    Hidden,
-}
-
-/// What a member may do.
-#[derive(Deserialize, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum MemberRole {
-    Owner,
-    Admin,
-    Member,
 }
 
 /// A page of chats, by latest activity.

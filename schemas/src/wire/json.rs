@@ -1,7 +1,7 @@
 //! Messages and members in JSON, the same over WebSocket and HTTP.
 #![allow(missing_docs, reason = "the contract's own field names")]
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -115,9 +115,8 @@ pub struct MembershipJson<'a> {
 }
 
 /// What a member may do.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[allow(dead_code, reason = "read by the document's generator")]
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum MemberRole {
     Owner,
     Admin,
@@ -125,9 +124,8 @@ pub enum MemberRole {
 }
 
 /// How a deleted message is shown.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[allow(dead_code, reason = "read by the document's generator")]
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum DeletedShownAs {
     Tombstone,
     Hidden,

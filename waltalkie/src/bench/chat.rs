@@ -25,6 +25,7 @@ use super::pacer;
 use super::plan::{Plan, Sizes};
 use super::processes::Watch;
 use super::report::{Conditions, Report};
+use crate::bench::telling::Outcome;
 use waltalkie_client::{Receipts, TokenSource};
 
 /// How long tokens live: longer than any bench.
@@ -191,14 +192,10 @@ impl Bench {
             figures,
             runs: if measured.runs.len() > 1 { measured.runs } else { Vec::new() },
             floor,
+            is_right: measured.is_clean,
             p95_over_floor: ratio.map(|ratio| (ratio * 100.0).round() / 100.0),
         };
-        if self.args.json {
-            println!("{}", serde_json::to_string(&report)?);
-        } else {
-            print!("{}", report.table());
-        }
-        Ok(if measured.is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        report.tell(self.args.json)
     }
 
     fn warn_of_limits(&self) {

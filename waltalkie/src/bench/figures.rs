@@ -167,18 +167,14 @@ impl Figures {
         for of in sums {
             *of(&mut medians) = runs.iter().map(|run| *of(&mut run.clone())).sum();
         }
-        for (role, used) in &mut medians.cpu_s {
-            *used = median(runs.iter().filter_map(|run| run.cpu_s.get(role).copied()));
-        }
+        medians.cpu_s = medians_by_role(runs, |run| &run.cpu_s);
+        medians.peak_rss_bytes = peaks_by_role(runs, |run| &run.peak_rss_bytes);
         for Stage { stage, mean_ms } in &mut medians.stages {
             let same = runs.iter().flat_map(|run| &run.stages).filter(|other| other.stage == *stage);
             *mean_ms = median(same.map(|other| other.mean_ms));
         }
         for (what, count) in &mut medians.read_again {
             *count = runs.iter().filter_map(|run| run.read_again.get(what)).sum();
-        }
-        for (role, bytes) in &mut medians.peak_rss_bytes {
-            *bytes = runs.iter().filter_map(|run| run.peak_rss_bytes.get(role).copied()).max().unwrap_or(*bytes);
         }
         medians
     }

@@ -41,6 +41,7 @@ mod report;
 mod schedule;
 mod stages;
 pub mod storm;
+mod telling;
 mod text;
 mod tokens;
 

@@ -5,9 +5,10 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::figures::{Figures, Percentiles};
+use super::figures::Figures;
 use super::machine::{Disk, Machine};
 use super::stages::Stage;
+use super::telling::{self, Outcome, mib};
 
 /// The whole outcome of `bench chat`; as JSON, the contract's object.
 #[derive(Debug, Serialize)]
@@ -25,6 +26,9 @@ pub(crate) struct Report {
     /// p95 over the floor's p95.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) p95_over_floor: Option<f64>,
+    /// What was measured, that is; the floor's faults are its own.
+    #[serde(skip)]
+    pub(crate) is_right: bool,
 }
 
 /// Under which conditions it ran.
@@ -50,11 +54,9 @@ pub(crate) struct Conditions {
     pub(crate) refused_handshakes: u64,
 }
 
-impl Report {
-    pub(crate) fn table(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).unwrap_or_default();
-        text
+impl Outcome for Report {
+    fn is_right(&self) -> bool {
+        self.is_right
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -84,21 +86,17 @@ impl Report {
         let versions: Vec<String> =
             conditions.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         writeln!(out, "{}\n", versions.join(", "))?;
-        if self.runs.len() > 1 {
-            let p95s: Vec<String> = self.runs.iter().map(|run| format!("{:.1}", run.screen.p95_ms)).collect();
-            writeln!(out, "medians of {} runs (p95 of each: {} ms)\n", self.runs.len(), p95s.join(", "))?;
+        if let Some(p95s) = telling::each(&self.runs, |run| format!("{:.1}", run.screen.p95_ms)) {
+            writeln!(out, "medians of {} runs (p95 of each: {p95s} ms)\n", self.runs.len())?;
         }
-        writeln!(out, "{:<34}{:>10}{:>10}{:>10}{:>10}", "from due time, ms", "p50", "p95", "p99", "max")?;
-        let mut row = |name: &str, row: &Percentiles| {
-            writeln!(out, "{name:<34}{:>10.1}{:>10.1}{:>10.1}{:>10.1}", row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms)
-        };
-        row("to the other screens", &figures.screen)?;
-        row("to accepted", &figures.accepted)?;
-        row("to persisted", &figures.persisted)?;
-        row("to the client (the bench itself)", &figures.handed)?;
-        if let Some(floor) = &self.floor {
-            row("floor: an echo from memory", &floor.screen)?;
-        }
+        let rows = [
+            ("to the other screens", Some(&figures.screen)),
+            ("to accepted", Some(&figures.accepted)),
+            ("to persisted", Some(&figures.persisted)),
+            ("to the client (the bench itself)", Some(&figures.handed)),
+            ("floor: an echo from memory", self.floor.as_ref().map(|floor| &floor.screen)),
+        ];
+        telling::percentiles(out, "from due time, ms", &rows)?;
         if let Some(ratio) = self.p95_over_floor {
             writeln!(out, "p95 is {ratio:.1} times the floor's")?;
         }
@@ -127,15 +125,11 @@ impl Report {
             }
             writeln!(out)?;
         }
-        if !figures.read_again.is_empty() {
-            let read_again: Vec<String> =
-                figures.read_again.iter().map(|(what, count)| format!("{what} {count}")).collect();
-            writeln!(out, "read again from Postgres: {}\n", read_again.join(", "))?;
-        }
+        telling::read_again(out, &figures.read_again)?;
         writeln!(out, "{:<34}{:>10}{:>14}{:>12}", "", "CPU s", "of one core", "peak MiB")?;
         let span_s = (figures.seconds + figures.drain_s).max(0.001);
         for (role, cpu_s) in &figures.cpu_s {
-            let memory = figures.peak_rss_bytes.get(role).map(|bytes| format!("{:.0}", *bytes as f64 / 1_048_576.0));
+            let memory = figures.peak_rss_bytes.get(role).map(|bytes| format!("{:.0}", mib(*bytes)));
             let share = 100.0 * cpu_s / span_s;
             writeln!(out, "{role:<34}{cpu_s:>10.2}{share:>12.0} %{:>12}", memory.unwrap_or_default())?;
         }

@@ -30,6 +30,7 @@ use runtime::Config;
 use super::CdcArgs;
 use super::site::Site;
 use crate::bench::machine::{Machine, versions};
+use crate::bench::telling::Outcome;
 use cast::Cast;
 use fault::Plan;
 use report::{Report, Run};
@@ -106,17 +107,13 @@ pub(super) async fn run(args: &CdcArgs, config: &Config) -> Result<ExitCode> {
         tempfile::Builder::new().prefix("waltalkie-chaos-").tempdir().context("a folder for the workers' logs")?;
     let mut report = Report::new(extent, Machine::here(), versions(config).await);
     let outcome = all_runs(extent, config, logs.path(), &mut report).await;
-    if outcome.is_err() || !report.is_clean() {
+    if outcome.is_err() || !report.is_right() {
         eprintln!("the workers' logs are in {}", logs.keep().display());
     }
     // What the runs before a failure showed counts too.
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", report.table());
-    }
+    let told = report.tell(args.json);
     outcome?;
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    told
 }
 
 /// Runs on one installation after another.

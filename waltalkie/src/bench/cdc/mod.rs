@@ -31,6 +31,7 @@ use runtime::Config;
 use runtime::config::Compression;
 
 use super::machine::{Disk, Machine, versions};
+use crate::bench::telling::Outcome;
 use peer::Peer;
 use report::{Conditions, Report};
 use site::Site;
@@ -178,10 +179,5 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
         drains,
         latencies,
     };
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    report.tell(args.json)
 }

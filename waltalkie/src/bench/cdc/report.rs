@@ -9,6 +9,7 @@ use super::ledger::Counted;
 use super::side_by_side::{self, Beside, Line};
 use crate::bench::figures::{Percentiles, median};
 use crate::bench::machine::{self, Disk, Machine};
+use crate::bench::telling::{self, Outcome, mib};
 
 /// The whole outcome.
 #[derive(Debug, Serialize)]
@@ -153,16 +154,10 @@ pub(super) struct Latency {
     pub(super) cpu_s: Option<BTreeMap<String, f64>>,
 }
 
-impl Report {
+impl Outcome for Report {
     /// Whether nothing was lost, repeated or out of order, and no peer failed.
-    pub(super) fn is_right(&self) -> bool {
+    fn is_right(&self) -> bool {
         self.drains.iter().all(|drain| drain.counted.is_right() && drain.peers.iter().all(Beside::is_right))
-    }
-
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).unwrap_or_default();
-        text
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -176,18 +171,11 @@ impl Report {
         for drain in &self.drains {
             drain.write(out)?;
         }
-        if !self.latencies.is_empty() {
-            writeln!(out, "\n{:<44}{:>8}{:>8}{:>8}{:>8}", "commit to consumer, ms", "p50", "p95", "p99", "max")?;
-        }
         for latency in &self.latencies {
-            let mut row = |what: &str, row: &Percentiles| {
-                let Percentiles { p50_ms, p95_ms, p99_ms, max_ms } = row;
-                writeln!(out, "{what:<44}{p50_ms:>8.1}{p95_ms:>8.1}{p99_ms:>8.1}{max_ms:>8.1}")
-            };
-            row(&format!("{}, {:.0} commits/s", latency.workload, latency.commits_per_s), &latency.figures)?;
-            if let Some(bare) = &latency.bare_producer {
-                row("  bare producer, from due time", bare)?;
-            }
+            let what = format!("{}, {:.0} commits/s", latency.workload, latency.commits_per_s);
+            let rows =
+                [(&*what, Some(&latency.figures)), ("  bare producer, from due time", latency.bare_producer.as_ref())];
+            telling::percentiles(out, "\ncommit to consumer, ms", &rows)?;
         }
         Ok(())
     }
@@ -203,7 +191,7 @@ impl Drain {
             self.events,
             self.events_per_s,
             self.transactions,
-            self.peak_rss_bytes as f64 / 1_048_576.0,
+            mib(self.peak_rss_bytes),
             self.decoding_memory
         )?;
         let runs: Vec<String> = self.runs.iter().map(|run| format!("{:.0}", run.events_per_s)).collect();

@@ -6,6 +6,8 @@ use std::fmt::Write;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::bench::telling::mib;
+
 use super::ledger::Counted;
 use super::peer::ROLE;
 use super::report::{Costs, Speed};
@@ -117,7 +119,7 @@ pub(super) fn write(out: &mut String, worker: Line<'_>, peers: &[Beside]) -> std
             cpu_s(line.role),
             cpu_s("kafka"),
             cpu_s("postgres"),
-            line.peak_rss_bytes as f64 / 1_048_576.0,
+            mib(line.peak_rss_bytes),
             counted.lost,
             counted.repeated,
             counted.out_of_order

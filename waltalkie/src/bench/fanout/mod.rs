@@ -23,6 +23,7 @@ use runtime::Config;
 use super::audience::Audience;
 use super::machine::{Disk, Machine, versions};
 use super::place::Place;
+use crate::bench::telling::Outcome;
 use report::{Conditions, Report};
 
 /// Arguments of `bench fanout`.
@@ -109,10 +110,5 @@ pub async fn run(args: &FanoutArgs, config: &Config, servers: Vec<(String, u32)>
         },
         loads: report::loads(measured?, &floor),
     };
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    report.tell(args.json)
 }

@@ -11,7 +11,8 @@ use crate::bench::figures::{Percentiles, median, medians_by_role, peaks_by_role,
 use crate::bench::machine::{self, Disk, Machine};
 use crate::bench::node;
 use crate::bench::processes::Usage;
-use crate::bench::readers::Outcome;
+use crate::bench::readers;
+use crate::bench::telling::{self, Outcome, mib};
 
 /// The whole outcome.
 #[derive(Debug, Serialize)]
@@ -92,7 +93,7 @@ pub(super) struct Ran {
 }
 
 impl Figures {
-    pub(super) fn new(offered_deliveries_per_s: f64, expected: u64, outcome: &Outcome, ran: Ran) -> Self {
+    pub(super) fn new(offered_deliveries_per_s: f64, expected: u64, outcome: &readers::Outcome, ran: Ran) -> Self {
         let Usage { cpu_s, peak_rss_bytes, stolen_cpu_s, busy_cpu_s, .. } = ran.usage;
         let of_one = |cpu_s: f64| round(cpu_s * 1_000_000.0 / outcome.measured.max(1) as f64);
         Self {
@@ -168,16 +169,10 @@ impl Load {
     }
 }
 
-impl Report {
+impl Outcome for Report {
     /// Whether each event reached each member once and in order. How the floor fared is its own matter.
-    pub(super) fn is_right(&self) -> bool {
+    fn is_right(&self) -> bool {
         self.loads.iter().all(|Load { figures, .. }| figures.lost + figures.repeated + figures.out_of_order == 0)
-    }
-
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).unwrap_or_default();
-        text
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -209,25 +204,19 @@ impl Load {
             "\n{:.0} deliveries/s offered, {:.0}/s made, frames of {} bytes; the last came {:.2} s after the last event",
             figures.offered_deliveries_per_s, figures.deliveries_per_s, figures.frame_bytes, figures.drain_s
         )?;
-        if self.runs.len() > 1 {
-            let p99s: Vec<String> = self.runs.iter().map(|run| format!("{:.1}", run.latency.p99_ms)).collect();
-            writeln!(out, "medians of {} runs (p99 of each: {} ms)", self.runs.len(), p99s.join(", "))?;
+        if let Some(p99s) = telling::each(&self.runs, |run| format!("{:.1}", run.latency.p99_ms)) {
+            writeln!(out, "medians of {} runs (p99 of each: {p99s} ms)", self.runs.len())?;
         }
-        writeln!(out, "{:<34}{:>10}{:>10}{:>10}{:>10}", "from due time, ms", "p50", "p95", "p99", "max")?;
-        let mut row = |name: &str, row: &Percentiles| {
-            writeln!(out, "{name:<34}{:>10.1}{:>10.1}{:>10.1}{:>10.1}", row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms)
-        };
-        row("to the clients' sockets", &figures.latency)?;
-        if let Some(handed) = &figures.handed {
-            row("to Redis (the bench itself)", handed)?;
-        }
-        if let Some(floor) = &self.floor {
-            row("floor: from memory", &floor.latency)?;
-        }
+        let rows = [
+            ("to the clients' sockets", Some(&figures.latency)),
+            ("to Redis (the bench itself)", figures.handed.as_ref()),
+            ("floor: from memory", self.floor.as_ref().map(|floor| &floor.latency)),
+        ];
+        telling::percentiles(out, "from due time, ms", &rows)?;
         writeln!(out, "{:<34}{:>14}{:>12}{:>12}", "", "µs a delivery", "CPU s", "peak MiB")?;
         let floor = self.floor.iter().flat_map(|floor| floor.rows().filter(|(role, ..)| *role == bare::ROLE));
         for (role, cpu_us, cpu_s, peak) in figures.rows().chain(floor) {
-            writeln!(out, "{role:<34}{cpu_us:>14.2}{cpu_s:>12.2}{:>12.0}", peak as f64 / 1_048_576.0)?;
+            writeln!(out, "{role:<34}{cpu_us:>14.2}{cpu_s:>12.2}{:>12.0}", mib(peak))?;
         }
         if let Some(ratio) = self.cpu_over_floor {
             writeln!(out, "the node's CPU time for a delivery is {ratio:.2} times the floor's")?;
@@ -237,8 +226,7 @@ impl Load {
             "lost {}, repeated {}, out of order {}, connections closed {}",
             figures.lost, figures.repeated, figures.out_of_order, figures.closed_connections
         )?;
-        let again: Vec<String> = figures.read_again.iter().map(|(what, count)| format!("{what} {count}")).collect();
-        if again.is_empty() { Ok(()) } else { writeln!(out, "read again from Postgres: {}", again.join(", ")) }
+        telling::read_again(out, &figures.read_again)
     }
 }
 
@@ -257,7 +245,7 @@ mod tests {
 
     fn figures(role: &str, cpu_s: f64, received: u64) -> Figures {
         let usage = Usage { cpu_s: BTreeMap::from([(role.to_owned(), cpu_s)]), ..Usage::default() };
-        let outcome = Outcome { received, measured: 1_000_000, ..Outcome::default() };
+        let outcome = readers::Outcome { received, measured: 1_000_000, ..readers::Outcome::default() };
         let ran = Ran { measured_s: 10.0, drain_s: 0.0, usage, handed: None, read_again: BTreeMap::new() };
         Figures::new(100_000.0, 1_200_000, &outcome, ran)
     }

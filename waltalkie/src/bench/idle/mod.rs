@@ -17,6 +17,7 @@ use runtime::Config;
 
 use super::machine::{Machine, versions};
 use super::place::Place;
+use crate::bench::telling::Outcome;
 use report::{Conditions, Report};
 
 /// Arguments of `bench idle`.
@@ -110,10 +111,5 @@ pub async fn run(
         seconds: args.seconds,
     };
     let report = Report::new(conditions, runs, &floors, chats_on_node);
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    report.tell(args.json)
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::bench::figures::{median, medians_by_role, peaks_by_role, round};
 use crate::bench::machine::{self, Machine};
 use crate::bench::processes::Usage;
+use crate::bench::telling::{self, Outcome, mib};
 
 /// The whole outcome.
 #[derive(Debug, Serialize)]
@@ -160,18 +161,14 @@ impl Report {
             chats_on_node,
         }
     }
+}
 
+impl Outcome for Report {
     /// Whether everybody stayed, and nothing was lost, repeated or out of order.
-    pub(super) fn is_right(&self) -> bool {
+    fn is_right(&self) -> bool {
         let restart = self.chats_on_node.as_ref().and_then(|followed| followed.restart.as_ref());
         self.figures.standing == self.conditions.connections as u64
             && restart.is_none_or(|restart| restart.lost + restart.repeated + restart.out_of_order == 0)
-    }
-
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).unwrap_or_default();
-        text
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -182,9 +179,8 @@ impl Report {
             conditions.connections, conditions.chats_each, conditions.members_per_chat, conditions.heartbeat_ms
         )?;
         writeln!(out, "{}\n", machine::line(&conditions.machine, None, &conditions.versions))?;
-        if self.runs.len() > 1 {
-            let each: Vec<String> = self.runs.iter().map(|run| format!("{:.0}", run.bytes_per_connection)).collect();
-            writeln!(out, "medians of {} runs ({} bytes a connection)", self.runs.len(), each.join(", "))?;
+        if let Some(each) = telling::each(&self.runs, |run| format!("{:.0}", run.bytes_per_connection)) {
+            writeln!(out, "medians of {} runs ({each} bytes a connection)", self.runs.len())?;
         }
         writeln!(out, "{:<24}{:>14}{:>14}{:>16}{:>12}", "", "MiB before", "MiB after", "KiB a connection", "in step")?;
         for (name, figures) in [("gateway", Some(&self.figures)), ("floor: a bare echo", self.floor.as_ref())] {
@@ -234,10 +230,6 @@ impl Followed {
             mib(restart.rss_bytes)
         )
     }
-}
-
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / 1_048_576.0
 }
 
 #[cfg(test)]

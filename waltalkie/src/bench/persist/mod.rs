@@ -20,6 +20,7 @@ use anyhow::{Result, ensure};
 use runtime::Config;
 
 use super::machine::{Disk, Machine, versions};
+use crate::bench::telling::Outcome;
 use report::{Conditions, Report};
 
 /// What is measured.
@@ -109,10 +110,5 @@ pub async fn run(args: &PersistArgs, config: &Config, servers: Vec<(String, u32)
         },
         drains,
     };
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    report.tell(args.json)
 }

@@ -6,8 +6,9 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::drain::ROLE;
-use crate::bench::figures::median;
+use crate::bench::figures::{median, medians_by_role};
 use crate::bench::machine::{self, Disk, Machine};
+use crate::bench::telling::{Outcome, mib};
 
 /// The whole outcome.
 #[derive(Debug, Serialize)]
@@ -68,8 +69,6 @@ impl Drain {
     pub(super) fn new(workload: &'static str, chats: u64, commands: u64, runs: Vec<Run>) -> Self {
         let commands_per_s = median(runs.iter().map(|run| run.commands_per_s));
         let loader_per_s = median(runs.iter().map(|run| run.loader_per_s));
-        let roles = runs.first().map(|run| run.cpu_s_per_million.keys()).into_iter().flatten();
-        let of_role = |role: &String| median(runs.iter().filter_map(|run| run.cpu_s_per_million.get(role).copied()));
         let mut counted = Counted::default();
         for run in &runs {
             counted.rows += run.counted.rows;
@@ -84,7 +83,7 @@ impl Drain {
             commands_per_s,
             loader_per_s,
             of_loader: commands_per_s / loader_per_s,
-            cpu_s_per_million: roles.map(|role| (role.clone(), of_role(role))).collect(),
+            cpu_s_per_million: medians_by_role(&runs, |run| &run.cpu_s_per_million),
             peak_rss_bytes: runs.iter().map(|run| run.peak_rss_bytes).max().unwrap_or(0),
             counted,
             runs,
@@ -92,16 +91,10 @@ impl Drain {
     }
 }
 
-impl Report {
+impl Outcome for Report {
     /// Whether each send has one row and each chat is dense.
-    pub(super) fn is_right(&self) -> bool {
+    fn is_right(&self) -> bool {
         self.drains.iter().all(|drain| drain.counted.lost + drain.counted.repeated + drain.counted.gaps == 0)
-    }
-
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).unwrap_or_default();
-        text
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -128,7 +121,7 @@ impl Drain {
             self.commands,
             self.chats,
             self.commands_per_s,
-            self.peak_rss_bytes as f64 / 1_048_576.0
+            mib(self.peak_rss_bytes)
         )?;
         let runs: Vec<String> = self.runs.iter().map(|run| format!("{:.0}", run.commands_per_s)).collect();
         writeln!(out, "  runs: {} commands/s", runs.join(", "))?;

@@ -21,6 +21,7 @@ use runtime::Config;
 
 use super::machine::{Disk, Machine, versions};
 use super::place::Place;
+use crate::bench::telling::Outcome;
 use report::{Conditions, Report};
 
 /// Arguments of `bench storm`.
@@ -103,10 +104,5 @@ pub async fn run(args: &StormArgs, config: &Config, servers: Vec<(String, u32)>)
         rate_per_s: args.rate,
     };
     let report = Report::new(conditions, runs, &floors);
-    if args.json {
-        println!("{}", serde_json::to_string(&report)?);
-    } else {
-        print!("{}", report.table());
-    }
-    Ok(if report.is_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    report.tell(args.json)
 }

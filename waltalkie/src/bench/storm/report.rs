@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::reads::Reads;
 use crate::bench::figures::{Percentiles, median, medians_by_role, peaks_by_role, round};
 use crate::bench::machine::{self, Disk, Machine};
-use crate::bench::readers::Outcome;
+use crate::bench::readers;
+use crate::bench::telling::{self, Outcome, mib};
 
 /// The whole outcome.
 #[derive(Debug, Serialize)]
@@ -54,7 +55,7 @@ pub(super) struct Returned {
 
 impl Returned {
     /// What became of the messages that were missed.
-    pub(super) fn add(&mut self, outcome: &Outcome, expected: u64) {
+    pub(super) fn add(&mut self, outcome: &readers::Outcome, expected: u64) {
         self.lost = expected.saturating_sub(outcome.received);
         self.repeated = outcome.repeated;
         self.out_of_order = outcome.out_of_order;
@@ -145,18 +146,14 @@ impl Report {
             floor: (!floors.is_empty()).then(|| Returned::medians(&floors.iter().collect::<Vec<_>>())),
         }
     }
+}
 
+impl Outcome for Report {
     /// Whether everybody got everything once and in order.
-    pub(super) fn is_right(&self) -> bool {
+    fn is_right(&self) -> bool {
         let Figures { returned, others_lost, others_repeated, others_out_of_order, .. } = &self.figures;
         let faults = returned.lost + returned.repeated + returned.out_of_order;
         faults + others_lost + others_repeated + others_out_of_order == 0
-    }
-
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).unwrap_or_default();
-        text
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -172,9 +169,8 @@ impl Report {
             conditions.rate_per_s
         )?;
         writeln!(out, "{}\n", machine::line(&conditions.machine, conditions.disk.as_ref(), &conditions.versions))?;
-        if self.runs.len() > 1 {
-            let all: Vec<String> = self.runs.iter().map(|run| format!("{:.2}", run.returned.all_resumed_s)).collect();
-            writeln!(out, "medians of {} runs (all resumed after {} s)", self.runs.len(), all.join(", "))?;
+        if let Some(all) = telling::each(&self.runs, |run| format!("{:.2}", run.returned.all_resumed_s)) {
+            writeln!(out, "medians of {} runs (all resumed after {all} s)", self.runs.len())?;
         }
         for (name, returned) in [("resumed", Some(&figures.returned)), ("floor: resumed", self.floor.as_ref())] {
             let Some(returned) = returned else { continue };
@@ -189,14 +185,8 @@ impl Report {
                 returned.refused_handshakes
             )?;
         }
-        writeln!(out, "\n{:<34}{:>10}{:>10}{:>10}{:>10}", "the others, from due time, ms", "p50", "p95", "p99", "max")?;
-        for (name, row) in [("before", &figures.others_calm), ("meanwhile", &figures.others_meanwhile)] {
-            writeln!(
-                out,
-                "{name:<34}{:>10.1}{:>10.1}{:>10.1}{:>10.1}",
-                row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms
-            )?;
-        }
+        let rows = [("before", Some(&figures.others_calm)), ("meanwhile", Some(&figures.others_meanwhile))];
+        telling::percentiles(out, "\nthe others, from due time, ms", &rows)?;
         writeln!(
             out,
             "lost {}, repeated {}, out of order {}\n",
@@ -218,7 +208,7 @@ impl Report {
         }
         writeln!(out, "\n{:<34}{:>10}{:>12}", "until all were back", "CPU s", "peak MiB")?;
         for (role, cpu_s) in &figures.cpu_s {
-            let peak = figures.peak_rss_bytes.get(role).copied().unwrap_or(0) as f64 / 1_048_576.0;
+            let peak = mib(figures.peak_rss_bytes.get(role).copied().unwrap_or(0));
             writeln!(out, "{role:<34}{cpu_s:>10.2}{peak:>12.0}")?;
         }
         Ok(())
@@ -233,7 +223,7 @@ mod tests {
     fn times_are_medians_and_losses_add_up() {
         let run = |all_resumed_s, received| {
             let mut returned = Returned { all_resumed_s, ..Returned::default() };
-            returned.add(&Outcome { received, ..Outcome::default() }, 100);
+            returned.add(&readers::Outcome { received, ..readers::Outcome::default() }, 100);
             returned
         };
         let medians = Returned::medians(&[&run(3.0, 100), &run(1.0, 99), &run(2.0, 98)]);

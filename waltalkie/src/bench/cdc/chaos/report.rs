@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::Extent;
 use super::cast::Hit;
 use crate::bench::machine::{self, Machine};
+use crate::bench::telling::Outcome;
 
 /// One run.
 #[derive(Debug, Default)]
@@ -123,15 +124,11 @@ impl Report {
         self.longest_drain_s = self.longest_drain_s.max(run.drain_s);
         self.seconds += run.seconds;
     }
+}
 
-    pub(super) fn is_clean(&self) -> bool {
+impl Outcome for Report {
+    fn is_right(&self) -> bool {
         self.clean_runs == self.runs
-    }
-
-    pub(super) fn table(&self) -> String {
-        let mut text = String::new();
-        self.write(&mut text).unwrap_or_default();
-        text
     }
 
     fn write(&self, out: &mut String) -> fmt::Result {
