@@ -146,10 +146,11 @@ async fn commands_and_channels_find_their_masters_however_those_change() -> Resu
     ensure!(masters == [1, 2, 3], "the replica of the first took its place: {masters:?}");
     said_and_heard(&mut redis, &mut hearing, &channels, "second").await?;
 
-    // It comes back as a replica and takes its place again, in an orderly way: commands follow.
+    // It comes back as a replica and takes its place again, in an orderly way: commands follow. It refuses until it has its
+    // master's answers.
     cluster.start_again(0).await?;
     cluster.whole().await?;
-    cluster.order(0, "CLUSTER FAILOVER").await?;
+    until("the order of a failover", LONG, async || Ok(cluster.order(0, "CLUSTER FAILOVER").await.ok())).await?;
     until("the failover", LONG, async || Ok((cluster.masters().await == [0, 1, 2]).then_some(()))).await?;
     cluster.whole().await?;
     said_and_heard(&mut redis, &mut hearing, &channels, "third").await?;
