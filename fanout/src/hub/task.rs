@@ -102,6 +102,8 @@ pub(super) struct Task {
     pub(super) decoder: Decoder<ChatEvent>,
     pub(super) development: bool,
     pub(super) heartbeat_ms: u64,
+    /// Most people whose receipts are told of by name at a time.
+    pub(super) receipt_people: usize,
     drain_ms: u64,
     subscriptions: Subscriptions,
     changes: VecDeque<Change>,
@@ -113,7 +115,7 @@ pub(super) struct Task {
     heals: Reads,
     pub(super) resumes: Reads,
     pub(super) lookups: Arc<Semaphore>,
-    pub(super) chats: HashMap<Arc<str>, Chat>,
+    pub(super) chats: HashMap<Arc<str>, Box<Chat>>,
     pub(super) users: HashMap<Arc<str>, User>,
     pub(super) connections: HashMap<u64, Connection>,
     /// Connections in [`Stage::Subscribing`].
@@ -162,6 +164,7 @@ impl Task {
             decoder,
             development: config.development,
             heartbeat_ms: config.gateway.heartbeat_ms,
+            receipt_people: config.gateway.receipt_people,
             drain_ms: config.gateway.drain_ms,
             subscriptions,
             changes: VecDeque::new(),
