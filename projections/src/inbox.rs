@@ -6,7 +6,8 @@
 //!
 //! *At rest*, when both topics are read to their ends and the sweep has passed, the rows that aren't delivered are
 //! these and no others: one for each message and each member in whose open stay it was sent, other than its sender,
-//! whose cursor is below the message's `seq`. The delay and the order in which the two topics are read decide how many
+//! whose cursor is below the message's `seq`; none for a message to more than `projector.inbox_members` members, of which the
+//! cursors say the same. The delay and the order in which the two topics are read decide how many
 //! rows are made and marked on the way, never which are left.
 //!
 //! *A row that is made while its cursor arrives* in the other loop misses the mark, as neither transaction sees the
@@ -31,12 +32,13 @@ pub use events::EventState;
 #[derive(Debug, Clone, Copy)]
 pub struct Inbox {
     delay: Duration,
+    most_members: usize,
 }
 
 impl Inbox {
-    /// An inbox that stays this far behind the history.
-    pub fn staying_behind(delay: Duration) -> Self {
-        Self { delay }
+    /// An inbox that stays this far behind the history, and in which messages to more members than that aren't.
+    pub fn new(delay: Duration, most_members: usize) -> Self {
+        Self { delay, most_members }
     }
 }
 

@@ -62,13 +62,13 @@ const GATHER_EVERY: Duration = Duration::from_millis(250);
 pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
     let wiring = Wiring::new(Arc::clone(&config))?;
     let board = Board::default();
-    let inbox_delay = Duration::from_millis(config.projector.inbox_delay_ms);
+    let inbox = Inbox::new(Duration::from_millis(config.projector.inbox_delay_ms), config.projector.inbox_members);
     let mut loops = JoinSet::new();
     start::<_, ChatEvent>(&mut loops, MembershipProjection, &wiring, &board, &shutdown);
     start::<_, ChatEvent>(&mut loops, ChatHead, &wiring, &board, &shutdown);
     start::<_, Mark>(&mut loops, CursorProjection::new(CursorWriter::new(&wiring)), &wiring, &board, &shutdown);
-    start::<_, ChatEvent>(&mut loops, Inbox::staying_behind(inbox_delay), &wiring, &board, &shutdown);
-    start::<_, Cursor>(&mut loops, Inbox::staying_behind(inbox_delay), &wiring, &board, &shutdown);
+    start::<_, ChatEvent>(&mut loops, inbox, &wiring, &board, &shutdown);
+    start::<_, Cursor>(&mut loops, inbox, &wiring, &board, &shutdown);
     let (kafka, postgres) = (board.entry("Kafka"), board.entry("Postgres"));
     let watched = (wiring.clone(), shutdown.clone());
     loops.spawn(async move { watch::run(&watched.0, &kafka, &postgres, &watched.1).await });

@@ -1,6 +1,6 @@
 //! Input `chat.events`: who is a member, which messages wait for whom.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -13,11 +13,14 @@ use crate::metrics;
 use crate::projection::{Applied, Input, Refusal};
 use crate::rows::Rows;
 
+/// Of a crowd only so many that it is known to be one.
 const LOAD_STAYS: &str = "
-    SELECT chat_id, user_id, joined_seq, left_seq FROM inbox_member WHERE chat_id = ANY($1) AND left_seq IS NULL
+    SELECT k.chat_id, m.user_id, m.joined_seq, m.left_seq FROM unnest($1::text[], $2::bigint[]) AS k (chat_id, most)
+     CROSS JOIN LATERAL (SELECT user_id, joined_seq, left_seq FROM inbox_member
+                          WHERE chat_id = k.chat_id AND left_seq IS NULL LIMIT k.most) AS m
      UNION ALL
     SELECT m.chat_id, m.user_id, m.joined_seq, m.left_seq FROM inbox_member m
-      JOIN unnest($2::text[], $3::text[], $4::bigint[]) AS k (chat_id, user_id, joined_seq)
+      JOIN unnest($3::text[], $4::text[], $5::bigint[]) AS k (chat_id, user_id, joined_seq)
         ON m.chat_id = k.chat_id AND m.user_id = k.user_id AND m.joined_seq = k.joined_seq
      WHERE m.left_seq IS NOT NULL";
 /// Cursors below the batch's first message of the chat would decide nothing.
@@ -44,8 +47,12 @@ const MAKE: &str = "
 const ROWS_A_TRANSACTION: usize = 20_000;
 
 /// What a batch of events knows and changes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventState {
+    /// A message to more members makes no rows.
+    most_members: usize,
+    /// Chats that have more members than that before, in and after this batch. Not all of them are loaded.
+    crowds: HashSet<String>,
     /// Stays, by chat, person and the `seq` at which they began; the value is where they ended.
     pub(super) stays: Rows<(String, String, i64), Option<i64>>,
     /// The open ones among them: by chat and person, where they began.
@@ -61,6 +68,19 @@ pub struct EventState {
 }
 
 impl EventState {
+    pub(super) fn new(most_members: usize) -> Self {
+        Self {
+            most_members,
+            crowds: HashSet::new(),
+            stays: Rows::default(),
+            open: HashMap::new(),
+            delivered: HashMap::new(),
+            made: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            left: BTreeMap::new(),
+        }
+    }
+
     /// Takes a stay as it is in the table.
     pub(super) fn loaded_stay(&mut self, chat_id: String, user_id: String, joined_seq: i64, left_seq: Option<i64>) {
         if left_seq.is_none() {
@@ -99,8 +119,12 @@ impl EventState {
         let message_id = Uuid::try_parse(&message.message_id)
             .map_err(|_| Refusal(format!("message.message_id `{}` is no UUID", message.message_id)))?;
         let row = PendingRow { message_id, created_at: message.created_at, is_deleted: message.deleted_at.is_some() };
+        let Some(open) = self.open.get(chat_id) else { return Ok(()) };
+        if open.len() > self.most_members || self.crowds.contains(chat_id) {
+            return Ok(());
+        }
         let delivered = self.delivered.get(chat_id);
-        for (user, joined_seq) in self.open.get(chat_id).into_iter().flatten() {
+        for (user, joined_seq) in open {
             let delivered_seq = delivered.and_then(|users| users.get(user)).copied().unwrap_or(0);
             if *joined_seq <= seq && *user != message.sender_id && delivered_seq < seq {
                 self.made.insert((chat_id.to_owned(), seq, user.clone()), row);
@@ -137,18 +161,27 @@ impl Input<ChatEvent> for Inbox {
         let stays = || events.iter().flat_map(|event| event.memberships.iter().map(move |stay| (event, stay)));
         let mut chats: BTreeSet<&str> = firsts.keys().copied().collect();
         chats.extend(stays().map(|(event, _)| event.chat_id.as_str()));
-        let mut state = EventState::default();
+        let mut state = EventState::new(self.most_members);
         if chats.is_empty() {
             return Ok(state);
         }
-        let chats: Vec<&str> = chats.into_iter().collect();
+        // Each stay in the batch makes a chat smaller by one at most: with so many members it stays a crowd.
+        let most = |chat: &str| self.most_members + stays().filter(|(event, _)| event.chat_id == chat).count() + 1;
+        let most: HashMap<&str, usize> = chats.iter().map(|chat| (*chat, most(chat))).collect();
+        let (chats, most_rows): (Vec<&str>, Vec<i64>) = most.iter().map(|(chat, most)| (*chat, *most as i64)).unzip();
         let stay_chats: Vec<&str> = stays().map(|(event, _)| event.chat_id.as_str()).collect();
         let stay_users: Vec<&str> = stays().map(|(_, stay)| stay.user_id.as_str()).collect();
         let stay_joined: Vec<i64> = stays().map(|(_, stay)| stay.joined_seq).collect();
         let statement = transaction.prepare_cached(LOAD_STAYS).await?;
-        for row in transaction.query(&statement, &[&chats, &stay_chats, &stay_users, &stay_joined]).await? {
+        for row in transaction.query(&statement, &[&chats, &most_rows, &stay_chats, &stay_users, &stay_joined]).await? {
             state.loaded_stay(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
         }
+        for (chat, open) in &state.open {
+            if most.get(chat.as_str()).is_some_and(|most| open.len() >= *most) {
+                state.crowds.insert(chat.clone());
+            }
+        }
+        firsts.retain(|chat, _| !state.crowds.contains(*chat));
         if !firsts.is_empty() {
             let (chats, seqs): (Vec<&str>, Vec<i64>) = firsts.into_iter().unzip();
             let statement = transaction.prepare_cached(LOAD_CURSORS).await?;

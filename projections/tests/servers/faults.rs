@@ -245,7 +245,7 @@ async fn a_member_that_was_expelled_cannot_publish_cursors() {
         let wiring = stack.wiring.clone();
         let inbox = tokio::spawn(async move {
             let status = Board::default().entry("inbox");
-            let inbox = projections::Inbox::staying_behind(Duration::ZERO);
+            let inbox = projections::Inbox::new(Duration::ZERO, usize::MAX);
             runner::run::<_, Cursor>(&inbox, &wiring, &status, &Shutdown::new()).await
         });
         writer
