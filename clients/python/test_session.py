@@ -46,9 +46,7 @@ class Case(unittest.TestCase):
         return frames
 
     def shown(self) -> list[int | None]:
-        shown = [event.seq for event in self.session.shown]
-        self.session.shown.clear()
-        return shown
+        return [event.seq for event in self.alice.shown()]
 
     def send(self, command_id: str, text: str = "hi") -> Future:
         message = {"chat_id": "c1", "message_id": command_id, "content": text}
@@ -127,7 +125,7 @@ class Cursor(Case):
         self.session.lost(0, 0.5)
         self.receive({"event": "hello", "payload": hello})
         self.assertEqual(self.session.chats, {})
-        self.assertEqual([event.name for event in self.session.shown], ["message", "epoch_changed"])
+        self.assertEqual([event.name for event in self.alice.shown()], ["message", "epoch_changed"])
 
     def test_only_the_greeting_forgets_chats(self) -> None:
         entry = {"chat_id": "c2", "head_seq": 8, "delivered_seq": 0, "read_seq": 0, "visible": [[9, None]]}
@@ -139,9 +137,10 @@ class Cursor(Case):
         self.assertEqual(list(self.session.chats), ["c1"])
 
     def test_an_application_that_is_behind_gets_the_rest_later(self) -> None:
-        self.session.shown.extend([Event("message", {})] * MOST_UNREAD)
+        for _ in range(MOST_UNREAD):
+            self.session.shown.put_nowait(Event("message", {}, None, None))
         self.receive(message(5), message(6))
-        self.assertEqual((len(self.session.shown), self.asked(60_000)), (MOST_UNREAD, []))
+        self.assertEqual((self.session.shown.qsize(), self.asked(60_000)), (MOST_UNREAD, []))
         self.shown()
         self.assertEqual(self.asked(60_000), [4])
 

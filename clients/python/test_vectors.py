@@ -4,7 +4,7 @@ import json
 import unittest
 from pathlib import Path
 
-from waltalkie import Session
+from waltalkie import Event, Session
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "sync.json"
 
@@ -26,12 +26,15 @@ class Device:
     def receive(self, frame: dict, now: int) -> None:
         self.session.receive(frame, now, 0.5)
 
+    def shown(self) -> list[Event]:
+        """What the application is shown since it was asked before."""
+        return [self.session.shown.get_nowait() for _ in range(self.session.shown.qsize())]
+
     def turn(self, now: int) -> tuple[list[int | None], int | None]:
         """Lets time pass; gives the shown events' `seq`, and the cursor of c1 in a resume if one was sent."""
         self.session.tick(now)
-        shown = [event.seq for event in self.session.shown]
+        shown = [event.seq for event in self.shown()]
         asked = [frame["payload"]["cursors"]["c1"] for frame in self.session.frames if frame["event"] == "resume"]
-        self.session.shown.clear()
         self.session.frames.clear()
         return shown, asked[0] if asked else None
 

@@ -7,14 +7,14 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
 from websockets import ConnectionClosed, InvalidStatus, Subprotocol
 from websockets.asyncio.client import connect
 
-from .sync import Command, Event, Payload, Refused, Session
+from .sync import Event, Payload, Refused, Session
 
 
 class Closed(Exception):
@@ -29,21 +29,22 @@ class Client(Session):
     """A person's device. Entering waits until all chats are announced; raises Refused if the first handshake is refused."""
 
     def __init__(self, url: str | Sequence[str], get_token: Callable[[], Awaitable[str]], *,
-                 cursors: Mapping[str, int] | None = None, epoch: str | None = None) -> None:  # fmt: skip
+                 cursors: dict[str, int] | None = None, epoch: str | None = None) -> None:  # fmt: skip
         super().__init__(cursors, epoch)
-        self.connections, self._news = 0, asyncio.Event()
         self._urls, self._get_token = [url] if isinstance(url, str) else url, get_token
         self._end: BaseException | None = None
+        self.connections = 0
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(self._finish)
         try:
-            while not self.in_step:
-                await self._next_news()
-        except BaseException:
+            await self.greeted.wait()
+        except asyncio.CancelledError:
             self._task.cancel()
             raise
+        if self._end:
+            raise self._end
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -53,63 +54,55 @@ class Client(Session):
     async def send(self, chat_id: str, text: str, *, message_id: str | None = None,
                    parent_message_id: str | None = None, app_data: Payload | None = None) -> int:  # fmt: skip
         """Gives the message's `seq` once it is persisted. Sent again under its `message_id` it stays one message."""
-        more = {"parent_message_id": parent_message_id, "app_data": app_data}
         payload = {"chat_id": chat_id, "message_id": message_id or str(uuid.uuid4()), "content": text}
-        payload |= {key: value for key, value in more.items() if value is not None}
-        return await self._answer("send_message", payload["message_id"], payload)
+        return await self._command("send_message", payload | {"parent_message_id": parent_message_id, "app_data": app_data})
 
     async def edit(self, chat_id: str, message_id: str, text: str) -> int | None:
         """Gives one's own message another text; gives the edit's `seq`."""
-        payload = {"chat_id": chat_id, "message_id": message_id, "content": text}
-        return await self._answer("edit_message", str(uuid.uuid4()), payload)
+        return await self._command("edit_message", {"chat_id": chat_id, "message_id": message_id, "content": text})
 
     async def delete(self, chat_id: str, message_id: str) -> int | None:
         """Deletes a message; gives the delete's `seq`, None if it was deleted already."""
-        return await self._answer("delete_message", str(uuid.uuid4()), {"chat_id": chat_id, "message_id": message_id})
+        return await self._command("delete_message", {"chat_id": chat_id, "message_id": message_id})
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens in the person's chats, in order per chat and once each. Ends with the client."""
-        while self.shown or not self._end:
-            if self.shown:
-                yield self.shown.popleft()
-            else:
-                await self._next_news()
+        while not (self._end and self.shown.empty()):
+            if event := await self.shown.get():
+                yield event
+        if not self._task.cancelled():
+            raise self._end
 
-    async def _answer(self, event: str, command_id: str, payload: Payload) -> Any:
+    async def _command(self, event: str, payload: Payload) -> Any:
         if self._end:
             raise self._end
+        command_id = payload["message_id"] if event == "send_message" else str(uuid.uuid4())
         return await asyncio.shield(asyncio.wrap_future(self.add(event, command_id, payload)))
-
-    async def _next_news(self) -> None:
-        if self._end:
-            raise self._end
-        self._news.clear()
-        await self._news.wait()
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._end = Closed() if task.cancelled() else task.exception()
         for command in self.outbox.values():
             command.answer.set_exception(self._end)
-        self._news.set()
+        self.greeted.set()
+        self.shown.put_nowait(None)
 
     async def _run(self) -> None:
         for url in itertools.cycle(self._urls):
-            least_ms = 0.0
+            least_ms = 0
             try:
                 await self._connection(url.rstrip("/").replace("http", "ws", 1) + "/v1/ws")
             except ConnectionClosed as closed:
                 if closed.rcvd and 4102 <= closed.rcvd.code <= 4199:
                     raise Closed(closed.rcvd.code) from closed
             except InvalidStatus as refused:
-                response = refused.response
-                if 400 <= response.status_code < 500 and response.status_code != 429 and not self.user_id:
-                    problem = json.loads(response.body or b"{}")
+                status, retry_after = refused.response.status_code, refused.response.headers.get("Retry-After", "")
+                if 400 <= status < 500 and status != 429 and not self.greeted.is_set():
+                    problem = json.loads(refused.response.body or b"{}")
                     raise Refused(problem["code"], problem["detail"]) from refused
-                least_ms = 1_000 * float(response.headers.get("Retry-After", 0))
+                least_ms = 1_000 * int(retry_after) if retry_after.isdigit() else 0
             except Exception as error:
                 logging.getLogger("waltalkie").warning("no connection to %s: %r", url, error)
-            pause_ms = self.lost(1_000 * time.monotonic(), random.random())
-            await asyncio.sleep(max(least_ms, pause_ms) / 1_000)
+            await asyncio.sleep(max(least_ms, self.lost(1_000 * time.monotonic(), random.random())) / 1_000)
 
     async def _connection(self, address: str) -> None:
         async with asyncio.timeout(10):
@@ -127,7 +120,6 @@ class Client(Session):
                     async with asyncio.timeout(0.02):
                         frame = json.loads(await socket.recv())
                         self.receive(frame, 1_000 * time.monotonic(), random.random())
-                        self._news.set()
                         if frame["event"] == "token_expiring":
                             self._renewal = asyncio.create_task(self._renew())
 

@@ -1,16 +1,19 @@
 """The sync core of docs/clients.md. No I/O, no clock and no randomness of its own: client.py hands these in."""
 
+import asyncio
 import json
 from collections import Counter, deque
-from collections.abc import Mapping
 from concurrent.futures import Future
 from math import inf
 from typing import Any, NamedTuple
 
-Payload = dict[str, Any]
 CHATS_PER_FRAME, COMMANDS_PER_CHAT, MOST_EARLY, MOST_UNREAD = 500, 32, 1_000, 10_000
-DELIVERED, READ, JOINED, LEFT = "mark_delivered", "mark_read", "member_joined", "member_left"
-SHOWN = {"message", "message_edited", "message_deleted", "chat_created", "chat_updated", JOINED, LEFT, "member_updated"}
+DELIVERED, READ, LEFT = "mark_delivered", "mark_read", "member_left"
+SHOWN = {"message", "message_edited", "message_deleted", "chat_created", "chat_updated", "member_joined", LEFT, "member_updated"}
+
+Payload = dict[str, Any]
+# `name` and `payload` as in docs/api.md, or `epoch_changed`. `seq` is None for what is no part of a chat's history.
+Event = NamedTuple("Event", [("name", str), ("payload", Payload), ("chat_id", str | None), ("seq", int | None)])
 
 
 class Refused(Exception):
@@ -19,15 +22,6 @@ class Refused(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
-
-
-class Event(NamedTuple):
-    """`name` and `payload` as in docs/api.md, or `epoch_changed`. `seq` is None for what is no part of a chat's history."""
-
-    name: str
-    payload: Payload
-    chat_id: str | None = None
-    seq: int | None = None
 
 
 class Command:
@@ -40,34 +34,29 @@ class Chat:
     def __init__(self, cursor: int) -> None:
         self.cursor, self.head, self.early = cursor, 0, dict[int, tuple[int, Event | None]]()
         self.since, self.asked, self.has_more = -inf, 0, False  # since it fell behind, last moved or was last asked for
-        self.is_member, self.read, self.told, self.typed_at = True, 0, dict[str, int](), -inf
-
-    def is_behind(self) -> bool:
-        return self.head > self.cursor or self.has_more
+        self.is_member, self.read, self.typed_at = True, 0, -inf
 
     def heard(self, head: int, now: float) -> None:
-        if not self.is_behind():
+        if self.head <= self.cursor and not self.has_more:
             self.since, self.asked = now, 0
         self.head = max(self.head, head)
 
 
 class Session:
-    """One person's device over any number of connections. Frames go in; out come `frames` to send and events to be `shown`."""
+    """A person's device over any number of connections. Frames go in; out come `frames` to send and events to be `shown`."""
 
-    def __init__(self, cursors: Mapping[str, int] | None = None, epoch: str | None = None) -> None:
+    def __init__(self, cursors: dict[str, int] | None = None, epoch: str | None = None) -> None:
         self.user_id, self.epoch, self.chats = "", epoch, {chat_id: Chat(seq) for chat_id, seq in (cursors or {}).items()}
-        self.frames, self.shown, self.outbox = deque[Payload](), deque[Event](), dict[str, Command]()
-        self.heartbeat_ms, self.frame_bytes, self.marks_at, self.failures = 5_000, 65_536, -inf, 0
-        self.in_step, self.leave_at = True, inf
+        self.frames, self.shown, self.outbox = deque[Payload](), asyncio.Queue[Event | None](), dict[str, Command]()
+        self.told, self.greeted = {DELIVERED: dict[str, int](), READ: dict[str, int]()}, asyncio.Event()
+        self.heartbeat_ms, self.frame_bytes, self.marks_at, self.leave_at, self.failures = 5_000, 65_536, -inf, inf, -1
         self.lost(0, 0)
 
     def lost(self, now: float, chance: float) -> float:
-        """The connection has ended, or none was made. What was asked is forgotten, and commands will be sent again. Gives the
-        milliseconds until the next; `chance`, from 0 to 1, spreads those of many clients."""
-        self.failures = 0 if self.in_step else self.failures + 1
+        """The connection has ended, or none was made: forgets what was asked, and gives the milliseconds until the next."""
         backoff_ms = min(20_000, 400 * 2**self.failures) * (0.5 + chance / 2)
         pause_ms = max(0, self.leave_at - now) if self.leave_at < inf else backoff_ms
-        self.in_step, self.is_dead, self.leave_at = False, False, inf
+        self.in_step, self.is_dead, self.leave_at, self.failures = False, False, inf, self.failures + 1
         self.now, self.beat_at, self.unanswered_since = now, now + self.heartbeat_ms, inf
         self.frames.clear()
         for command in self.outbox.values():
@@ -77,7 +66,7 @@ class Session:
         return pause_ms
 
     def add(self, event: str, command_id: str, payload: Payload) -> Future[int | None]:
-        """Puts a command into the outbox; one that is there stays. Gives its answer: a `seq`, None if it has none, or Refused."""
+        """Puts a command into the outbox; one that is there stays. Gives its answer: a `seq`, None without one, or Refused."""
         frame = {"event": event, "id": command_id, "payload": payload}
         if len(json.dumps(frame, ensure_ascii=False, allow_nan=False).encode()) > self.frame_bytes:
             raise Refused("frame_too_big", f"A frame has at most {self.frame_bytes} bytes.")
@@ -95,24 +84,28 @@ class Session:
             self.frames.append({"event": "typing", "payload": {"chat_id": chat_id}})
 
     def receive(self, frame: Payload, now: float, chance: float) -> None:
+        """Takes a frame. `chance`, from 0 to 1, spreads the retries of many clients."""
         self.now, self.unanswered_since = now, inf
-        request, payload = frame.get("id"), frame.get("payload") or {}
-        command, chat = self.outbox.get(request), self.chats.get(payload.get("chat_id"))
-        match frame["event"]:
+        request, payload = frame.get("id", ""), frame.get("payload", {})
+        event = Event(frame["event"], payload, payload.get("chat_id"), payload.get("seq"))
+        command, chat = self.outbox.get(request), self.chats.get(event.chat_id or "")
+        match event.name:
             case "hello":
                 if self.epoch not in (None, payload["epoch"]):
                     self.chats.clear()
-                    self.shown.append(Event("epoch_changed", payload))
+                    self.shown.put_nowait(event._replace(name="epoch_changed"))
                 self.user_id, self.epoch = payload["user_id"], payload["epoch"]
                 self.heartbeat_ms, self.frame_bytes = payload["heartbeat_ms"], payload["limits"]["frame_bytes"]
             case "chats":
                 for entry in payload["chats"]:
                     chat = self.chats.setdefault(entry["chat_id"], Chat(entry["head_seq"]))
                     chat.head, chat.is_member = max(chat.head, entry["head_seq"]), True
-                    chat.told = {DELIVERED: entry["delivered_seq"], READ: entry["read_seq"]}
+                    self.told[DELIVERED][entry["chat_id"]] = entry["delivered_seq"]
+                    self.told[READ][entry["chat_id"]] = entry["read_seq"]
                 if payload.get("complete") and not self.in_step:  # a later one says nothing of the others
                     self.chats = {chat_id: chat for chat_id, chat in self.chats.items() if chat.is_member}
-                    self.in_step = True
+                    self.in_step, self.failures = True, 0
+                    self.greeted.set()
             case "heads":
                 for chat_id in payload.keys() & self.chats.keys():
                     self.chats[chat_id].heard(payload[chat_id], now)
@@ -134,34 +127,31 @@ class Session:
                 if command.frame["event"] == "send_message":
                     message = {"chat_id": command.frame["payload"]["chat_id"], "message_id": request}
                     self.frames.append({"event": "discard_message", "payload": message})
-            case "error" if request in (DELIVERED, READ) and payload["temporary"]:
-                for chat in self.chats.values():
-                    chat.told[request] = 0
+            case "error" if request in self.told and payload["temporary"]:
+                self.told[request].clear()
             case "error" if request == "resume" and not payload["temporary"]:
                 self.is_dead = payload["code"] == "conflict"  # another epoch, which the next hello tells
-                self.chats.pop(payload.get("chat_id"), None)
+                self.chats.pop(event.chat_id or "", None)
             case "reconnect":
                 self.leave_at = now + payload["after_ms"]
-            case "receipt" | "typing" | "presence" as name:
-                self.shown.append(Event(name, payload, payload["chat_id"]))
-            case name if name != "ack" and "seq" in payload:
-                event = Event(name, payload, payload["chat_id"], payload["seq"])
-                self._take(payload["chat_id"], payload["seq"], payload["seq"], event if name in SHOWN else None)
+            case "receipt" | "typing" | "presence":
+                self.shown.put_nowait(event)
+            case name if name != "ack" and event.seq is not None:
+                self._take(payload["chat_id"], event.seq, event.seq, event if name in SHOWN else None)
 
     def _take(self, chat_id: str, first: int, last: int, event: Event | None) -> None:
         chat = self.chats.setdefault(chat_id, Chat(first - 1))
         chat.heard(last, self.now)
-        if len(self.shown) < MOST_UNREAD and (first <= chat.cursor + 1 or len(chat.early) < MOST_EARLY):
+        if self.shown.qsize() < MOST_UNREAD and (first <= chat.cursor + 1 or len(chat.early) < MOST_EARLY):
             chat.early[first] = last, event
         while chat.early and (first := min(chat.early)) <= chat.cursor + 1:
             last, event = chat.early.pop(first)
-            if last <= chat.cursor:
-                continue
-            chat.cursor, chat.since, chat.asked = last, self.now, min(chat.asked, 1)
-            if event:
-                self.shown.append(event)
-            if event and event.name in (JOINED, LEFT) and self.user_id in [one["user_id"] for one in event.payload["memberships"]]:
-                chat.is_member = event.name == JOINED
+            if last > chat.cursor:
+                chat.cursor, chat.since, chat.asked = last, self.now, min(chat.asked, 1)
+                if event:
+                    self.shown.put_nowait(event)
+                    is_mine = self.user_id in [member["user_id"] for member in event.payload.get("memberships", [])]
+                    chat.is_member = event.name != LEFT if is_mine else chat.is_member
 
     def tick(self, now: float) -> None:
         """Does what the time asks for; to be called often on a connection."""
@@ -173,25 +163,21 @@ class Session:
             self.frames.append({"event": "heartbeat"})
         if not self.in_step:
             return
-
         cursors = dict[str, int]()
-        for chat_id, chat in self.chats.items() if len(self.shown) < MOST_UNREAD // 2 else ():
+        for chat_id, chat in self.chats.items() if self.shown.qsize() < MOST_UNREAD // 2 else ():
+            is_behind = chat.head > chat.cursor or chat.has_more
             wait_ms = min(15_000, 500 * 2**chat.asked) if chat.asked else 0 if chat.early else 1_000
-            if chat.is_behind() and now - chat.since >= wait_ms and len(cursors) < CHATS_PER_FRAME:
+            if is_behind and now - chat.since >= wait_ms and len(cursors) < CHATS_PER_FRAME:
                 cursors[chat_id], chat.since, chat.asked = chat.cursor, now, chat.asked + 1
         if cursors:
             self.frames.append({"event": "resume", "id": "resume", "payload": {"cursors": cursors, "epoch": self.epoch}})
-
-        for kind in (DELIVERED, READ) if now >= self.marks_at else ():
-            marks = dict[str, int]()
-            for chat_id, chat in self.chats.items():
-                seq = chat.cursor if kind == DELIVERED else chat.read
-                if chat.is_member and seq > chat.told.get(kind, 0) and len(marks) < CHATS_PER_FRAME:
-                    marks[chat_id] = chat.told[kind] = seq
+        for kind, told in self.told.items() if now >= self.marks_at else ():
+            mine = [(chat_id, chat.read if kind == READ else chat.cursor) for chat_id, chat in self.chats.items() if chat.is_member]
+            marks = dict([(chat_id, seq) for chat_id, seq in mine if seq > told.get(chat_id, 0)][:CHATS_PER_FRAME])
             if marks:
+                told.update(marks)
                 self.marks_at = now + 1_000
                 self.frames.append({"event": kind, "id": kind, "payload": {"marks": marks}})
-
         on_their_way = Counter[str]()
         for command in self.outbox.values():
             chat_id = command.frame["payload"]["chat_id"]
