@@ -1,11 +1,13 @@
 """What the vectors don't hold: docs/clients.md, "Tests that your client should pass"."""
 
+import asyncio
 import unittest
 from concurrent.futures import Future
+from unittest.mock import AsyncMock
 
 from test_vectors import Device
-from waltalkie import Event, Refused, Session
-from waltalkie.sync import MOST_UNREAD
+from waltalkie import Client, Event, Refused, Session
+from waltalkie.sync import MOST_UNREAD, Command
 
 
 def message(seq: int) -> dict:
@@ -50,7 +52,8 @@ class Case(unittest.TestCase):
 
     def send(self, command_id: str, text: str = "hi") -> Future:
         message = {"chat_id": "c1", "message_id": command_id, "content": text}
-        return self.session.add("send_message", command_id, message)
+        command = Command({"event": "send_message", "id": command_id, "payload": message})
+        return self.session.outbox.setdefault(command_id, command).answer
 
     def asked(self, now: int) -> list[int]:
         return [frame["payload"]["cursors"]["c1"] for frame in self.frames("resume", now)]
@@ -228,9 +231,10 @@ class Outbox(Case):
         self.assertEqual(self.sent(0), ["32"])
 
     def test_a_frame_over_the_limit_never_leaves(self) -> None:
+        client = Client("http://127.0.0.1:1", AsyncMock())
         with self.assertRaises(Refused) as refused:
-            self.send("a", "x" * 66_000)
-        self.assertEqual((refused.exception.code, self.sent(0)), ("frame_too_big", []))
+            asyncio.run(client.send("c1", "x" * 66_000))
+        self.assertEqual((refused.exception.code, client.outbox), ("frame_too_big", {}))
 
 
 class Rest(Case):

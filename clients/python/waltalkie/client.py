@@ -1,5 +1,4 @@
 """The driver: one WebSocket after another for a session, and what an application calls."""
-
 import asyncio
 import itertools
 import json
@@ -11,15 +10,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
-from websockets import ConnectionClosed, InvalidStatus, Subprotocol
-from websockets.asyncio.client import connect
+from websockets import ConnectionClosed, InvalidStatus, Subprotocol, connect
 
-from .sync import Event, Payload, Refused, Session
+from .sync import Command, Event, Payload, Refused, Session
 
 
 class Closed(Exception):
     """The client has ended. `code` is the close code that says to stay away; None if the application ended it."""
-
     def __init__(self, code: int | None = None) -> None:
         super().__init__("the client was closed" if code is None else f"the server said to stay away: {code}")
         self.code = code
@@ -27,19 +24,17 @@ class Closed(Exception):
 
 class Client(Session):
     """A person's device. Entering waits until all chats are announced; raises Refused if the first handshake is refused."""
-
     def __init__(self, url: str | Sequence[str], get_token: Callable[[], Awaitable[str]], *,
                  cursors: dict[str, int] | None = None, epoch: str | None = None) -> None:  # fmt: skip
         super().__init__(cursors, epoch)
         self._urls, self._get_token = [url] if isinstance(url, str) else url, get_token
         self._end: BaseException | None = None
-        self.connections = 0
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(self._finish)
         try:
-            await self.greeted.wait()
+            await self.in_step.wait()
         except asyncio.CancelledError:
             self._task.cancel()
             raise
@@ -76,19 +71,21 @@ class Client(Session):
     async def _command(self, event: str, payload: Payload) -> Any:
         if self._end:
             raise self._end
-        command_id = payload["message_id"] if event == "send_message" else str(uuid.uuid4())
-        return await asyncio.shield(asyncio.wrap_future(self.add(event, command_id, payload)))
+        command_id: str = payload["message_id"] if event == "send_message" else str(uuid.uuid4())
+        frame = {"event": event, "id": command_id, "payload": payload}
+        if len(json.dumps(frame, ensure_ascii=False, allow_nan=False).encode()) > self.frame_bytes:
+            raise Refused("frame_too_big", f"A frame has at most {self.frame_bytes} bytes.")
+        return await asyncio.shield(asyncio.wrap_future(self.outbox.setdefault(command_id, Command(frame)).answer))
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._end = Closed() if task.cancelled() else task.exception()
         for command in self.outbox.values():
             command.answer.set_exception(self._end)
-        self.greeted.set()
+        self.in_step.set()
         self.shown.put_nowait(None)
 
     async def _run(self) -> None:
         for url in itertools.cycle(self._urls):
-            least_ms = 0
             try:
                 await self._connection(url.rstrip("/").replace("http", "ws", 1) + "/v1/ws")
             except ConnectionClosed as closed:
@@ -96,21 +93,19 @@ class Client(Session):
                     raise Closed(closed.rcvd.code) from closed
             except InvalidStatus as refused:
                 status, retry_after = refused.response.status_code, refused.response.headers.get("Retry-After", "")
-                if 400 <= status < 500 and status != 429 and not self.greeted.is_set():
+                if 400 <= status < 500 and status != 429 and not self.user_id:
                     problem = json.loads(refused.response.body or b"{}")
                     raise Refused(problem["code"], problem["detail"]) from refused
-                least_ms = 1_000 * int(retry_after) if retry_after.isdigit() else 0
+                await asyncio.sleep(int(retry_after) if retry_after.isdigit() else 0)
             except Exception as error:
                 logging.getLogger("waltalkie").warning("no connection to %s: %r", url, error)
-            await asyncio.sleep(max(least_ms, self.lost(1_000 * time.monotonic(), random.random())) / 1_000)
+            await asyncio.sleep(self.lost(1_000 * time.monotonic(), random.random()) / 1_000)
 
     async def _connection(self, address: str) -> None:
         async with asyncio.timeout(10):
             headers = {"Authorization": f"Bearer {await self._get_token()}"}
-        # Heartbeats tell a dead connection: the library needn't ping.
         async with connect(address, subprotocols=[Subprotocol("waltalkie.v1")], additional_headers=headers,
-                           ping_interval=None, close_timeout=1) as socket:  # fmt: skip
-            self.connections += 1
+                           ping_interval=None, close_timeout=1) as socket:  # heartbeats tell a dead one
             while not self.is_dead and self.now < self.leave_at:
                 self.tick(1_000 * time.monotonic())
                 async with asyncio.timeout(10):
@@ -124,5 +119,4 @@ class Client(Session):
                             self._renewal = asyncio.create_task(self._renew())
 
     async def _renew(self) -> None:
-        with suppress(Exception):  # the connection ends with its token, and the next one asks again
-            self.frames.append({"event": "authenticate", "payload": {"token": await self._get_token()}})
+        self.frames.append({"event": "authenticate", "payload": {"token": await self._get_token()}})

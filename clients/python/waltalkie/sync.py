@@ -1,7 +1,5 @@
 """The sync core of docs/clients.md. No I/O, no clock and no randomness of its own: client.py hands these in."""
-
 import asyncio
-import json
 from collections import Counter, deque
 from concurrent.futures import Future
 from math import inf
@@ -10,7 +8,6 @@ from typing import Any, NamedTuple
 CHATS_PER_FRAME, COMMANDS_PER_CHAT, MOST_EARLY, MOST_UNREAD = 500, 32, 1_000, 10_000
 DELIVERED, READ, LEFT = "mark_delivered", "mark_read", "member_left"
 SHOWN = {"message", "message_edited", "message_deleted", "chat_created", "chat_updated", "member_joined", LEFT, "member_updated"}
-
 Payload = dict[str, Any]
 # `name` and `payload` as in docs/api.md, or `epoch_changed`. `seq` is None for what is no part of a chat's history.
 Event = NamedTuple("Event", [("name", str), ("payload", Payload), ("chat_id", str | None), ("seq", int | None)])
@@ -18,7 +15,6 @@ Event = NamedTuple("Event", [("name", str), ("payload", Payload), ("chat_id", st
 
 class Refused(Exception):
     """Refused for good. `code` is one of the error codes of docs/api.md; the text says what is wrong."""
-
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
         self.code = code
@@ -26,7 +22,7 @@ class Refused(Exception):
 
 class Command:
     def __init__(self, frame: Payload) -> None:
-        self.frame, self.answer = frame, Future[int | None]()
+        self.frame, self.chat_id, self.answer = frame, str(frame["payload"]["chat_id"]), Future[int | None]()
         self.due, self.tries, self.is_accepted = -inf, 0, False
 
 
@@ -43,20 +39,22 @@ class Chat:
 
 
 class Session:
-    """A person's device over any number of connections. Frames go in; out come `frames` to send and events to be `shown`."""
-
+    """A person's device over any number of connections. `receive` takes frames, and `tick`, to be called often, does what the
+    time asks for; out come `frames` to send and events to be `shown`. `chance`, from 0 to 1, spreads many clients' tries."""
     def __init__(self, cursors: dict[str, int] | None = None, epoch: str | None = None) -> None:
         self.user_id, self.epoch, self.chats = "", epoch, {chat_id: Chat(seq) for chat_id, seq in (cursors or {}).items()}
         self.frames, self.shown, self.outbox = deque[Payload](), asyncio.Queue[Event | None](), dict[str, Command]()
-        self.told, self.greeted = {DELIVERED: dict[str, int](), READ: dict[str, int]()}, asyncio.Event()
-        self.heartbeat_ms, self.frame_bytes, self.marks_at, self.leave_at, self.failures = 5_000, 65_536, -inf, inf, -1
+        self.told, self.in_step = {DELIVERED: dict[str, int](), READ: dict[str, int]()}, asyncio.Event()
+        self.heartbeat_ms, self.frame_bytes, self.connections, self.failures = 5_000, 65_536, 0, -1
+        self.marks_at, self.leave_at = -inf, inf
         self.lost(0, 0)
 
     def lost(self, now: float, chance: float) -> float:
         """The connection has ended, or none was made: forgets what was asked, and gives the milliseconds until the next."""
         backoff_ms = min(20_000, 400 * 2**self.failures) * (0.5 + chance / 2)
-        pause_ms = max(0, self.leave_at - now) if self.leave_at < inf else backoff_ms
-        self.in_step, self.is_dead, self.leave_at, self.failures = False, False, inf, self.failures + 1
+        pause_ms = backoff_ms if self.leave_at == inf else max(0, self.leave_at - now)
+        self.is_dead, self.leave_at, self.failures = False, inf, self.failures + 1
+        self.in_step.clear()
         self.now, self.beat_at, self.unanswered_since = now, now + self.heartbeat_ms, inf
         self.frames.clear()
         for command in self.outbox.values():
@@ -65,13 +63,6 @@ class Session:
             chat.is_member, chat.has_more, chat.since, chat.asked = False, False, -inf, 0
         return pause_ms
 
-    def add(self, event: str, command_id: str, payload: Payload) -> Future[int | None]:
-        """Puts a command into the outbox; one that is there stays. Gives its answer: a `seq`, None without one, or Refused."""
-        frame = {"event": event, "id": command_id, "payload": payload}
-        if len(json.dumps(frame, ensure_ascii=False, allow_nan=False).encode()) > self.frame_bytes:
-            raise Refused("frame_too_big", f"A frame has at most {self.frame_bytes} bytes.")
-        return self.outbox.setdefault(command_id, Command(frame)).answer
-
     def mark_read(self, chat_id: str, seq: int) -> None:
         """The person has read the chat up to `seq`. Delivered marks leave by themselves."""
         if chat := self.chats.get(chat_id):
@@ -79,12 +70,11 @@ class Session:
 
     def typing(self, chat_id: str) -> None:
         """The person types; to be called as often as they do. Told every three seconds, and only on a connection."""
-        if self.in_step and (chat := self.chats.get(chat_id)) and self.now - chat.typed_at >= 3_000:
+        if self.in_step.is_set() and (chat := self.chats.get(chat_id)) and self.now - chat.typed_at >= 3_000:
             chat.typed_at = self.now
             self.frames.append({"event": "typing", "payload": {"chat_id": chat_id}})
 
     def receive(self, frame: Payload, now: float, chance: float) -> None:
-        """Takes a frame. `chance`, from 0 to 1, spreads the retries of many clients."""
         self.now, self.unanswered_since = now, inf
         request, payload = frame.get("id", ""), frame.get("payload", {})
         event = Event(frame["event"], payload, payload.get("chat_id"), payload.get("seq"))
@@ -94,7 +84,7 @@ class Session:
                 if self.epoch not in (None, payload["epoch"]):
                     self.chats.clear()
                     self.shown.put_nowait(event._replace(name="epoch_changed"))
-                self.user_id, self.epoch = payload["user_id"], payload["epoch"]
+                self.user_id, self.epoch, self.connections = payload["user_id"], payload["epoch"], self.connections + 1
                 self.heartbeat_ms, self.frame_bytes = payload["heartbeat_ms"], payload["limits"]["frame_bytes"]
             case "chats":
                 for entry in payload["chats"]:
@@ -102,10 +92,10 @@ class Session:
                     chat.head, chat.is_member = max(chat.head, entry["head_seq"]), True
                     self.told[DELIVERED][entry["chat_id"]] = entry["delivered_seq"]
                     self.told[READ][entry["chat_id"]] = entry["read_seq"]
-                if payload.get("complete") and not self.in_step:  # a later one says nothing of the others
+                if payload.get("complete") and not self.in_step.is_set():  # a later one says nothing of the others
                     self.chats = {chat_id: chat for chat_id, chat in self.chats.items() if chat.is_member}
-                    self.in_step, self.failures = True, 0
-                    self.greeted.set()
+                    self.failures = 0
+                    self.in_step.set()
             case "heads":
                 for chat_id in payload.keys() & self.chats.keys():
                     self.chats[chat_id].heard(payload[chat_id], now)
@@ -125,8 +115,8 @@ class Session:
             case "error" if command:
                 self.outbox.pop(request).answer.set_exception(Refused(payload["code"], payload["message"]))
                 if command.frame["event"] == "send_message":
-                    message = {"chat_id": command.frame["payload"]["chat_id"], "message_id": request}
-                    self.frames.append({"event": "discard_message", "payload": message})
+                    refused = {"chat_id": command.chat_id, "message_id": request}
+                    self.frames.append({"event": "discard_message", "payload": refused})
             case "error" if request in self.told and payload["temporary"]:
                 self.told[request].clear()
             case "error" if request == "resume" and not payload["temporary"]:
@@ -154,25 +144,23 @@ class Session:
                     chat.is_member = event.name != LEFT if is_mine else chat.is_member
 
     def tick(self, now: float) -> None:
-        """Does what the time asks for; to be called often on a connection."""
         self.now = now
         if now - self.unanswered_since >= 2 * self.heartbeat_ms:
             self.is_dead = True
         elif now >= self.beat_at:
             self.beat_at, self.unanswered_since = now + self.heartbeat_ms, min(self.unanswered_since, now)
             self.frames.append({"event": "heartbeat"})
-        if not self.in_step:
+        if not self.in_step.is_set():
             return
         cursors = dict[str, int]()
         for chat_id, chat in self.chats.items() if self.shown.qsize() < MOST_UNREAD // 2 else ():
-            is_behind = chat.head > chat.cursor or chat.has_more
             wait_ms = min(15_000, 500 * 2**chat.asked) if chat.asked else 0 if chat.early else 1_000
-            if is_behind and now - chat.since >= wait_ms and len(cursors) < CHATS_PER_FRAME:
+            if (chat.head > chat.cursor or chat.has_more) and now - chat.since >= wait_ms and len(cursors) < CHATS_PER_FRAME:
                 cursors[chat_id], chat.since, chat.asked = chat.cursor, now, chat.asked + 1
         if cursors:
             self.frames.append({"event": "resume", "id": "resume", "payload": {"cursors": cursors, "epoch": self.epoch}})
         for kind, told in self.told.items() if now >= self.marks_at else ():
-            mine = [(chat_id, chat.read if kind == READ else chat.cursor) for chat_id, chat in self.chats.items() if chat.is_member]
+            mine = [(key, chat.read if kind == READ else chat.cursor) for key, chat in self.chats.items() if chat.is_member]
             marks = dict([(chat_id, seq) for chat_id, seq in mine if seq > told.get(chat_id, 0)][:CHATS_PER_FRAME])
             if marks:
                 told.update(marks)
@@ -180,9 +168,8 @@ class Session:
                 self.frames.append({"event": kind, "id": kind, "payload": {"marks": marks}})
         on_their_way = Counter[str]()
         for command in self.outbox.values():
-            chat_id = command.frame["payload"]["chat_id"]
-            if command.due <= now and on_their_way[chat_id] < COMMANDS_PER_CHAT:
+            if command.due <= now and on_their_way[command.chat_id] < COMMANDS_PER_CHAT:
                 command.due, command.tries, command.is_accepted = now + 15_000, command.tries + 1, False
                 self.frames.append(command.frame)
             # The next of the chat leaves when this one is accepted, so that none overtakes another.
-            on_their_way[chat_id] += 1 if command.is_accepted else COMMANDS_PER_CHAT
+            on_their_way[command.chat_id] += 1 if command.is_accepted else COMMANDS_PER_CHAT
