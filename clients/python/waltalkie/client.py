@@ -93,7 +93,7 @@ class Client(Session):
                     raise Closed(closed.rcvd.code) from closed
             except InvalidStatus as refused:
                 status, retry_after = refused.response.status_code, refused.response.headers.get("Retry-After", "")
-                if 400 <= status < 500 and status != 429 and not self.user_id:
+                if status in (400, 401, 403, 404, 405, 426) and not self.user_id:
                     problem = json.loads(refused.response.body or b"{}")
                     raise Refused(problem["code"], problem["detail"]) from refused
                 await asyncio.sleep(int(retry_after) if retry_after.isdigit() else 0)
@@ -101,22 +101,25 @@ class Client(Session):
                 logging.getLogger("waltalkie").warning("no connection to %s: %r", url, error)
             await asyncio.sleep(self.lost(1_000 * time.monotonic(), random.random()) / 1_000)
 
-    async def _connection(self, address: str) -> None:
+    async def _connection(self, url: str) -> None:
         async with asyncio.timeout(10):
-            headers = {"Authorization": f"Bearer {await self._get_token()}"}
-        async with connect(address, subprotocols=[Subprotocol("waltalkie.v1")], additional_headers=headers,
-                           ping_interval=None, close_timeout=1) as socket:  # heartbeats tell a dead one
+            auth = {"Authorization": f"Bearer {await self._get_token()}"}
+        v1 = Subprotocol("waltalkie.v1")  # the library needn't ping: heartbeats tell a dead connection
+        socket = await connect(url, subprotocols=[v1], additional_headers=auth, ping_interval=None, close_timeout=1)
+        try:
             while not self.is_dead and self.now < self.leave_at:
-                self.tick(1_000 * time.monotonic())
-                async with asyncio.timeout(10):
-                    while self.frames:
-                        await socket.send(json.dumps(self.frames.popleft(), ensure_ascii=False))
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(0.02):
+                    async with asyncio.timeout(0.05):
                         frame = json.loads(await socket.recv())
                         self.receive(frame, 1_000 * time.monotonic(), random.random())
                         if frame["event"] == "token_expiring":
                             self._renewal = asyncio.create_task(self._renew())
+                self.tick(1_000 * time.monotonic())
+                async with asyncio.timeout(10):
+                    while self.frames:
+                        await socket.send(json.dumps(self.frames.popleft(), ensure_ascii=False))
+        finally:
+            await socket.close()
 
     async def _renew(self) -> None:
         self.frames.append({"event": "authenticate", "payload": {"token": await self._get_token()}})

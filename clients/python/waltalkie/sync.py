@@ -39,8 +39,7 @@ class Chat:
 
 
 class Session:
-    """A person's device over any number of connections. `receive` takes frames, and `tick`, to be called often, does what the
-    time asks for; out come `frames` to send and events to be `shown`. `chance`, from 0 to 1, spreads many clients' tries."""
+    """A person's device: takes frames and the time, gives `frames` to send and events to be `shown`. `chance` is from 0 to 1."""
     def __init__(self, cursors: dict[str, int] | None = None, epoch: str | None = None) -> None:
         self.user_id, self.epoch, self.chats = "", epoch, {chat_id: Chat(seq) for chat_id, seq in (cursors or {}).items()}
         self.frames, self.shown, self.outbox = deque[Payload](), asyncio.Queue[Event | None](), dict[str, Command]()
@@ -51,8 +50,7 @@ class Session:
 
     def lost(self, now: float, chance: float) -> float:
         """The connection has ended, or none was made: forgets what was asked, and gives the milliseconds until the next."""
-        backoff_ms = min(20_000, 400 * 2**self.failures) * (0.5 + chance / 2)
-        pause_ms = backoff_ms if self.leave_at == inf else max(0, self.leave_at - now)
+        pause_ms = self.leave_at - now if self.leave_at < inf else min(20_000, 400 * 2**self.failures) * (0.5 + chance / 2)
         self.is_dead, self.leave_at, self.failures = False, inf, self.failures + 1
         self.in_step.clear()
         self.now, self.beat_at, self.unanswered_since = now, now + self.heartbeat_ms, inf
@@ -76,9 +74,9 @@ class Session:
 
     def receive(self, frame: Payload, now: float, chance: float) -> None:
         self.now, self.unanswered_since = now, inf
-        request, payload = frame.get("id", ""), frame.get("payload", {})
+        op_id, payload = frame.get("id", ""), frame.get("payload") or {}
         event = Event(frame["event"], payload, payload.get("chat_id"), payload.get("seq"))
-        command, chat = self.outbox.get(request), self.chats.get(event.chat_id or "")
+        command, chat = self.outbox.get(op_id), self.chats.get(event.chat_id or "")
         match event.name:
             case "hello":
                 if self.epoch not in (None, payload["epoch"]):
@@ -87,11 +85,10 @@ class Session:
                 self.user_id, self.epoch, self.connections = payload["user_id"], payload["epoch"], self.connections + 1
                 self.heartbeat_ms, self.frame_bytes = payload["heartbeat_ms"], payload["limits"]["frame_bytes"]
             case "chats":
-                for entry in payload["chats"]:
-                    chat = self.chats.setdefault(entry["chat_id"], Chat(entry["head_seq"]))
-                    chat.head, chat.is_member = max(chat.head, entry["head_seq"]), True
-                    self.told[DELIVERED][entry["chat_id"]] = entry["delivered_seq"]
-                    self.told[READ][entry["chat_id"]] = entry["read_seq"]
+                for one in payload["chats"]:
+                    chat = self.chats.setdefault(one["chat_id"], Chat(one["head_seq"]))
+                    chat.head, chat.is_member = max(chat.head, one["head_seq"]), True
+                    self.told[DELIVERED][one["chat_id"]], self.told[READ][one["chat_id"]] = one["delivered_seq"], one["read_seq"]
                 if payload.get("complete") and not self.in_step.is_set():  # a later one says nothing of the others
                     self.chats = {chat_id: chat for chat_id, chat in self.chats.items() if chat.is_member}
                     self.failures = 0
@@ -108,18 +105,17 @@ class Session:
             case "ack" if command:
                 command.is_accepted = True
                 if payload["state"] == "persisted":
-                    self.outbox.pop(request).answer.set_result(payload.get("seq"))
+                    self.outbox.pop(op_id).answer.set_result(payload.get("seq"))
             case "error" if command and payload["temporary"]:
                 wait_ms = min(30_000, 250 * 2**command.tries) * (0.5 + chance / 2)
                 command.due, command.is_accepted = now + max(wait_ms, payload.get("retry_after_ms") or 0), False
             case "error" if command:
-                self.outbox.pop(request).answer.set_exception(Refused(payload["code"], payload["message"]))
+                self.outbox.pop(op_id).answer.set_exception(Refused(payload["code"], payload["message"]))
                 if command.frame["event"] == "send_message":
-                    refused = {"chat_id": command.chat_id, "message_id": request}
-                    self.frames.append({"event": "discard_message", "payload": refused})
-            case "error" if request in self.told and payload["temporary"]:
-                self.told[request].clear()
-            case "error" if request == "resume" and not payload["temporary"]:
+                    self.frames.append({"event": "discard_message", "payload": {"chat_id": command.chat_id, "message_id": op_id}})
+            case "error" if op_id in self.told and payload["temporary"]:
+                self.told[op_id].clear()
+            case "error" if op_id == "resume" and not payload["temporary"]:
                 self.is_dead = payload["code"] == "conflict"  # another epoch, which the next hello tells
                 self.chats.pop(event.chat_id or "", None)
             case "reconnect":
@@ -140,8 +136,8 @@ class Session:
                 chat.cursor, chat.since, chat.asked = last, self.now, min(chat.asked, 1)
                 if event:
                     self.shown.put_nowait(event)
-                    is_mine = self.user_id in [member["user_id"] for member in event.payload.get("memberships", [])]
-                    chat.is_member = event.name != LEFT if is_mine else chat.is_member
+                    if any(member["user_id"] == self.user_id for member in event.payload.get("memberships", ())):
+                        chat.is_member = event.name != LEFT
 
     def tick(self, now: float) -> None:
         self.now = now
@@ -171,5 +167,4 @@ class Session:
             if command.due <= now and on_their_way[command.chat_id] < COMMANDS_PER_CHAT:
                 command.due, command.tries, command.is_accepted = now + 15_000, command.tries + 1, False
                 self.frames.append(command.frame)
-            # The next of the chat leaves when this one is accepted, so that none overtakes another.
-            on_their_way[command.chat_id] += 1 if command.is_accepted else COMMANDS_PER_CHAT
+            on_their_way[command.chat_id] += 1 if command.is_accepted else COMMANDS_PER_CHAT  # none overtakes another
