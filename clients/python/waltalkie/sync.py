@@ -120,7 +120,7 @@ class Session:
                 self.chats.pop(event.chat_id or "", None)
             case "reconnect":
                 self.leave_at = now + payload["after_ms"]
-            case "receipt" | "typing" | "presence":
+            case "receipt" | "typing" | "presence" if self.shown.qsize() < MOST_UNREAD:
                 self.shown.put_nowait(event)
             case name if name != "ack" and event.seq is not None:
                 self._take(payload["chat_id"], event.seq, event.seq, event if name in SHOWN else None)
