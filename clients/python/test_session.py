@@ -3,8 +3,10 @@
 import asyncio
 import unittest
 from concurrent.futures import Future
+from pathlib import Path
 from unittest.mock import AsyncMock
 
+import waltalkie
 from test_vectors import Device
 from waltalkie import Client, Event, Refused, Session
 from waltalkie.sync import MOST_UNREAD, Command
@@ -235,6 +237,12 @@ class Outbox(Case):
         with self.assertRaises(Refused) as refused:
             asyncio.run(client.send("c1", "x" * 66_000))
         self.assertEqual((refused.exception.code, client.outbox), ("frame_too_big", {}))
+
+
+class Size(unittest.TestCase):
+    def test_it_has_under_300_lines(self) -> None:
+        files = Path(waltalkie.__file__).parent.glob("*.py")
+        self.assertLess(sum(len(file.read_text().splitlines()) for file in files), 300)
 
 
 class Rest(Case):

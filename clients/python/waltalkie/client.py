@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, Self
+from typing import Self
 
 from websockets import ConnectionClosed, InvalidStatus, Subprotocol, connect
 
@@ -68,7 +68,7 @@ class Client(Session):
         if not self._task.cancelled():
             raise self._end
 
-    async def _command(self, event: str, payload: Payload) -> Any:
+    async def _command(self, event: str, payload: Payload) -> int:
         if self._end:
             raise self._end
         command_id: str = payload["message_id"] if event == "send_message" else str(uuid.uuid4())
@@ -104,8 +104,8 @@ class Client(Session):
     async def _connection(self, url: str) -> None:
         async with asyncio.timeout(10):
             auth = {"Authorization": f"Bearer {await self._get_token()}"}
-        v1 = Subprotocol("waltalkie.v1")  # the library needn't ping: heartbeats tell a dead connection
-        socket = await connect(url, subprotocols=[v1], additional_headers=auth, ping_interval=None, close_timeout=1)
+        protocol = Subprotocol("waltalkie.v1")  # the library needn't ping: heartbeats tell a dead connection
+        socket = await connect(url, subprotocols=[protocol], additional_headers=auth, ping_interval=None, close_timeout=1)
         try:
             while not self.is_dead and self.now < self.leave_at:
                 with suppress(TimeoutError):

@@ -22,11 +22,12 @@ class Refused(Exception):
 
 class Command:
     def __init__(self, frame: Payload) -> None:
-        self.frame, self.chat_id, self.answer = frame, str(frame["payload"]["chat_id"]), Future[int | None]()
+        self.frame, self.chat_id, self.answer = frame, str(frame["payload"]["chat_id"]), Future[int]()
         self.due, self.tries, self.is_accepted = -inf, 0, False
 
 
 class Chat:
+    """What is shown, what came early, when to ask for what is missing, and the person's marks."""
     def __init__(self, cursor: int) -> None:
         self.cursor, self.head, self.early = cursor, 0, dict[int, tuple[int, Event | None]]()
         self.since, self.asked, self.has_more = -inf, 0, False  # since it fell behind, last moved or was last asked for
