@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Self
+from typing import Any, Self
 
 from websockets import ConnectionClosed, InvalidStatus, Subprotocol, connect
 
@@ -68,7 +68,7 @@ class Client(Session):
         if not self._task.cancelled():
             raise self._end
 
-    async def _command(self, event: str, payload: Payload) -> int:
+    async def _command(self, event: str, payload: Payload) -> Any:
         if self._end:
             raise self._end
         command_id: str = payload["message_id"] if event == "send_message" else str(uuid.uuid4())

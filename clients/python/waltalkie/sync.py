@@ -22,7 +22,7 @@ class Refused(Exception):
 
 class Command:
     def __init__(self, frame: Payload) -> None:
-        self.frame, self.chat_id, self.answer = frame, str(frame["payload"]["chat_id"]), Future[int]()
+        self.frame, self.chat_id, self.answer = frame, str(frame["payload"]["chat_id"]), Future[int | None]()
         self.due, self.tries, self.is_accepted = -inf, 0, False
 
 
