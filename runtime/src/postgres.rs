@@ -171,7 +171,8 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
 /// The same for what a pool returns.
 pub fn is_pool_error_transient(error: &PoolError) -> bool {
     match error {
-        PoolError::Backend(error) => is_transient(error),
+        // The hook asks the first question of a connection, which may break then as at any other time.
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => is_transient(error),
         PoolError::Timeout(_) => true,
         _ => false,
     }
