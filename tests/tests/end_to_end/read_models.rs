@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use waltalkie_tests::harness::{Installation, Person, eventually};
+use waltalkie_tests::harness::{Installation, LONG, Person, until};
 
 const PROJECTIONS: [&str; 4] = ["membership", "chat_head", "cursor", "inbox"];
 
@@ -36,8 +36,8 @@ async fn read_models_are_verified_rebuilt_and_a_message_is_explained() -> Result
     alice.patch(&format!("/v1/chats/{chat_id}/messages/{gone}"), json!({ "content": "edited" })).await?.expect(200)?;
     alice.delete(&format!("/v1/chats/{chat_id}/messages/{gone}")).await?.expect(200)?;
     bob.post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": 2 })).await?.expect(200)?;
-    alice.post(&format!("/v1/chats/{chat_id}/members"), json!({ "user_ids": ["carol"] })).await?;
-    let _ = carol;
+    let added = json!({ "user_ids": [carol.user_id] });
+    alice.post(&format!("/v1/chats/{chat_id}/members"), added).await?.expect(201)?;
 
     let output = run(&installation, &["verify", "history", "--json"]).await?;
     let history = lines(&output)?;
@@ -46,10 +46,10 @@ async fn read_models_are_verified_rebuilt_and_a_message_is_explained() -> Result
 
     // Read models follow a moment later.
     let read = installation.read().await?;
-    eventually("the cursor and the heads are there", async || {
+    until("the cursor and the heads are there", LONG, async || {
         let sql = "SELECT (SELECT count(*) FROM chat_cursor WHERE read_seq >= 2) +
                           (SELECT count(*) FROM chat_head WHERE head_seq >= 6)";
-        Ok(read.query_one(sql, &[]).await?.get::<_, i64>(0) == 2)
+        Ok((read.query_one(sql, &[]).await?.get::<_, i64>(0) == 2).then_some(()))
     })
     .await?;
     let verify: Vec<&str> = ["verify"].into_iter().chain(PROJECTIONS).chain(["--json"]).collect();
