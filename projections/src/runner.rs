@@ -243,9 +243,10 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
         );
         let mut client = self.wiring.pool.get().await?;
         let transaction = client.transaction().await.map_err(Error::database("beginning a transaction"))?;
+        let places = checkpoint::ranges(piece.received);
         let (limited, advanced) = tokio::join!(
             transaction.batch_execute(&limits),
-            checkpoint::advance::<P>(&transaction, &self.log_id, &checkpoint::ranges(piece.received))
+            checkpoint::advance::<P>(&transaction, &self.log_id, &places)
         );
         limited.map_err(Error::database("beginning a transaction"))?;
         if !advanced.map_err(Error::database("moving offsets"))? {

@@ -40,7 +40,7 @@ pub(super) struct Fresh {
     pub(super) pool: Pool,
     pub(super) until_ms: Option<i64>,
     /// Holds the lock: nobody else works on the same schema.
-    _lock: Client,
+    lock: Client,
 }
 
 impl Fresh {
@@ -80,14 +80,14 @@ impl Fresh {
         }
         let connections = wiring.config.postgres.pool_size.max(4);
         let pool = postgres::pool_of_schema(url, "postgres.read_url", connections, schema)?;
-        Ok(Self { schema: schema.to_owned(), pool, until_ms, _lock: client })
+        Ok(Self { schema: schema.to_owned(), pool, until_ms, lock: client })
     }
 
     /// Removes the schema with all that is left in it.
     pub(super) async fn drop(self) -> Result<(), Error> {
         // Its connections have prepared statements on the tables.
         self.pool.close();
-        drop_schema(&self._lock, &self.schema).await
+        drop_schema(&self.lock, &self.schema).await
     }
 }
 
