@@ -45,11 +45,10 @@ const take = (event) => {
     return
   }
   events += 1
-  const { event_id, event_type, chat_id, seq, actor_id, message } = event
-  const occurred_at = new Date(event.occurred_at).toISOString()
+  const { event_id, event_type, chat_id, seq, actor_id, occurred_at, message } = event
   print({ event_id, event_type, chat_id, seq, actor_id, occurred_at, content: message?.content ?? null })
   if (event_type === 'message.persisted') {
-    const minute = JSON.stringify({ chat_id, minute: `${occurred_at.slice(0, 16)}:00Z` })
+    const minute = JSON.stringify({ chat_id, minute: `${new Date(occurred_at).toISOString().slice(0, 16)}:00Z` })
     messages.set(minute, (messages.get(minute) ?? 0) + 1)
   }
 }

@@ -17,10 +17,10 @@ import org.apache.kafka.common.errors.SerializationException;
 import org.apache.kafka.common.serialization.Deserializer;
 
 /**
- * Confluent's wire format: byte 0, the schema's id in four bytes, the Avro datum. Each id is asked of the registry once.
+ * Confluent's wire format: byte 0, the schema's id in four bytes, the Avro datum. Each id is asked of the registry
+ * once.
  *
- * <p>Confluent's own {@code KafkaAvroDeserializer} does the same, and can stand in this one's place; it is not on Maven
- * Central.
+ * <p>Confluent's own {@code KafkaAvroDeserializer} does the same; it is not on Maven Central.
  */
 public final class ConfluentAvroDeserializer implements Deserializer<GenericRecord> {
     private final HttpClient http = HttpClient.newHttpClient();

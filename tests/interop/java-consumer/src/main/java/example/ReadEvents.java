@@ -10,7 +10,6 @@ import java.util.Map;
 import java.util.Properties;
 import java.util.Set;
 import java.util.TreeMap;
-import java.util.stream.Collectors;
 import org.apache.avro.generic.GenericRecord;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
@@ -46,15 +45,16 @@ public final class ReadEvents {
     }
 
     private void run(KafkaConsumer<String, GenericRecord> consumer, String topic) throws Exception {
-        Set<TopicPartition> partitions = consumer.partitionsFor(topic).stream()
-                .map(info -> new TopicPartition(topic, info.partition()))
-                .collect(Collectors.toSet());
-        // Of a reader of committed records: no further than the first transaction that is still open.
-        Map<TopicPartition, Long> ends = consumer.endOffsets(partitions);
+        int partitions = consumer.partitionsFor(topic).size();
+        Map<TopicPartition, Long> ends = null;
         consumer.subscribe(List.of(topic));
-        while (!isAtEnd(consumer, ends)) {
+        while (ends == null || !isAtEnd(consumer, ends)) {
             for (ConsumerRecord<String, GenericRecord> record : consumer.poll(Duration.ofMillis(100))) {
                 take(record.value());
+            }
+            if (ends == null && consumer.assignment().size() == partitions) {
+                // Of a reader of committed records: no further than the first transaction that is still open.
+                ends = consumer.endOffsets(consumer.assignment());
             }
         }
         consumer.commitSync();
@@ -68,8 +68,7 @@ public final class ReadEvents {
 
     /** By position, not by the last record seen: markers of transactions take offsets too, and no poll returns them. */
     private static boolean isAtEnd(KafkaConsumer<?, ?> consumer, Map<TopicPartition, Long> ends) {
-        return consumer.assignment().containsAll(ends.keySet())
-                && ends.entrySet().stream().allMatch(end -> consumer.position(end.getKey()) >= end.getValue());
+        return ends.entrySet().stream().allMatch(end -> consumer.position(end.getKey()) >= end.getValue());
     }
 
     private void take(GenericRecord event) throws Exception {
@@ -80,14 +79,15 @@ public final class ReadEvents {
         }
         events++;
         String chat = event.get("chat_id").toString();
-        Instant at = Instant.ofEpochMilli((long) event.get("occurred_at"));
+        long at = (long) event.get("occurred_at");
         GenericRecord message = (GenericRecord) event.get("message");
         Object content = message == null ? null : message.get("content");
-        print("event_id", event.get("event_id").toString(), "event_type", type, "chat_id", chat, "seq", event.get("seq"),
-                "actor_id", event.get("actor_id").toString(), "occurred_at", at.toString(),
+        print("event_id", event.get("event_id").toString(), "event_type", type, "chat_id", chat,
+                "seq", event.get("seq"), "actor_id", event.get("actor_id").toString(), "occurred_at", at,
                 "content", content == null ? null : content.toString());
         if (type.equals("message.persisted")) {
-            messages.computeIfAbsent(chat, id -> new TreeMap<>()).merge(at.truncatedTo(ChronoUnit.MINUTES), 1, Integer::sum);
+            Instant minute = Instant.ofEpochMilli(at).truncatedTo(ChronoUnit.MINUTES);
+            messages.computeIfAbsent(chat, id -> new TreeMap<>()).merge(minute, 1, Integer::sum);
         }
     }
 
