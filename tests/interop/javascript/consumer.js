@@ -55,10 +55,12 @@ const take = (event) => {
 
 const admin = kafka.admin()
 await admin.connect()
-// Partitions that aren't read to their end yet, and where that is.
+const [group] = await admin.fetchOffsets({ groupId: GROUP, topics: [EVENTS_TOPIC] })
+const read = new Map(group.partitions.map(({ partition, offset }) => [partition, BigInt(offset)]))
+// Partitions that the group hasn't read to their end yet, and where that is.
 const ends = new Map()
 for (const { partition, low, high } of await admin.fetchTopicOffsets(EVENTS_TOPIC)) {
-  if (low !== high) ends.set(partition, BigInt(high))
+  if (low !== high && (read.get(partition) ?? -1n) < BigInt(high)) ends.set(partition, BigInt(high))
 }
 await admin.disconnect()
 
