@@ -75,12 +75,14 @@ impl Tables {
             }
             events.push(event);
         }
-        let counts = truth.query(COUNTS, &[]).await?.iter().map(|row| {
+        let rows = truth.query(COUNTS, &[]).await?;
+        let counts = rows.iter().map(|row| {
             let (chat_id, minute, messages): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
             json!({ "chat_id": chat_id, "minute": minute, "messages": messages })
         });
         let counts = counts.collect();
-        let named = truth.query(NAMED, &[]).await?.iter().map(|row| {
+        let rows = truth.query(NAMED, &[]).await?;
+        let named = rows.iter().map(|row| {
             let (chat_id, seq, sender_id): (String, i64, String) = (row.get(0), row.get(1), row.get(2));
             let content = row.get::<_, Option<String>>(3).or_else(|| original(&chat_id, seq));
             let name: Option<String> = row.get(4);
