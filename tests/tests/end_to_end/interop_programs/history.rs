@@ -99,7 +99,7 @@ async fn add_by_hand(installation: &Installation) -> Result<()> {
         producer.abort_transaction(wait)?;
         producer.begin_transaction()?;
         let mut later = events.last().context("no events")?.clone();
-        later.event_type = "reaction.added".to_owned();
+        "reaction.added".clone_into(&mut later.event_type);
         later.seq += 1;
         later.event_id = ChatEvent::id_of(&later.chat_id, later.seq);
         later.message = None;

@@ -8,7 +8,7 @@ use super::history::Said;
 
 /// An event, as a row says it.
 #[derive(Debug)]
-pub struct Event {
+pub struct Entry {
     chat_id: String,
     seq: i64,
     event_type: String,
@@ -22,7 +22,7 @@ pub struct Event {
 /// All that the programs may print.
 pub struct Tables {
     /// Every event.
-    pub events: Vec<Event>,
+    pub events: Vec<Entry>,
     /// Messages per chat and minute.
     pub counts: Vec<Value>,
     /// Each message with its sender's name as it was then.
@@ -60,7 +60,7 @@ impl Tables {
         let original = |chat_id: &str, seq: i64| said.get(&(chat_id.to_owned(), seq)).cloned();
         let mut events = Vec::new();
         for row in truth.query(EVENTS, &[]).await? {
-            let mut event = Event {
+            let mut event = Entry {
                 chat_id: row.get(0),
                 seq: row.get(1),
                 event_type: row.get(2),
@@ -94,7 +94,7 @@ impl Tables {
 
     /// Every event, as the plain consumers print it.
     pub fn events(&self) -> Vec<Value> {
-        let line = |event: &Event| {
+        let line = |event: &Entry| {
             json!({
                 "event_id": event.event_id(), "event_type": event.event_type, "chat_id": event.chat_id,
                 "seq": event.seq, "actor_id": event.actor_id, "occurred_at": event.occurred_at_ms,
@@ -105,7 +105,7 @@ impl Tables {
     }
 }
 
-impl Event {
+impl Entry {
     fn event_id(&self) -> String {
         format!("{}/{}", self.chat_id, self.seq)
     }
