@@ -17,6 +17,7 @@ mod documentation;
 mod generated_clients;
 mod guide;
 mod interop;
+mod interop_programs;
 mod large_group;
 mod limits;
 mod membership;
