@@ -204,6 +204,12 @@ test('what is over or shrinks is no fault', () => {
   assert.equal(look({ back: { waltalkie_cdc_is_streaming: 0 } }, {}).fault, null, 'a takeover takes a moment');
 });
 
+test('what only a process that is gone could tell of is unseen', () => {
+  const { states } = look({ silent: [BACK] });
+  assert.deepEqual([states.cdc, states.slot, states.redis], ['hindered', 'unseen', 'unseen']);
+  assert.deepEqual([states.truth, states.gateway, states.sockets], ['well', 'well', 'well']);
+});
+
 test('a role that is not ready yet has until the second look', () => {
   const starting = { roles: [{ role: 'publisher', is_ready: false }] };
   assert.equal(look(starting, {}).fault, null);

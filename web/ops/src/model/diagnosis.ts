@@ -36,8 +36,8 @@ export function diagnose(before: Sample | null, now: Sample): Diagnosis {
     if (fault?.segments.includes(segment)) return 'ailing';
     const role = ROLE[segment];
     const roles = role === undefined ? (WITNESSES[segment] ?? []) : [role];
-    if (!roles.some((name) => standingOf(now, name).isKnown)) return 'unseen';
-    if (role !== undefined) return isReady(role) ? 'well' : 'hindered';
+    if (role !== undefined && standingOf(now, role).isKnown) return isReady(role) ? 'well' : 'hindered';
+    if (!roles.some((name) => standingOf(now, name).runs)) return 'unseen';
     const complained = problems.some(({ cause, role: by }) => cause.kind === 'server' && cause.server === SERVER[segment] && roles.includes(by));
     return complained ? 'hindered' : 'well';
   };

@@ -230,8 +230,7 @@ function publisherBehind(view: View): Fault | null {
 function projectionBehind(view: View): Fault | null {
   const { window } = view;
   for (const { name, between } of window.namesBetween(names.PROJECTION_LAG.start, names.PROJECTION_LAG.end)) {
-    // The inbox's events stay behind on purpose.
-    const waiting = between === 'inbox_events' ? null : backlog(window, name, window.rate(names.APPLIED, { projection: between }));
+    const waiting = between === names.KEPT_BEHIND ? null : backlog(window, name, window.rate(names.APPLIED, { projection: between }));
     if (waiting !== null) {
       return {
         segments: ['projector'],

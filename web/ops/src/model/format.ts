@@ -26,6 +26,7 @@ export function bytes(value: number | null): string {
 
 export function seconds(value: number | null): string {
   if (value === null) return '–';
+  if (value === 0) return '0 s';
   if (value === Infinity) return '> 30 s';
   if (value < 0.995) return `${Number((value * 1000).toPrecision(2))} ms`;
   if (value < 99.5) return `${Number(value.toPrecision(2))} s`;

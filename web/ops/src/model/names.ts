@@ -41,3 +41,5 @@ export const PROJECTION_AGE = 'waltalkie_projector_lag_seconds';
 export const POISON = 'waltalkie_projector_poison_records_total';
 /** `waltalkie_projector_membership_lag_records` and so on. */
 export const PROJECTION_LAG = { start: 'waltalkie_projector_', end: '_lag_records' };
+/** The projection that stays behind on purpose, so that rows for people who are online needn't be made. */
+export const KEPT_BEHIND = 'inbox_events';

@@ -3,6 +3,7 @@ import type { Segment } from './faults.ts';
 import { walKept } from './faults.ts';
 import { atMost, bytes, count, rate, seconds } from './format.ts';
 import * as names from './names.ts';
+import { standingOf } from './roles.ts';
 import type { PartitionLag, Window } from './window.ts';
 
 export interface Figure {
@@ -36,6 +37,8 @@ export interface Backlog {
 
 export interface ProjectionRow {
   readonly name: string;
+  /** It stays behind on purpose. */
+  readonly isKeptBehind: boolean;
   readonly perSecond: number | null;
   readonly waiting: number;
   readonly waitingSeconds: number | null;
@@ -44,17 +47,18 @@ export interface ProjectionRow {
 }
 
 export function lanesOf(window: Window): Lane[] {
-  const rise = (name: string, where?: Record<string, string>) => rate(window.rate(name, where));
+  const flow = (name: string) => window.rate(name) ?? (hasRole(window, name) ? 0 : null);
+  const rise = (name: string) => rate(flow(name));
   const p95 = (name: string) => atMost(window.quantile(name, 0.95));
-  const [accepted, persisted, rows, published] = [names.ACCEPTED, names.PERSISTED, names.ROWS, names.PUBLISHED].map((name) => window.rate(name));
-  const [heard, delivered, applied] = [names.HEARD, names.DELIVERIES, names.APPLIED].map((name) => window.rate(name));
-  const per = (segment: Segment, title: string, flow: number | null | undefined, unit: string, figures: Figure[]): Station => ({
-    segment, title, main: rate(flow ?? null), unit, figures, flow: flow ?? null,
+  const [accepted, persisted, rows, published] = [flow(names.ACCEPTED), flow(names.PERSISTED), flow(names.ROWS), flow(names.PUBLISHED)];
+  const [heard, delivered, applied] = [flow(names.HEARD), flow(names.DELIVERIES), flow(names.APPLIED)];
+  const per = (segment: Segment, title: string, perSecond: number | null, unit: string, figures: Figure[]): Station => ({
+    segment, title, main: rate(perSecond), unit, figures, flow: perSecond,
   });
   const figure = (label: string, value: string): Figure => ({ label, value });
-  const waiting = (lag: string, done: number | null | undefined) => [
+  const waiting = (lag: string, done: number | null) => [
     figure('waiting', count(window.gauge(lag))),
-    figure('in time', seconds(inTime(window.gauge(lag), done ?? null))),
+    figure('in time', seconds(inTime(window.gauge(lag), done))),
   ];
   const streaming = window.gauge(names.IS_STREAMING);
   return [
@@ -115,11 +119,17 @@ export function lanesOf(window: Window): Lane[] {
       title: 'Project',
       from: 'chat.events, chat.marks',
       stations: [
-        per('projector', 'Projector', applied, 'records/s', [figure('waiting', count(sum(backlogsOf(window).filter(({ reader }) => isProjection(reader)))))]),
+        per('projector', 'Projector', applied, 'records/s', [figure('waiting', count(sum(backlogsOf(window).filter(({ reader }) => isProjection(reader) && reader !== names.KEPT_BEHIND))))]),
         per('read', 'Read models', applied, 'records/s', []),
       ],
     },
   ];
+}
+
+/** A metric appears with its first value: until then it is 0 where the role runs that has it. */
+function hasRole(window: Window, name: string): boolean {
+  const prefix = /^waltalkie_([a-z]+)_/.exec(name)?.[1] ?? '';
+  return window.before !== null && standingOf(window.now, prefix === 'fanout' ? 'hub' : prefix).runs;
 }
 
 const FIXED = ['persister', 'publisher'];
@@ -146,6 +156,7 @@ export function projectionsOf(window: Window): ProjectionRow[] {
       const ages = window.now.processes.flatMap(({ metrics }) => metrics.lines(names.PROJECTION_AGE, where).map(({ value }) => value));
       return {
         name: reader,
+        isKeptBehind: reader === names.KEPT_BEHIND,
         perSecond,
         waiting: total,
         waitingSeconds: inTime(total, perSecond),
