@@ -178,6 +178,12 @@ impl Admin {
         Ok(metadata.unwrap_or(TopicFacts { partitions: 0, replicas: 0 }))
     }
 
+    /// The first offset that a partition still has, and the one that its next record gets.
+    pub async fn ends(&self, topic: &str, partition: i32) -> Result<(i64, i64), AdminError> {
+        let topic = topic.to_owned();
+        self.blocking(move |client| client.fetch_watermarks(&topic, partition, Duration::from_secs(10))).await
+    }
+
     /// A topic's settings by name; none if they may not be read.
     pub async fn topic_config(&self, topic: &str) -> Result<BTreeMap<String, String>, AdminError> {
         let resource = ResourceSpecifier::Topic(topic);

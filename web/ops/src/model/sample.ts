@@ -33,7 +33,7 @@ export interface OpsData {
     /** Absent from a process that doesn't answer. */
     metrics?: string;
     /** Of a process that doesn't answer, the last that it said. */
-    readyz?: { roles: RoleStatus[] };
+    readyz?: { roles: RoleStatus[] } | null;
     problem?: string;
   }[];
 }
