@@ -1,6 +1,8 @@
 //! What operators and their programs ask: health, readiness, metrics, the pipeline page.
 
 mod lookout;
+#[cfg(test)]
+mod written_tests;
 
 use std::sync::Arc;
 
