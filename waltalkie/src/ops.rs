@@ -74,7 +74,7 @@ pub(crate) async fn serve(listener: TcpListener, config: &Config, health: Health
 }
 
 async fn metrics(State(lookout): State<Arc<Lookout>>) -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/plain; version=0.0.4"), (PROCESS, lookout.process())];
+    let headers = [(header::CONTENT_TYPE.as_str(), "text/plain; version=0.0.4"), (PROCESS, lookout.process())];
     (headers, lookout.metrics()).into_response()
 }
 

@@ -88,11 +88,8 @@ fn talk(person: Person, chat_id: String) -> JoinHandle<()> {
 async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
     let servers = Servers::shared()?;
     let (redis, redis_url) = Proxy::before_url(&servers.redis).await?;
-    let settings = [
-        ("redis.url", redis_url.as_str()),
-        ("limits.commands_per_s", "1000"),
-        ("limits.commands_burst", "1000"),
-    ];
+    let settings =
+        [("redis.url", redis_url.as_str()), ("limits.commands_per_s", "1000"), ("limits.commands_burst", "1000")];
     let installation = Installation::make_on(servers, "ops-page", &settings).await?;
     let mut worker = installation.run(&["cdc"]).await?;
     let mut rear = installation.run(&["persister", "projector", "publisher", "janitor"]).await?;
@@ -139,7 +136,8 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
     let topic = config.names().topic(Topic::ChatCommands);
     let poison = FutureRecord::to(&topic).key(&chat_id).payload("not Avro at all");
     producer.send(poison, Timeout::After(LONG)).await.map_err(|(error, _)| error)?;
-    eyes.fault("The persister has put 1 command aside", "waltalkie dlq list", "dead-letters-are-open", "persister").await?;
+    eyes.fault("The persister has put 1 command aside", "waltalkie dlq list", "dead-letters-are-open", "persister")
+        .await?;
     eyes.look("dead-letters").await?;
     let mut settle = installation.command()?;
     settle.args(["dlq", "drop", "--open"]);

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use axum::body::Bytes;
-use axum::http::HeaderName;
 use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
 use reqwest::redirect::Policy;
@@ -17,8 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-/// Tells processes apart, however they are reached.
-pub(super) const PROCESS: HeaderName = HeaderName::from_static("waltalkie-process");
+/// Header that tells processes apart, however they are reached.
+pub(super) const PROCESS: &str = "waltalkie-process";
 
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a peer may take.
@@ -118,7 +117,7 @@ impl Lookout {
     async fn ask(&self, peer: &str) -> Said {
         let both = async { tokio::try_join!(self.get(peer, "/metrics"), self.get(peer, "/readyz")) };
         match tokio::time::timeout(PATIENCE, both).await {
-            Ok(Ok((metrics, _))) if metrics.process.as_deref() == Some(&self.process) => Said::Own,
+            Ok(Ok((metrics, _))) if metrics.process.as_deref() == Some(self.process.as_str()) => Said::Own,
             Ok(Ok((metrics, readyz))) => match serde_json::from_str(&readyz.body) {
                 Ok(readyz) => Said::All { metrics: metrics.body, readyz },
                 Err(_) => Said::Nothing("/readyz doesn't answer as Waltalkie does".into()),

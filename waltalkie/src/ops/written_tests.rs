@@ -38,7 +38,7 @@ fn constants() -> BTreeSet<String> {
 fn sections(markdown: &str) -> BTreeSet<String> {
     let slug = |title: &str| {
         let signs = title.to_lowercase().replace(' ', "-");
-        signs.chars().filter(|sign| sign.is_alphanumeric() || *sign == '-').collect()
+        signs.chars().filter(|sign| sign.is_alphanumeric() || *sign == '-').collect::<String>()
     };
     markdown.lines().filter_map(|line| line.strip_prefix("## ")).map(slug).collect()
 }
@@ -47,9 +47,12 @@ fn sections(markdown: &str) -> BTreeSet<String> {
 fn every_metric_that_is_read_somewhere_is_counted() {
     let constants = constants();
     assert!(constants.len() > 60, "{constants:?}");
-    for path in
-        ["docker/prometheus/alerts.yml", "docker/grafana/waltalkie.json", &format!("{PAGE}/names.ts"), "docs/runbook.md"]
-    {
+    for path in [
+        "docker/prometheus/alerts.yml",
+        "docker/grafana/waltalkie.json",
+        &format!("{PAGE}/names.ts"),
+        "docs/runbook.md",
+    ] {
         let text = read(path);
         let names = names_in(&text);
         assert!(names.len() > 10, "{path}: {names:?}");
@@ -76,7 +79,8 @@ fn every_fault_and_every_alert_leads_to_a_section_of_the_runbook() {
     let sections = sections(&read("docs/runbook.md"));
     let rules = read("docker/prometheus/alerts.yml");
     let alerts = rules.matches("- alert: ").count();
-    let mut led: Vec<&str> = rules.split("runbook: docs/runbook.md#").skip(1).filter_map(|rest| rest.lines().next()).collect();
+    let mut led: Vec<&str> =
+        rules.split("runbook: docs/runbook.md#").skip(1).filter_map(|rest| rest.lines().next()).collect();
     assert!(alerts > 10 && led.len() == alerts, "{} of {alerts} alerts", led.len());
     let faults = read(&format!("{PAGE}/faults.ts"));
     led.extend(faults.split("runbook: '").skip(1).filter_map(|rest| rest.split('\'').next()));

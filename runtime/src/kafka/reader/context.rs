@@ -94,8 +94,7 @@ impl Context {
     /// What waits in partitions that others read from now on is theirs to tell.
     fn forget(&self, partitions: &TopicPartitionList) {
         for partition in partitions.elements() {
-            let labels =
-                [("topic", partition.topic().to_owned()), ("partition", partition.partition().to_string())];
+            let labels = [("topic", partition.topic().to_owned()), ("partition", partition.partition().to_string())];
             metrics::gauge!(self.lag_metric, &labels).set(0.0);
         }
     }
