@@ -37,7 +37,7 @@ const FAULTS: { name: string; now: Changes; before?: Changes; sentence: string; 
       roles: [
         away('cdc', 'no replication connection to Postgres at 10.0.0.8:5432: Connection refused (os error 111)'),
         away('hub', 'Postgres is away'),
-        away('persister', 'Postgres: Error occurred while creating a new object: error connecting to server'),
+        away('persister', 'Postgres: a statement failed: connection closed'),
         away('projector', 'Postgres: no connection to the database: Timeout occurred; chat_head: no connection to the database: x'),
       ],
       back: { waltalkie_cdc_is_streaming: 0 },
@@ -213,6 +213,7 @@ test('what only a process that is gone could tell of is unseen', () => {
 test('a role that is not ready yet has until the second look', () => {
   const starting = { roles: [{ role: 'publisher', is_ready: false }] };
   assert.equal(look(starting, {}).fault, null);
+  assert.equal(look({ roles: [away('projector', 'chat_head: starting; inbox-cursors: starting')] }, {}).fault, null);
   assert.equal(look(starting).fault?.sentence, `The publisher at ${BACK} isn’t ready (still starting): run \`waltalkie doctor\`.`);
 });
 

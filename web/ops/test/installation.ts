@@ -19,7 +19,7 @@ export interface Changes {
 
 const ENDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
 const LAGS = {
-  persister: 'chat.commands', publisher: 'chat.events', projector_membership: 'chat.events', projector_chat_head: 'chat.events',
+  persister: 'chat.commands', publisher: 'chat.events', publisher_of_cursors: 'chat.cursors', projector_membership: 'chat.events', projector_chat_head: 'chat.events',
   projector_cursor: 'chat.marks', projector_inbox_events: 'chat.events', projector_inbox_cursors: 'chat.cursors',
 };
 
@@ -62,7 +62,7 @@ function frontFigures(done: number): Figures {
 
 function backFigures(done: number): Figures {
   const lags = Object.entries(LAGS).flatMap(([role, topic]) =>
-    [0, 1, 2].map((partition) => [`waltalkie_${role}_lag_records{topic="${topic}",partition="${partition}"}`, role === 'projector_inbox_events' ? 130 : 0]),
+    [0, 1, 2].map((partition) => [`waltalkie_${role.replace('_of_cursors', '')}_lag_records{topic="${topic}",partition="${partition}"}`, role === 'projector_inbox_events' ? 130 : 0]),
   );
   const projections = ['membership', 'chat_head', 'cursor', 'inbox'].flatMap((projection) => [
     [`waltalkie_projector_applied_records_total{projection="${projection}"}`, done],

@@ -35,8 +35,9 @@ test('projections are found by their lag, and time is what waits at the present 
   assert.deepEqual(rows.map(({ name }) => name), ['membership', 'chat_head', 'cursor', 'inbox_events', 'inbox_cursors', 'new_one']);
   assert.deepEqual(rows.map(({ waitingSeconds }) => waitingSeconds), [0, 2, 0, 390 / 40, 0, null]);
   assert.deepEqual(rows.filter(({ isKeptBehind }) => isKeptBehind).map(({ name }) => name), ['inbox_events']);
-  const [persister] = backlogsOf(window());
+  const [persister, ofCursors, ofEvents] = backlogsOf(window());
   assert.equal(persister?.partitions.length, 3);
+  assert.deepEqual([ofCursors, ofEvents].map((backlog) => [backlog?.reader, backlog?.topic, backlog?.partitions.length]), [['publisher', 'chat.cursors', 3], ['publisher', 'chat.events', 3]]);
 });
 
 test('figures as people read them', () => {

@@ -274,7 +274,8 @@ function notReady(view: View): Fault | null {
     for (const { role, is_ready, problem } of roles) {
       if (!answers || is_ready) continue;
       const wasReady = before?.roles.find((status) => status.role === role)?.is_ready ?? true;
-      if (problem === undefined && wasReady) continue;
+      const isStarting = problem === undefined || /^(\S+: starting(; |$))+$/.test(problem);
+      if (isStarting && wasReady) continue;
       return {
         segments: [segmentOf(role)],
         sentence: `The ${role} at ${address} isn’t ready (${shortened(problem ?? 'still starting')}): run \`waltalkie doctor\`.`,

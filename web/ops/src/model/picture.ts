@@ -28,9 +28,10 @@ export interface Lane {
   readonly stations: readonly Station[];
 }
 
-/** What a reader of a topic has not read. */
+/** What a reader has not read of a topic. */
 export interface Backlog {
   readonly reader: string;
+  readonly topic: string;
   readonly total: number;
   readonly partitions: readonly PartitionLag[];
 }
@@ -140,10 +141,13 @@ const sum = (backlogs: readonly Backlog[]) => backlogs.reduce((all, { total }) =
 export function backlogsOf(window: Window): Backlog[] {
   const projections = window.namesBetween(names.PROJECTION_LAG.start, names.PROJECTION_LAG.end).map(({ name, between }) => ({ reader: between, name }));
   const readers = [{ reader: 'persister', name: names.PERSISTER_LAG }, { reader: 'publisher', name: names.PUBLISHER_LAG }, ...projections];
-  return readers
-    .map(({ reader, name }) => ({ reader, partitions: window.partitions(name) }))
-    .filter(({ partitions }) => partitions.length > 0)
-    .map(({ reader, partitions }) => ({ reader, partitions, total: partitions.reduce((all, { records }) => all + records, 0) }));
+  return readers.flatMap(({ reader, name }) => {
+    const all = window.partitions(name);
+    return [...new Set(all.map(({ topic }) => topic))].map((topic) => {
+      const partitions = all.filter((place) => place.topic === topic);
+      return { reader, topic, partitions, total: partitions.reduce((total, { records }) => total + records, 0) };
+    });
+  });
 }
 
 export function projectionsOf(window: Window): ProjectionRow[] {
