@@ -19,14 +19,23 @@
 mod cursors;
 mod events;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use schemas::{ChatEvent, Cursor};
 use uuid::Uuid;
 
+use crate::error::Error;
 use crate::projection::Projection;
+use crate::rebuild::{Pass, Replay};
 
 pub use cursors::CursorState;
 pub use events::EventState;
+
+/// A row that the janitor won't mark and remove.
+const STILL_WAITS: &str = "NOT r.is_delivered AND NOT EXISTS (
+    SELECT FROM inbox_cursor c
+     WHERE c.chat_id = r.chat_id AND c.user_id = r.user_id AND c.delivered_seq >= r.sequence_number)";
 
 /// The projection, for both inputs.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +64,20 @@ impl Projection for Inbox {
     const NAME: &'static str = "inbox";
     const VERSION: u32 = 1;
     const TABLES: &'static [&'static str] = &["inbox", "inbox_member", "inbox_cursor"];
+
+    fn decided(table: &str) -> &'static str {
+        if table == "inbox" { STILL_WAITS } else { "true" }
+    }
+}
+
+impl Replay for Inbox {
+    const HAS_PAST: bool = false;
+
+    /// Cursors first: only messages that are still waited for make rows then.
+    async fn replay(self: Arc<Self>, pass: Arc<Pass>) -> Result<(), Error> {
+        pass.input::<Self, Cursor>(&self).await?;
+        pass.input::<Self, ChatEvent>(&self).await
+    }
 }
 
 #[cfg(test)]

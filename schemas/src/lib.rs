@@ -10,6 +10,7 @@ pub mod command;
 pub mod event;
 pub mod history;
 pub mod ids;
+pub mod partitioner;
 pub mod position;
 pub mod receipts;
 pub mod record;

@@ -1,6 +1,8 @@
 //! Both sides, read from beginning to end.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::message::Message;
@@ -18,6 +20,8 @@ use crate::record::Topics;
 
 /// Events that are read from the tables at once.
 const PAGE: i64 = 5_000;
+/// When the history doesn't have everything yet.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Why history and tables couldn't be compared.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,32 @@ pub async fn audit(config: &Arc<Config>) -> Result<Verdict, AuditError> {
     let client = checks::connect(config).await?;
     let tables = tables(&client).await?;
     Ok(compare(log, tables))
+}
+
+/// The same while people go on writing: what was in the tables when they were read, which the history has within this time.
+pub async fn audit_running(config: &Arc<Config>, patience: Duration) -> Result<Verdict, AuditError> {
+    let registry = Arc::new(Registry::new(config.registry.url.expose(), config.names().prefix()).map_err(Error::from)?);
+    let own_id = registry.id_of::<ChatEvent>().await.map_err(Error::from)?;
+    let decoder = Decoder::<ChatEvent>::new(registry, own_id);
+    let client = checks::connect(config).await?;
+    let rows = tables(&client).await?;
+    let mut heads = HashMap::<String, i64>::new();
+    for row in &rows {
+        let head = heads.entry(row.chat_id.clone()).or_default();
+        *head = row.seq.max(*head);
+    }
+    let began = Instant::now();
+    loop {
+        let mut log = committed(config, &decoder).await?;
+        for partition in &mut log {
+            partition.retain(|event| heads.get(&event.chat_id).is_some_and(|head| event.seq <= *head));
+        }
+        let verdict = compare(log, rows.clone());
+        if !verdict.is_late() || began.elapsed() >= patience {
+            return Ok(verdict);
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    }
 }
 
 /// Records of the history, those of committed transactions, and those of all. The difference was aborted, or is undecided.

@@ -38,7 +38,8 @@ pub(super) async fn watch(config: Arc<Config>, pool: Pool, shutdown: Shutdown) {
 /// Records that the topic still has, without those that are settled. Nobody writes to it in transactions, so that each offset is
 /// a record.
 async fn count(admin: &Admin, topic: &str, pool: &Pool) -> Result<i64, String> {
-    let (first, end) = admin.ends(topic, PARTITION).await.map_err(|error| error.to_string())?;
+    let ends = admin.ends(topic).await.map_err(|error| error.to_string())?;
+    let (first, end) = ends.get(&PARTITION).copied().unwrap_or_default();
     if first == end {
         return Ok(0);
     }

@@ -178,10 +178,17 @@ impl Admin {
         Ok(metadata.unwrap_or(TopicFacts { partitions: 0, replicas: 0 }))
     }
 
-    /// The first offset that a partition still has, and the one that its next record gets.
-    pub async fn ends(&self, topic: &str, partition: i32) -> Result<(i64, i64), AdminError> {
-        let topic = topic.to_owned();
-        self.blocking(move |client| client.fetch_watermarks(&topic, partition, Duration::from_secs(10))).await
+    /// First offset and the one after the last, by partition.
+    pub async fn ends(&self, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, AdminError> {
+        let (partitions, name) = (self.topic_facts(topic).await?.partitions, topic.to_owned());
+        if partitions == 0 {
+            return Err(AdminError::NoTopic { topic: name });
+        }
+        self.blocking(move |client| {
+            let ends = |partition| client.fetch_watermarks(&name, partition, Duration::from_secs(10));
+            (0..partitions as i32).map(|partition| Ok((partition, ends(partition)?))).collect()
+        })
+        .await
     }
 
     /// A topic's settings by name; none if they may not be read.

@@ -228,8 +228,10 @@ pub struct Receipt<'a> {
 #[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MarkCounts {
     /// People by what has reached a device of theirs.
+    #[schema(value_type = BTreeMap<String, u32>)]
     pub delivered: BTreeMap<i64, u32>,
     /// People by what they have read.
+    #[schema(value_type = BTreeMap<String, u32>)]
     pub read: BTreeMap<i64, u32>,
 }
 

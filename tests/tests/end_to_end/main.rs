@@ -31,6 +31,7 @@ mod poison;
 mod published_keys;
 mod python_client;
 mod races;
+mod read_models;
 mod redis_cluster;
 mod repeated_requests;
 mod revocation;

@@ -127,6 +127,12 @@ const FAULTS: { name: string; now: Changes; before?: Changes; sentence: string; 
     segments: ['projector'],
   },
   {
+    name: 'projection of another version',
+    now: { roles: [ended('projector', 'inbox: projection inbox has rows of version 1, and this program has version 2: `waltalkie rebuild inbox` makes them again, while the old ones are read')] },
+    sentence: 'The projector’s inbox stands still before rows that another version or another log made: run `waltalkie rebuild inbox`.',
+    segments: ['projector'],
+  },
+  {
     name: 'publisher behind',
     now: { back: lag('publisher', 12_400) },
     before: { back: lag('publisher', 12_300) },

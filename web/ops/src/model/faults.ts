@@ -137,6 +137,13 @@ function segmentOf(role: string): Segment {
 function projectionStopped(view: View): Fault | null {
   const stopped = view.problems.map(({ cause }) => cause).find((cause) => cause.kind === 'projection');
   if (!stopped) return null;
+  if (stopped.isAnother) {
+    return {
+      segments: ['projector'],
+      sentence: `The projector’s ${stopped.projection} stands still before rows that another version or another log made: run \`waltalkie rebuild ${stopped.projection}\`.`,
+      runbook: 'a-projection-has-stopped',
+    };
+  }
   const place = stopped.place ? ` at a record that it can’t use (${stopped.place})` : '';
   return {
     segments: ['projector'],

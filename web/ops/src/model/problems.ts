@@ -7,8 +7,8 @@ export type Cause =
   | { readonly kind: 'server'; readonly server: Server }
   /** The slot can't be streamed from any more. */
   | { readonly kind: 'slot' }
-  /** A projection met something that it may not go past. */
-  | { readonly kind: 'projection'; readonly projection: string; readonly place: string | null }
+  /** A projection met something that it may not go past, or its rows are of another version or another log. */
+  | { readonly kind: 'projection'; readonly projection: string; readonly place: string | null; readonly isAnother: boolean }
   | { readonly kind: 'other' };
 
 export interface Problem {
@@ -35,8 +35,8 @@ function partsOf(problem: string): string[] {
 }
 
 export function causeOf(text: string): Cause {
-  const stopped = /projection (\S+) (?:stopped|has offsets)(?:: the record in (\S+, partition \d+, offset \d+))?/.exec(text);
-  if (stopped) return { kind: 'projection', projection: stopped[1] ?? '', place: stopped[2] ?? null };
+  const stopped = /projection (\S+) (stopped|has)(?:: the record in (\S+, partition \d+, offset \d+))?/.exec(text);
+  if (stopped) return { kind: 'projection', projection: stopped[1] ?? '', place: stopped[3] ?? null, isAnother: stopped[2] === 'has' };
   if (/^slot \S+: /.test(text)) {
     return /it isn't there;|has given it up|it was made (anew|after rows)|it is confirmed up to/.test(text) ? { kind: 'slot' } : { kind: 'other' };
   }

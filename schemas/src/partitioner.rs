@@ -4,7 +4,7 @@ const SEED: u32 = 0x9747_b28c;
 const M: u32 = 0x5bd1_e995;
 
 /// The partition of a key.
-pub(super) fn partition_of(key: &[u8], partitions: i32) -> i32 {
+pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
     (murmur2(key) & 0x7fff_ffff) as i32 % partitions.max(1)
 }
 
