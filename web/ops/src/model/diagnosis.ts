@@ -1,5 +1,6 @@
 /** From two samples in a row to the state of each part of the picture, and what to do. Pure. */
-import { faultOf, SEGMENTS, type Fault, type Segment } from './faults.ts';
+import { SEGMENTS, type Fault, type Segment } from './faults/fault.ts';
+import { faultOf } from './faults.ts';
 import { problemsOf, type Server } from './problems.ts';
 import { standingOf } from './roles.ts';
 import type { Sample } from './sample.ts';

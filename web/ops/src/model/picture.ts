@@ -1,6 +1,6 @@
 /** From a window to what each part of the picture shows. */
-import type { Segment } from './faults.ts';
-import { walKept } from './faults.ts';
+import type { Segment } from './faults/fault.ts';
+import { walKept } from './faults/history.ts';
 import { atMost, bytes, count, rate, seconds } from './format.ts';
 import * as names from './names.ts';
 import { standingOf } from './roles.ts';
