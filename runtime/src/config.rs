@@ -117,13 +117,16 @@ impl Default for Gateway {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ops {
-    /// Address of `/metrics`, `/healthz` and `/readyz` for operators; empty for none. Keep it off public networks.
+    /// Address of `/ops`, `/metrics`, `/healthz` and `/readyz` for operators; empty for none. Keep it off public networks.
     pub listen: String,
+    /// Addresses, such as `http://10.0.0.7:8090`, of the operators' listeners of the installation's processes: `/ops` shows
+    /// them too. This process' own may be among them.
+    pub peers: Vec<String>,
 }
 
 impl Default for Ops {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8090".into() }
+        Self { listen: "127.0.0.1:8090".into(), peers: Vec::new() }
     }
 }
 
