@@ -50,7 +50,7 @@ struct Header {
     is_compressed: bool,
     opcode: u8,
     mask: [u8; 4],
-    header_bytes: usize,
+    own_bytes: usize,
     payload_bytes: usize,
 }
 
@@ -73,7 +73,7 @@ impl Header {
             is_compressed: first & RSV1 != 0,
             opcode: first & 0x0F,
             mask: *mask,
-            header_bytes: 2 + length_bytes + mask.len(),
+            own_bytes: 2 + length_bytes + mask.len(),
             payload_bytes: usize::try_from(length).map_err(|_| Broken::TooBig)?,
         }))
     }
@@ -98,7 +98,7 @@ impl Parser {
                 return Ok(None);
             };
             self.check(&header)?;
-            let start = self.at + header.header_bytes;
+            let start = self.at + header.own_bytes;
             let end = start + header.payload_bytes;
             if self.waiting.len() < end {
                 self.drop_taken();
