@@ -121,8 +121,8 @@ fn meaning(events: &[ChatEvent], cursors: &[Cursor], most_members: usize) -> BTr
                 && event.message.as_ref().is_some_and(|message| message.message_seq == sent.seq)
         });
         let is_open_then = |user: &String| {
-            let earlier = of_chat().filter(|event| event.seq <= sent.seq).flat_map(|event| &event.memberships);
-            earlier.filter(|stay| stay.user_id == *user).last().is_some_and(|stay| stay.left_seq.is_none())
+            let mut earlier = of_chat().filter(|event| event.seq <= sent.seq).flat_map(|event| &event.memberships);
+            earlier.rfind(|stay| stay.user_id == *user).is_some_and(|stay| stay.left_seq.is_none())
         };
         if users().filter(is_open_then).count() > most_members {
             continue;

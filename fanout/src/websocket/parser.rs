@@ -199,7 +199,7 @@ mod tests {
         match payload.len() {
             length @ 0..=125 => bytes.push(MASKED | length as u8),
             length => {
-                bytes.push(MASKED | 126);
+                bytes.push(MASKED | 0x7E);
                 bytes.extend((length as u16).to_be_bytes());
             }
         }

@@ -41,13 +41,30 @@ impl<const SIDE: u8> Input<ChatEvent> for Counting<SIDE> {
     const LAG_METRIC: &'static str = "counting_lag_records";
     type State = Rows<String, i64>;
 
-    async fn load(&self, transaction: &Transaction<'_>, events: &[ChatEvent]) -> Result<Self::State, PgError> {
+    fn state(&self) -> Self::State {
+        Rows::default()
+    }
+
+    async fn load(
+        &self,
+        transaction: &Transaction<'_>,
+        events: &[ChatEvent],
+        state: &mut Self::State,
+    ) -> Result<(), PgError> {
         let chats: Vec<&str> = events.iter().map(|event| event.chat_id.as_str()).collect();
-        let mut state = Rows::default();
         for row in transaction.query("SELECT chat_id, events FROM counted WHERE chat_id = ANY($1)", &[&chats]).await? {
             state.loaded(row.get(0), row.get(1));
         }
-        Ok(state)
+        Ok(())
+    }
+
+    fn size(state: &Self::State) -> usize {
+        state.len()
+    }
+
+    fn settle(state: &mut Self::State) -> bool {
+        state.settle();
+        true
     }
 
     fn apply(state: &mut Self::State, event: &ChatEvent) -> Result<Applied, Refusal> {

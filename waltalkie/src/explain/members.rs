@@ -36,12 +36,12 @@ pub(super) enum State {
     NotShown,
 }
 
-/// One stay of a person.
+/// One stay of a person, each end a `seq`.
 #[derive(Debug, Clone, Copy)]
 struct Stay {
-    joined_seq: i64,
-    left_seq: Option<i64>,
-    visible_from_seq: i64,
+    joined: i64,
+    left: Option<i64>,
+    visible_from: i64,
 }
 
 pub(super) async fn of(truth: &Client, read: &Client, stored: &Stored, inbox_members: usize) -> Result<Vec<Member>> {
@@ -58,7 +58,7 @@ pub(super) async fn of(truth: &Client, read: &Client, stored: &Stored, inbox_mem
     let pending: std::collections::HashSet<String> = pending.iter().map(|row| row.get(0)).collect();
     let mut people = std::collections::BTreeMap::<String, Vec<Stay>>::new();
     for row in &stays {
-        let stay = Stay { joined_seq: row.get(1), left_seq: row.get(2), visible_from_seq: row.get(3) };
+        let stay = Stay { joined: row.get(1), left: row.get(2), visible_from: row.get(3) };
         people.entry(row.get(0)).or_default().push(stay);
     }
     let is_crowd = open as usize > inbox_members;
@@ -88,9 +88,9 @@ fn standing(
     is_pending: bool,
     is_crowd: bool,
 ) -> (State, &'static str) {
-    let is_shown = |stay: &&Stay| stay.visible_from_seq <= seq && stay.left_seq.is_none_or(|left| seq <= left);
+    let is_shown = |stay: &&Stay| stay.visible_from <= seq && stay.left.is_none_or(|left| seq <= left);
     let Some(stay) = stays.iter().find(is_shown) else {
-        let came_later = stays.iter().all(|stay| seq < stay.joined_seq);
+        let came_later = stays.iter().all(|stay| seq < stay.joined);
         let why = if came_later { "came later, and history from before isn't shown" } else { "wasn't there: had left" };
         return (State::NotShown, why);
     };
@@ -100,7 +100,7 @@ fn standing(
     if delivered_seq >= seq {
         return (State::Delivered, "a device has it");
     }
-    let why = match (stay.left_seq, is_pending, is_crowd) {
+    let why = match (stay.left, is_pending, is_crowd) {
         (Some(_), ..) => "left before a device had it",
         (None, true, _) => "no device has confirmed it; it waits in the inbox",
         (None, false, true) => "no device has confirmed it; the chat is too large for rows in the inbox, the cursor says it",
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn each_standing_has_its_reason() {
-        let stay = |joined_seq, left_seq| Stay { joined_seq, left_seq, visible_from_seq: joined_seq };
+        let stay = |joined, left| Stay { joined, left, visible_from: joined };
         let of = |stays: &[Stay], cursors, is_pending| standing(stays, 10, cursors, is_pending, false).0;
         assert_eq!(of(&[stay(1, None)], (10, 10), false), State::Read);
         assert_eq!(of(&[stay(1, None)], (10, 9), false), State::Delivered);
@@ -126,7 +126,7 @@ mod tests {
         assert!(standing(&[stay(1, Some(11))], 10, (0, 0), false, false).1.starts_with("left before"));
         assert!(standing(&[stay(1, None)], 10, (0, 0), false, true).1.contains("too large"));
         // History from before the joining is shown where the chat says so.
-        let shown = Stay { joined_seq: 11, left_seq: None, visible_from_seq: 1 };
+        let shown = Stay { joined: 11, left: None, visible_from: 1 };
         assert_eq!(of(&[shown], (11, 0), false), State::Delivered);
     }
 }

@@ -13,17 +13,17 @@ const TEMPLATE: &str = "  {prefix}: {msg} {bar:30} {human_pos} of {human_len}, {
 pub(super) struct Bar<'a> {
     name: &'a str,
     progress: &'a Arc<Progress>,
-    bar: Option<ProgressBar>,
+    drawn: Option<ProgressBar>,
 }
 
 impl<'a> Bar<'a> {
     pub(super) fn new(name: &'a str, progress: &'a Arc<Progress>, is_terminal: bool) -> Self {
-        let bar = is_terminal.then(|| {
+        let drawn = is_terminal.then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_prefix(name.to_owned());
             bar.set_style(ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()));
             bar
         });
-        Self { name, progress, bar }
+        Self { name, progress, drawn }
     }
 
     /// Shows it for ever.
@@ -31,7 +31,7 @@ impl<'a> Bar<'a> {
         let mut shown = (String::new(), Instant::now());
         loop {
             let (phase, read, expected) = self.progress.now();
-            if let Some(bar) = &self.bar {
+            if let Some(bar) = &self.drawn {
                 bar.set_message(phase);
                 bar.set_length(expected.max(read));
                 bar.set_position(read);
@@ -46,7 +46,7 @@ impl<'a> Bar<'a> {
 
 impl Drop for Bar<'_> {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+        if let Some(bar) = &self.drawn {
             bar.finish_and_clear();
         }
     }
