@@ -34,6 +34,16 @@ pub(crate) fn router() -> Router {
         }))
 }
 
+/// The catalogue of topics and fields, as Markdown.
+pub(crate) fn catalogue_text() -> String {
+    format!("# Topics and events of Waltalkie {}\n\n{}", env!("CARGO_PKG_VERSION"), reference::catalogue())
+}
+
+/// The same as a page that stands alone.
+pub(crate) fn catalogue_page() -> String {
+    docs::standalone(&catalogue_text())
+}
+
 fn file(path: &str, request: &HeaderMap) -> Response {
     let Some(file) = Dist::get(path) else {
         return (StatusCode::NOT_FOUND, "There is nothing at this path.\n").into_response();
