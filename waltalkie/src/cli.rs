@@ -56,7 +56,7 @@ enum Command {
   waltalkie migrate --print                              all that somebody else has to apply, as SQL and shell
   waltalkie migrate --print truth | psql \"$TRUTH\"      one part of it")]
     Migrate(migrate::MigrateArgs),
-    /// Checks or registers the Avro schemas
+    /// Checks, registers or explains the Avro schemas
     #[command(subcommand)]
     Schemas(schema_commands::SchemasCommand),
     /// Prints the documents of the interfaces, without a server

@@ -40,6 +40,16 @@ pub(crate) fn documentation() -> Router {
         .route("/docs/errors/{code}", get(errors::page))
 }
 
+/// The catalogue of topics and fields, as Markdown.
+pub(crate) fn catalogue_text() -> String {
+    format!("# Topics and events of Waltalkie {}\n\n{}", env!("CARGO_PKG_VERSION"), reference::catalogue())
+}
+
+/// The same as a page that stands alone.
+pub(crate) fn catalogue_page() -> String {
+    docs::standalone(&catalogue_text())
+}
+
 fn file(path: &str, request: &HeaderMap) -> Response {
     embedded(Dist::get(path), path, request)
 }
