@@ -5,7 +5,7 @@ mod shared;
 
 use std::time::{Duration, Instant};
 
-use previews::{Declared, Error, PictureSettings, Previewer, Settings, Upload, clean_file_name};
+use previews::{Declared, Error, Previewer, Settings, Upload, clean_file_name};
 use shared::media::{film, pdf, wav};
 use shared::pictures::{
     GIF_FRAME, chunk, gif, gif_head, jpeg, jpeg_head, png, png_with, webp, webp_with, with_segment, zlib,
@@ -222,24 +222,4 @@ fn sizes_that_are_wrong(previewer: &Previewer, directory: &std::path::Path) {
     assert!(matches!(&error, Error::Refused(refusal) if refusal.code() == "too_large"), "{error}");
 
     assert_eq!(clean_file_name("../../../etc/cron.d/evil"), "evil");
-}
-
-/// A limit that is set is the limit.
-#[test]
-fn limits_are_those_of_the_settings() {
-    let picture = PictureSettings { max_pixels: 10_000, max_frames: 3, ..PictureSettings::default() };
-    let previewer = previewer(Settings { picture, ..Settings::default() });
-    let refused = |bytes: &[u8]| match previewer.examine(&shared::uploaded(bytes), &Declared::default()) {
-        Err(Error::Refused(refusal)) => refusal.to_string(),
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(
-        refused(&png(101, 100)),
-        "it is 101 × 100 pixels, at most 10000 pixels are taken; send it scaled down"
-    );
-    assert_eq!(
-        refused(&gif(10, 10, 4)),
-        "its animation has 4 frames or more, at most 3 of this size are taken; send it shorter, or as a video"
-    );
-    previewer.examine(&shared::uploaded(&gif(10, 10, 3)), &Declared::default()).unwrap();
 }

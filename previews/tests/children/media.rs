@@ -1,10 +1,8 @@
 //! Film, sound and pages, with the tools and without them.
 
-mod shared;
-
 use previews::{ContentType, Declared, Error, Kind, Note, PreviewKind, Report, Settings};
-use shared::media::{film, made, pdf, tone, wav};
-use shared::{examine, examine_as, previewer, uploaded};
+use crate::shared::media::{film, made, pdf, tone, wav};
+use crate::shared::{examine, examine_as, previewer, uploaded};
 
 fn bare(bytes: &[u8]) -> Result<Report, Error> {
     previewer(Settings::default()).without_tools().examine(&uploaded(bytes), &Declared::default())
@@ -136,7 +134,7 @@ fn without_tools_the_report_says_what_is_missing() {
     }
     // What needs none is all there.
     assert!(bare(&wav()).unwrap().waveform.is_some());
-    assert_eq!(bare(&shared::pictures::png(640, 480)).unwrap().previews.len(), 2);
+    assert_eq!(bare(&crate::shared::pictures::png(640, 480)).unwrap().previews.len(), 2);
     let tools = previewer(Settings::default()).without_tools().abilities().unwrap().tools;
     assert!(tools.iter().all(|tool| tool.path.is_none()) && tools.len() == 3);
 }

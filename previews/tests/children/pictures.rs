@@ -1,11 +1,9 @@
 //! Pictures of every kind, and what their previews look like.
 
-mod shared;
-
 use image::{DynamicImage, GenericImageView, ImageFormat, LumaA, Rgba, RgbaImage};
-use previews::{ContentType, Kind, Preview, PreviewKind, Report};
-use shared::examine;
-use shared::pictures::{encoded, exif, gif, jpeg, png, two_halves, webp, with_segment};
+use previews::{ContentType, Declared, Error, Kind, PictureSettings, Preview, PreviewKind, Report, Settings};
+use crate::shared::{examine, previewer, uploaded};
+use crate::shared::pictures::{encoded, exif, gif, jpeg, png, two_halves, webp, with_segment};
 
 fn sizes(report: &Report) -> Vec<(u32, u32)> {
     report.previews.iter().map(|preview| (preview.width_px, preview.height_px)).collect()
@@ -155,4 +153,24 @@ fn what_cameras_append_is_taken() {
     for appended in [photo.as_slice(), b"\0\0\0\x18ftypmp42\0\0\0\0isommp42", b"SEFHe\0\0\0\x02\0\0\0", &[0; 100]] {
         examine(&[&photo, appended].concat()).unwrap();
     }
+}
+
+/// A limit that is set is the limit.
+#[test]
+fn limits_are_those_of_the_settings() {
+    let picture = PictureSettings { max_pixels: 10_000, max_frames: 3, ..PictureSettings::default() };
+    let previewer = previewer(Settings { picture, ..Settings::default() });
+    let refused = |bytes: &[u8]| match previewer.examine(&uploaded(bytes), &Declared::default()) {
+        Err(Error::Refused(refusal)) => refusal.to_string(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        refused(&png(101, 100)),
+        "it is 101 × 100 pixels, at most 10000 pixels are taken; send it scaled down"
+    );
+    assert_eq!(
+        refused(&gif(10, 10, 4)),
+        "its animation has 4 frames or more, at most 3 of this size are taken; send it shorter, or as a video"
+    );
+    previewer.examine(&uploaded(&gif(10, 10, 3)), &Declared::default()).unwrap();
 }

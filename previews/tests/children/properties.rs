@@ -1,12 +1,10 @@
 //! Whatever comes in, the parent comes out of it.
 
-mod shared;
-
 use previews::{Declared, Error, Limits, Settings};
 use proptest::prelude::*;
-use shared::media::{pdf, wav};
-use shared::pictures::{gif, jpeg, png, webp};
-use shared::{previewer, uploaded};
+use crate::shared::media::{pdf, wav};
+use crate::shared::pictures::{gif, jpeg, png, webp};
+use crate::shared::{previewer, uploaded};
 
 /// Beginnings that send the rest to each decoder.
 const BEGINNINGS: &[&[u8]] = &[

@@ -1,14 +1,12 @@
 //! The fence: what a child can't do, and what the parent makes of children that misbehave.
 
-mod shared;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use previews::{ChildFailure, ChildProgram, Declared, Error, Layer, Limits, Previewer, Settings};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use shared::{CHILD, children_of, pictures, previewer, uploaded};
+use crate::shared::{CHILD, children_of, pictures, previewer, uploaded};
 
 #[test]
 fn the_fence_stands() {
