@@ -33,6 +33,8 @@ pub fn child_main() -> Option<ExitCode> {
     if arguments.next()? != CHILD_COMMAND {
         return None;
     }
+    // In one line, since the last line is what the parent tells.
+    std::panic::set_hook(Box::new(|panic| eprintln!("{}", panic.to_string().replace('\n', " "))));
     let job = arguments.next().and_then(|job| job.into_string().ok()).and_then(|job| serde_json::from_str(&job).ok());
     let Some(job) = job else {
         eprintln!("{CHILD_COMMAND} is called by the program itself");

@@ -100,6 +100,8 @@ pub struct Abilities {
     pub sandbox: Sandbox,
     /// What a child tried behind it.
     pub proofs: Proofs,
+    /// Whether a tool reads its input and no file of the system; nothing if there was no tool to try it with.
+    pub tools_confined: Option<bool>,
     /// Programs: name, what it makes, and whether it is there.
     pub tools: Vec<ToolState>,
 }

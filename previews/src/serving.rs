@@ -79,18 +79,19 @@ pub fn clean_file_name(name: &str) -> String {
         .map(|c| if matches!(c, '<' | '>' | ':' | '"' | '|' | '?' | '*') { '_' } else { c })
         .collect();
     let trimmed = kept.trim_matches(|c: char| c == '.' || c.is_whitespace());
-    let stem = trimmed.split('.').next().unwrap_or_default().trim_end();
-    // Devices of Windows, with any ending.
-    let device = ["con", "prn", "aux", "nul"].iter().any(|device| stem.eq_ignore_ascii_case(device))
-        || (stem.len() == 4
-            && stem.is_char_boundary(3)
-            && matches!(stem[..3].to_ascii_lowercase().as_str(), "com" | "lpt")
-            && stem.as_bytes()[3].is_ascii_digit());
-    match (trimmed.is_empty(), device) {
-        (true, _) => "file".to_owned(),
-        (false, true) => shorten(&format!("_{trimmed}")),
-        (false, false) => shorten(trimmed),
+    let short = shorten(trimmed);
+    if short.is_empty() {
+        return "file".to_owned();
     }
+    if is_device(&short) { shorten(&format!("_{short}")) } else { short }
+}
+
+/// Whether Windows takes the name for a device, with any ending.
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or_default().trim_end().to_ascii_lowercase();
+    let numbered = ["com", "lpt"].iter().filter_map(|device| stem.strip_prefix(device));
+    matches!(stem.as_str(), "con" | "prn" | "aux" | "nul")
+        || numbered.into_iter().any(|number| number.len() == 1 && number.as_bytes()[0].is_ascii_digit())
 }
 
 fn is_deceptive(c: char) -> bool {

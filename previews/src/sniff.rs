@@ -111,7 +111,8 @@ fn by_audio_frame(head: &[u8]) -> Option<ContentType> {
 fn by_text(head: &[u8]) -> ContentType {
     let utf16 = head.starts_with(b"\xff\xfe") || head.starts_with(b"\xfe\xff");
     // UTF-16 is looked at as the letters it holds, since browsers run markup in it as well.
-    let text: Vec<u8> = if utf16 { head.iter().copied().filter(|byte| *byte != 0).collect() } else { head.to_vec() };
+    let text: Vec<u8> =
+        if utf16 { head[2..].iter().copied().filter(|byte| *byte != 0).collect() } else { head.to_vec() };
     let text = text.strip_prefix(b"\xef\xbb\xbf".as_slice()).unwrap_or(&text).to_ascii_lowercase();
     if !utf16 && text.iter().any(|byte| matches!(byte, 0..=8 | 14..=26 | 28..=31)) {
         return if active_markup(&text).is_some() { ContentType::Html } else { ContentType::Unknown };

@@ -19,8 +19,9 @@ impl Peaks {
 
     /// A sample, −1 to 1. What isn't a number is silence.
     pub(crate) fn push(&mut self, sample: f32) {
-        // `max` passes over NaN.
-        self.peak = self.peak.max(sample.abs().min(1.0));
+        if sample.abs() > self.peak {
+            self.peak = sample.abs().min(1.0);
+        }
         self.in_window += 1;
         if self.in_window == self.samples_per_window {
             self.close();

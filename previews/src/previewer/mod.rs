@@ -5,6 +5,7 @@ mod film;
 mod probe;
 
 use std::io;
+use std::path::Path;
 
 use crate::error::{Error, Refusal};
 use crate::report::{Abilities, Note, Preview, PreviewKind, Report};
@@ -56,12 +57,16 @@ impl Previewer {
         &self.settings
     }
 
-    /// What fences a child in here, whether it holds, and which tools there are. Starts a child.
+    /// What fences a child in here, whether it holds, and which tools there are. Starts a few children.
     pub fn abilities(&self) -> Result<Abilities, Error> {
-        let nothing = Uploaded::of_bytes(&[])?;
-        let (answer, _) = self.ask(&nothing, Work::Prove)?;
+        let something = Uploaded::of_bytes(b"something")?;
+        let (answer, _) = self.ask(&something, Work::Prove)?;
         let Outcome::Proved(proofs) = answer.outcome else { return Err(unexpected()) };
-        Ok(Abilities { sandbox: answer.sandbox, proofs, tools: self.tools.states() })
+        // A program that any system has stands for the tools.
+        let read = |path: &str| self.collect(&something, Path::new("/bin/cat"), vec![path.to_owned()]);
+        let reads_input = read("/dev/stdin").is_ok_and(|read| read == b"something");
+        let tools_confined = reads_input.then(|| read("/etc/passwd").is_err());
+        Ok(Abilities { sandbox: answer.sandbox, proofs, tools_confined, tools: self.tools.states() })
     }
 
     /// Looks into a file and makes its previews. Blocks: seconds for a film, see [`Settings`].

@@ -1,6 +1,7 @@
 //! Which files a child may open: none, or what programs need to run.
 
 use std::io;
+use std::path::Path;
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, RestrictionStatus,
@@ -35,11 +36,15 @@ fn enforce(confinement: Confinement) -> Result<RestrictionStatus, RulesetError> 
         .scope(Scope::from_all(ABI::V6))?
         .create()?;
     if confinement == Confinement::Tool {
-        let run = AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute;
-        for path in READABLE {
+        for path in READABLE.iter().map(Path::new) {
+            let access = if path.is_dir() {
+                AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute
+            } else {
+                AccessFs::ReadFile.into()
+            };
             // Not every system has each of them.
-            if let Ok(directory) = PathFd::new(path) {
-                ruleset = ruleset.add_rule(PathBeneath::new(directory, run))?;
+            if let Ok(path) = PathFd::new(path) {
+                ruleset = ruleset.add_rule(PathBeneath::new(path, access))?;
             }
         }
         for path in ["/dev/null", "/dev/urandom", "/dev/random"] {

@@ -22,11 +22,18 @@ fn the_fence_stands() {
     } else {
         assert!(matches!(&abilities.sandbox.system_calls, Layer::Missing(why) if !why.is_empty()));
     }
-    eprintln!("{:?}", abilities.sandbox);
+    if abilities.sandbox.files == Layer::Full {
+        assert_eq!(abilities.tools_confined, Some(true));
+    }
+    println!("{:?}", abilities.sandbox);
 }
 
 fn misbehaving(how: &str) -> Error {
-    let limits = Limits { wall_ms: 500, output_bytes: 100_000, ..Settings::default().decoding };
+    misbehaving_for(how, 60_000)
+}
+
+fn misbehaving_for(how: &str, wall_ms: u64) -> Error {
+    let limits = Limits { wall_ms, output_bytes: 100_000, ..Settings::default().decoding };
     let program = ChildProgram::with_arguments(Path::new(CHILD), [how]).unwrap();
     let previewer = Previewer::with_program(program, Settings { decoding: limits, ..Settings::default() });
     let began = Instant::now();
@@ -39,7 +46,7 @@ fn misbehaving(how: &str) -> Error {
 #[test]
 fn a_child_that_is_never_ready_is_given_up() {
     for how in ["hang", "hang-unheard", "half", "leave-somebody"] {
-        let error = misbehaving(how);
+        let error = misbehaving_for(how, 500);
         assert!(matches!(error, Error::Child(ChildFailure::Time { limit_ms: 500 })), "{how}: {error:?}");
     }
     let survivors = std::fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
