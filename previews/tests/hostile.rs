@@ -112,12 +112,7 @@ fn two_in_one() -> Vec<Case> {
         ("a PNG and a ZIP archive", "image/png", joined(&[&png(8, 8), zip]), "polyglot"),
         ("a GIF and a Java archive", "image/gif", joined(&[&gif(8, 8, 1), zip]), "polyglot"),
         ("a PDF and a ZIP archive", "application/pdf", joined(&[&pdf(), zip]), "polyglot"),
-        (
-            "a PNG and a page",
-            "image/png",
-            joined(&[&png(8, 8), b"<html><script>alert(1)</script></html>"]),
-            "polyglot",
-        ),
+        ("a PNG and a page", "image/png", joined(&[&png(8, 8), b"<html><script>alert(1)</script></html>"]), "polyglot"),
         (
             "a JPEG with a page in its comment",
             "image/jpeg",
@@ -145,7 +140,12 @@ fn not_what_it_says() -> Vec<Case> {
         ("a program as video", "video/mp4", b"\x7fELF\x02\x01\x01\0".to_vec(), "type_mismatch"),
         ("a program as something unknown", "application/x-thing", b"MZ\x90\0\x03\0".to_vec(), "type_mismatch"),
         ("a list of other files as video", "video/mp4", b"#EXTM3U\nfile:///etc/passwd\n".to_vec(), "type_mismatch"),
-        ("a list of other files as film of ffmpeg", "video/webm", b"ffconcat version 1.0\nfile /etc/passwd\n".to_vec(), "type_mismatch"),
+        (
+            "a list of other files as film of ffmpeg",
+            "video/webm",
+            b"ffconcat version 1.0\nfile /etc/passwd\n".to_vec(),
+            "type_mismatch",
+        ),
         (
             "an SVG with script",
             "image/svg+xml",

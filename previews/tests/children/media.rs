@@ -1,8 +1,8 @@
 //! Film, sound and pages, with the tools and without them.
 
-use previews::{ContentType, Declared, Error, Kind, Note, PreviewKind, Report, Settings};
 use crate::shared::media::{film, made, pdf, tone, wav};
 use crate::shared::{examine, examine_as, previewer, uploaded};
+use previews::{ContentType, Declared, Error, Kind, Note, PreviewKind, Report, Settings};
 
 fn bare(bytes: &[u8]) -> Result<Report, Error> {
     previewer(Settings::default()).without_tools().examine(&uploaded(bytes), &Declared::default())
@@ -15,9 +15,12 @@ fn pictures(report: &Report) -> Vec<(PreviewKind, u32, u32)> {
 #[test]
 fn a_film_has_poster_duration_and_clip() {
     use PreviewKind::{Clip, Picture};
-    for (ending, content_type) in
-        [("mp4", ContentType::Mp4), ("webm", ContentType::Webm), ("mov", ContentType::QuickTime), ("avi", ContentType::Avi)]
-    {
+    for (ending, content_type) in [
+        ("mp4", ContentType::Mp4),
+        ("webm", ContentType::Webm),
+        ("mov", ContentType::QuickTime),
+        ("avi", ContentType::Avi),
+    ] {
         let report = examine(&film(ending)).unwrap();
         assert_eq!(report.notes, [], "{ending}");
         assert_eq!((report.content_type, report.kind), (content_type, Kind::Video));
@@ -116,7 +119,10 @@ fn a_page_as_large_as_a_town_is_as_small_as_any() {
 
 #[test]
 fn avif_is_shown_where_ffmpeg_is() {
-    let avif = made(&["-f", "lavfi", "-i", "testsrc=size=640x360", "-frames:v", "1", "-c:v", "libaom-av1", "-cpu-used", "8"], "avif");
+    let avif = made(
+        &["-f", "lavfi", "-i", "testsrc=size=640x360", "-frames:v", "1", "-c:v", "libaom-av1", "-cpu-used", "8"],
+        "avif",
+    );
     let report = examine_as(&avif, "image/avif").unwrap();
     assert_eq!((report.content_type, report.kind), (ContentType::Avif, Kind::Image));
     assert_eq!((report.width_px, report.height_px), (Some(640), Some(360)));
@@ -133,7 +139,11 @@ fn without_tools_the_report_says_what_is_missing() {
         let report = bare(&bytes).unwrap();
         assert_eq!(report.kind, kind);
         assert_eq!(report.previews, []);
-        assert!(matches!(report.notes[..], [Note::ToolMissing { tool: missing, .. }] if missing == tool), "{:?}", report.notes);
+        assert!(
+            matches!(report.notes[..], [Note::ToolMissing { tool: missing, .. }] if missing == tool),
+            "{:?}",
+            report.notes
+        );
     }
     // What needs none is all there.
     assert!(bare(&wav()).unwrap().waveform.is_some());

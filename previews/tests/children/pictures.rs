@@ -1,9 +1,9 @@
 //! Pictures of every kind, and what their previews look like.
 
+use crate::shared::pictures::{encoded, exif, gif, jpeg, png, two_halves, webp, with_segment};
+use crate::shared::{examine, previewer, uploaded};
 use image::{DynamicImage, GenericImageView, ImageFormat, LumaA, Rgba, RgbaImage};
 use previews::{ContentType, Declared, Error, Kind, PictureSettings, Preview, PreviewKind, Report, Settings};
-use crate::shared::{examine, previewer, uploaded};
-use crate::shared::pictures::{encoded, exif, gif, jpeg, png, two_halves, webp, with_segment};
 
 fn sizes(report: &Report) -> Vec<(u32, u32)> {
     report.previews.iter().map(|preview| (preview.width_px, preview.height_px)).collect()
@@ -164,10 +164,7 @@ fn limits_are_those_of_the_settings() {
         Err(Error::Refused(refusal)) => refusal.to_string(),
         other => panic!("{other:?}"),
     };
-    assert_eq!(
-        refused(&png(101, 100)),
-        "it is 101 × 100 pixels, at most 10000 pixels are taken; send it scaled down"
-    );
+    assert_eq!(refused(&png(101, 100)), "it is 101 × 100 pixels, at most 10000 pixels are taken; send it scaled down");
     assert_eq!(
         refused(&gif(10, 10, 4)),
         "its animation has 4 frames or more, at most 3 of this size are taken; send it shorter, or as a video"

@@ -1,10 +1,10 @@
 //! Whatever comes in, the parent comes out of it.
 
-use previews::{Declared, Error, Limits, Settings};
-use proptest::prelude::*;
 use crate::shared::media::{pdf, wav};
 use crate::shared::pictures::{gif, jpeg, png, webp};
 use crate::shared::{previewer, uploaded};
+use previews::{Declared, Error, Limits, Settings};
+use proptest::prelude::*;
 
 /// Beginnings that send the rest to each decoder.
 const BEGINNINGS: &[&[u8]] = &[

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::shared::{CHILD, children_of, pictures, previewer, uploaded};
 use previews::{ChildFailure, ChildProgram, Declared, Error, Layer, Limits, Previewer, Settings};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
-use crate::shared::{CHILD, children_of, pictures, previewer, uploaded};
 
 #[test]
 fn the_fence_stands() {
@@ -63,7 +63,10 @@ fn a_child_that_dies_tells_how() {
     let error = misbehaving("kill-itself");
     assert!(matches!(error, Error::Child(ChildFailure::Signal { signal: 9, .. })), "{error:?}");
     let error = misbehaving("give-up");
-    assert_eq!(error.to_string(), "the file could not be decoded: its decoder failed (I give up [31m); send it in another format");
+    assert_eq!(
+        error.to_string(),
+        "the file could not be decoded: its decoder failed (I give up [31m); send it in another format"
+    );
 }
 
 #[test]
@@ -95,7 +98,10 @@ fn memory_is_bounded() {
     let large = image::RgbaImage::from_pixel(6_000, 6_000, image::Rgba([1, 2, 3, 4]));
     let large = pictures::encoded(large, image::ImageFormat::Png);
     let error = previewer.examine(&uploaded(&large), &Declared::default()).unwrap_err();
-    assert!(matches!(error, Error::Child(ChildFailure::Memory { limit_bytes }) if limit_bytes == 96 << 20), "{error:?}");
+    assert!(
+        matches!(error, Error::Child(ChildFailure::Memory { limit_bytes }) if limit_bytes == 96 << 20),
+        "{error:?}"
+    );
 }
 
 /// A file that takes long to search through.
