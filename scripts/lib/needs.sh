@@ -129,6 +129,22 @@ need_curl() {
         "brew install curl"
 }
 
+need_ffmpeg() {
+    has ffmpeg && has ffprobe && return
+    lacks "ffmpeg, for the tests of previews of film and sound" \
+        "sudo apt-get install ffmpeg" \
+        "sudo dnf install ffmpeg (of RPM Fusion, for H.264)" \
+        "brew install ffmpeg"
+}
+
+need_poppler() {
+    has pdftoppm && return
+    lacks "pdftoppm, for the test of previews of documents" \
+        "sudo apt-get install poppler-utils" \
+        "sudo dnf install poppler-utils" \
+        "brew install poppler"
+}
+
 # The browser of the end-to-end test goes into CHROMIUM.
 need_browser() {
     local candidate
