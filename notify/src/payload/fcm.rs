@@ -68,7 +68,7 @@ impl FcmPush {
                     "read_seq": read.read_seq.to_string(),
                     "badge": read.badge.to_string(),
                 },
-                "android": { "priority": "NORMAL", "ttl": format!("{KEPT_S}s"), "collapse_key": "read" },
+                "android": { "priority": "NORMAL", "ttl": format!("{KEPT_S}s"), "collapse_key": format!("read/{}", read.chat_id) },
             }),
         }
     }
