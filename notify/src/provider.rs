@@ -13,7 +13,7 @@ pub mod web_push;
 
 use std::time::Duration;
 
-pub use http::HttpOptions;
+pub use http::{Clock, HttpOptions};
 
 /// What came of one try.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,9 +106,6 @@ pub enum SetupError {
     /// No HTTP client.
     #[error("no HTTP client could be made")]
     Http(#[source] reqwest::Error),
-    /// No TLS.
-    #[error("TLS can't be set up")]
-    Tls(#[source] runtime::tls::CaError),
     /// No mail client.
     #[error("no mail client could be made")]
     Smtp(#[source] lettre::transport::smtp::Error),

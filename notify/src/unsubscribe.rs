@@ -6,7 +6,7 @@
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use runtime::config::Secret;
+use crate::secret::Secret;
 
 const VERSION: &str = "v1";
 /// The body of a one-click request (RFC 8058, section 3.2).

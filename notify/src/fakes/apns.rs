@@ -8,14 +8,13 @@ use hyper::body::Bytes;
 use hyper::{Method, Request, Response, Version};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
-use runtime::clock;
-use runtime::config::Secret;
+use crate::secret::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::server::{Instead, Provider, Script, Server, Tls, field, json as answer, listener};
+use super::server::{Instead, Provider, Script, Server, Tls, field, json as answer, listener, now_ms};
 use crate::provider::HttpOptions;
 use crate::provider::apns::ApnsConfig;
 
@@ -77,7 +76,7 @@ impl ApnsFake {
             team_id: TEAM.into(),
             key_id: KEY.into(),
             key: Secret::new(self.key.serialize_pem()),
-            http: HttpOptions { tls: Some(self.tls.client()), ..HttpOptions::default() },
+            http: HttpOptions::new(self.tls.client(), now_ms),
         }
     }
 
@@ -105,7 +104,7 @@ impl ApnsFake {
 
 impl Provider for State {
     fn answer(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
-        match self.judge(request, clock::now_ms()) {
+        match self.judge(request, now_ms()) {
             Ok(notification) => {
                 let id = notification.fields.get("apns-id").cloned().unwrap_or_else(|| Uuid::new_v4().to_string());
                 self.accepted.send_modify(|accepted| accepted.push(notification));
@@ -229,7 +228,7 @@ mod tests {
         let good = token(&key, KEY, now_s);
         let accepted = state.judge(&example(&good), now_ms).unwrap();
         assert_eq!(accepted.payload["aps"]["alert"], "Hello");
-        let answer = state.answer(&example(&token(&key, KEY, clock::now_ms() / 1_000)));
+        let answer = state.answer(&example(&token(&key, KEY, now_ms() / 1_000)));
         assert_eq!(answer.headers()["apns-id"], "eabeae54-14a8-11e5-b60b-1697f925ec7b");
 
         let reason = |request: &Request<Bytes>| {

@@ -12,14 +12,13 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Response};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use runtime::clock;
-use runtime::config::Secret;
+use crate::secret::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::server::{Instead, Provider, Script, Server, Tls, field, json as answer, listener};
+use super::server::{Instead, Provider, Script, Server, Tls, field, json as answer, listener, now_ms};
 use crate::provider::HttpOptions;
 use crate::provider::fcm::FcmConfig;
 
@@ -92,7 +91,7 @@ impl FcmFake {
         FcmConfig {
             endpoint: self.server.url(),
             service_account: Secret::new(account.to_string()),
-            http: HttpOptions { tls: Some(self.tls.client()), ..HttpOptions::default() },
+            http: HttpOptions::new(self.tls.client(), now_ms),
         }
     }
 
@@ -135,7 +134,7 @@ fn pem(der: &[u8]) -> String {
 impl Provider for State {
     fn answer(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
         let (status, body) = if request.uri().path() == "/token" {
-            self.exchange(request, clock::now_ms() / 1_000)
+            self.exchange(request, now_ms() / 1_000)
         } else {
             self.send(request)
         };

@@ -11,13 +11,12 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Response, StatusCode};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use runtime::clock;
-use runtime::config::Secret;
+use crate::secret::Secret;
 use serde::Deserialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::server::{Instead, Provider, Script, Server, Tls, field, listener};
+use super::server::{Instead, Provider, Script, Server, Tls, field, listener, now_ms};
 use crate::provider::HttpOptions;
 use crate::provider::web_push::{Subscription, encrypt};
 
@@ -98,7 +97,7 @@ impl PushServiceFake {
 
     /// How to reach it.
     pub fn http(&self) -> HttpOptions {
-        HttpOptions { tls: Some(self.tls.client()), ..HttpOptions::default() }
+        HttpOptions::new(self.tls.client(), now_ms)
     }
 
     /// A new browser that subscribes, bound to the application server's key where one is given.
@@ -139,7 +138,7 @@ impl PushServiceFake {
 impl Provider for State {
     fn answer(&self, request: &Request<Bytes>) -> Response<Full<Bytes>> {
         let mut answer = Response::new(Full::new(Bytes::new()));
-        match self.judge(request, clock::now_ms() / 1_000) {
+        match self.judge(request, now_ms() / 1_000) {
             Ok(pushed) => {
                 self.delivered.send_modify(|delivered| delivered.push(pushed));
                 *answer.status_mut() = StatusCode::CREATED;

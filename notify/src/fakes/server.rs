@@ -31,7 +31,8 @@ pub struct Tls {
 impl Tls {
     /// A new one.
     pub fn new() -> Self {
-        runtime::tls::install_provider();
+        // An error only says that it is installed already.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let key = KeyPair::generate().expect("a key");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let certificate = CertificateParams::new(names).and_then(|params| params.self_signed(&key)).expect("a certificate");
@@ -208,4 +209,9 @@ pub(super) fn json(status: u16, body: &serde_json::Value) -> Response<Full<Bytes
 /// A header field's value, if it is there and text.
 pub(super) fn field<'a>(request: &'a Request<Bytes>, name: &str) -> Option<&'a str> {
     request.headers().get(name)?.to_str().ok()
+}
+
+/// The clock of tests.
+pub(super) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
 }

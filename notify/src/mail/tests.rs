@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use runtime::config::Secret;
+use crate::secret::Secret;
 
 use super::*;
 

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Client, StatusCode};
-use runtime::clock;
-use runtime::config::Secret;
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::http::{self, Answer, HttpOptions};
+use super::http::{self, Answer, Clock, HttpOptions};
 use super::{Fault, Outcome, SetupError, plain};
 use crate::payload::{ApnsPriority, ApnsPush};
 
@@ -53,6 +52,7 @@ pub struct Apns {
     key_id: String,
     key: EncodingKey,
     client: Client,
+    clock: Clock,
     token: Mutex<Option<Token>>,
 }
 
@@ -97,6 +97,7 @@ impl Apns {
             key_id: config.key_id.clone(),
             key,
             client: config.http.builder(true)?.build().map_err(SetupError::Http)?,
+            clock: config.http.clock,
             token: Mutex::default(),
         })
     }
@@ -146,7 +147,7 @@ impl Apns {
             .header("apns-collapse-id", &push.collapse_id)
             .header("content-type", "application/json")
             .body(payload.to_owned());
-        http::ask(request).await
+        http::ask(request, self.clock).await
     }
 
     /// The token in use, or a new one where that is old, or was refused and isn't too young.
@@ -159,7 +160,7 @@ impl Apns {
             }
         }
         let header = Header { kid: Some(self.key_id.clone()), ..Header::new(Algorithm::ES256) };
-        let claims = Claims { iss: &self.team_id, iat: clock::now_ms() / 1_000 };
+        let claims = Claims { iss: &self.team_id, iat: (self.clock)() / 1_000 };
         let text = jsonwebtoken::encode(&header, &claims, &self.key).ok()?;
         *token = Some(Token { text: text.clone(), made_at: now });
         Some(text)
@@ -197,6 +198,7 @@ fn outcome(answer: &Answer) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fakes::Tls;
     use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 
     fn config() -> ApnsConfig {
@@ -207,7 +209,7 @@ mod tests {
             team_id: "DEF123GHIJ".into(),
             key_id: "ABC123DEFG".into(),
             key: Secret::new(key.serialize_pem()),
-            http: HttpOptions { tls: Some(runtime::tls::client_config()), ..HttpOptions::default() },
+            http: HttpOptions::new(Tls::new().client(), || 1_790_000_000_000),
         }
     }
 

@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Client, StatusCode};
-use runtime::clock;
-use runtime::config::Secret;
+use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::http::{self, Answer, HttpOptions};
+use super::http::{self, Answer, Clock, HttpOptions};
 use super::{Fault, Outcome, SetupError, plain};
 use crate::payload::FcmPush;
 
@@ -54,6 +53,7 @@ pub struct Fcm {
     account: ServiceAccount,
     key: EncodingKey,
     client: Client,
+    clock: Clock,
     /// Held by whoever fetches one.
     token: Mutex<Option<Token>>,
 }
@@ -104,6 +104,7 @@ impl Fcm {
             url: format!("{endpoint}/v1/projects/{}/messages:send", account.project_id),
             key,
             client: config.http.builder(false)?.build().map_err(SetupError::Http)?,
+            clock: config.http.clock,
             account,
             token: Mutex::default(),
         })
@@ -121,7 +122,7 @@ impl Fcm {
                 Err(outcome) => return outcome,
             };
             let request = self.client.post(&self.url).bearer_auth(&token).json(&body);
-            let answer = match http::ask(request).await {
+            let answer = match http::ask(request, self.clock).await {
                 Ok(answer) => answer,
                 Err(fault) => return Outcome::Retry { after: None, fault },
             };
@@ -150,7 +151,7 @@ impl Fcm {
     }
 
     async fn fetch_token(&self) -> Result<TokenAnswer, Outcome> {
-        let now_s = clock::now_ms() / 1_000;
+        let now_s = (self.clock)() / 1_000;
         let header = Header { kid: Some(self.account.private_key_id.clone()), ..Header::new(Algorithm::RS256) };
         let (iss, aud) = (self.account.client_email.as_str(), self.account.token_uri.as_str());
         let claims = Claims { iss, scope: SCOPE, aud, iat: now_s, exp: now_s + 3_600 };
@@ -159,7 +160,7 @@ impl Fcm {
             .map_err(|_| retry(None, Fault::Credentials("no assertion can be signed".into())))?;
         let request = self.client.post(aud).form(&[("grant_type", GRANT), ("assertion", &assertion)]);
         // Nothing was sent to a device yet, whatever became of this.
-        let answer = http::ask(request).await.map_err(|fault| {
+        let answer = http::ask(request, self.clock).await.map_err(|fault| {
             retry(None, Fault::Unreachable(format!("Google's tokens: {fault}")))
         })?;
         if answer.status.is_success() {

@@ -9,14 +9,13 @@ use std::fmt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Client, StatusCode};
-use runtime::clock;
-use runtime::config::Secret;
+use crate::secret::Secret;
 
 pub use encrypt::{MOST_PLAINTEXT_BYTES, PUBLIC_KEY_BYTES};
 pub use vapid::VapidKey;
 
 use super::address::{EndpointError, PublicResolver, Reach};
-use super::http::{self, Answer, HttpOptions};
+use super::http::{self, Answer, Clock, HttpOptions};
 use super::{Fault, Outcome, SetupError};
 use crate::payload::WebPushPush;
 
@@ -39,6 +38,7 @@ pub struct WebPush {
     contact: String,
     reach: Reach,
     client: Client,
+    clock: Clock,
 }
 
 /// One browser, as `PushSubscription.toJSON()` has it.
@@ -107,6 +107,7 @@ impl WebPush {
             contact: config.contact.clone(),
             reach: config.reach,
             client: builder.build().map_err(SetupError::Http)?,
+            clock: config.http.clock,
         })
     }
 
@@ -129,7 +130,7 @@ impl WebPush {
             return Outcome::Refused { reason: "nothing can be encrypted for the subscription's keys".into() };
         };
         let audience = url.origin().ascii_serialization();
-        let Some(authorization) = self.key.authorization(&audience, &self.contact, clock::now_ms() / 1_000) else {
+        let Some(authorization) = self.key.authorization(&audience, &self.contact, (self.clock)() / 1_000) else {
             return Outcome::Retry { after: None, fault: Fault::Credentials("no token can be signed".into()) };
         };
         let request = self
@@ -142,7 +143,7 @@ impl WebPush {
             .header("urgency", push.urgency.name())
             .header("topic", &push.topic)
             .body(body);
-        match http::ask(request).await {
+        match http::ask(request, self.clock).await {
             Ok(answer) => outcome(&answer),
             Err(fault) => Outcome::Retry { after: None, fault },
         }

@@ -2,7 +2,7 @@ use notify::fakes::{ApnsFake, Instead};
 use notify::payload::{ApnsPush, ContentMode, ReadElsewhere};
 use notify::provider::apns::{Apns, ApnsConfig};
 use notify::provider::{Fault, Outcome};
-use runtime::config::Secret;
+use notify::secret::Secret;
 
 use crate::{MESSAGE, alert, impatient, limited, nowhere, refused, unavailable};
 
@@ -102,7 +102,7 @@ async fn hangs_and_cuts_end_and_the_next_one_works() {
 async fn what_is_unreachable_or_untrusted_was_never_sent() {
     let fake = ApnsFake::start().await;
     let away = Apns::new(&ApnsConfig { endpoint: nowhere(), ..fake.config() }).unwrap();
-    let untrusting = notify::provider::HttpOptions { tls: Some(notify::fakes::Tls::new().client()), ..fake.config().http };
+    let untrusting = notify::provider::HttpOptions { tls: notify::fakes::Tls::new().client(), ..fake.config().http };
     let untrusted = Apns::new(&ApnsConfig { http: untrusting, ..fake.config() }).unwrap();
     for (apns, why) in [(away, "no connection"), (untrusted, "its certificate isn't trusted")] {
         let expected = Outcome::Retry { after: None, fault: Fault::Unreachable(why.into()) };

@@ -9,7 +9,7 @@ use notify::provider::{Fault, Outcome};
 use notify::settings::ContentMode;
 use notify::text::Language;
 use notify::unsubscribe::Unsubscribe;
-use runtime::config::Secret;
+use notify::secret::Secret;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};

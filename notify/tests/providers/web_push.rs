@@ -4,7 +4,7 @@ use notify::provider::address::Reach;
 use notify::provider::web_push::{Subscription, SubscriptionError, VapidKey, WebPush, WebPushConfig};
 use notify::provider::{Fault, Outcome};
 use notify::text::Language;
-use runtime::config::Secret;
+use notify::secret::Secret;
 use serde_json::Value;
 
 use crate::{alert, impatient, limited, nowhere, refused, unavailable};
