@@ -4,6 +4,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mail_builder::MessageBuilder;
+use mail_builder::headers::address::Address;
 use mail_builder::headers::raw::Raw;
 
 use super::templates::Rendered;
@@ -21,7 +22,7 @@ pub(super) fn build(
     let name = content.name.map(|name| one_line(name, NAME_CHARS)).filter(|name| !name.is_empty());
     let mut message = MessageBuilder::new()
         .from((one_line(&config.from_name, NAME_CHARS), address_of(&config.from_address)))
-        .to((name.unwrap_or_default(), address_of(content.address)))
+        .to(Address::new_address(name, address_of(content.address)))
         .subject(rendered.subject.as_str())
         .date(now_ms / 1_000)
         // The same for the same content: sent twice, it is shown once.
