@@ -47,10 +47,18 @@ pub struct Breaker {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Closed { failures: u32 },
-    Open { until: Instant, lasted: Duration },
+    Closed {
+        failures: u32,
+    },
+    Open {
+        until: Instant,
+        lasted: Duration,
+    },
     /// One is on its way; the next may go at `until`, should it never come back.
-    HalfOpen { until: Instant, lasted: Duration },
+    HalfOpen {
+        until: Instant,
+        lasted: Duration,
+    },
 }
 
 impl Breaker {
@@ -95,7 +103,9 @@ impl Breaker {
     fn failed(&mut self, now: Instant) {
         let open = |lasted: Duration| State::Open { until: now + lasted, lasted };
         self.state = match self.state {
-            State::Closed { failures } if failures + 1 < self.policy.failures => State::Closed { failures: failures + 1 },
+            State::Closed { failures } if failures + 1 < self.policy.failures => {
+                State::Closed { failures: failures + 1 }
+            }
             State::Closed { .. } => open(self.policy.first),
             State::HalfOpen { lasted, .. } => open(lasted.saturating_mul(2).min(self.policy.most)),
             // Those that were under way when it broke say nothing new.

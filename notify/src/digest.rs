@@ -77,8 +77,7 @@ impl Digest {
         if self.chats.len() >= MOST_CHATS && !self.chats.contains_key(chat_id) {
             return false;
         }
-        let waiting =
-            self.chats.entry(chat_id.to_owned()).or_insert_with(|| Waiting { at_ms, ..Waiting::default() });
+        let waiting = self.chats.entry(chat_id.to_owned()).or_insert_with(|| Waiting { at_ms, ..Waiting::default() });
         let Err(place) = waiting.seqs.binary_search(&seq) else { return true };
         // Whatever is before the first of a full list was there already, or is counted now.
         if place == 0 && waiting.older > 0 {

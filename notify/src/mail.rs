@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-pub use templates::{Part, Templates, TemplateError};
+pub use templates::{Part, TemplateError, Templates};
 
 use crate::settings::ContentMode;
 use crate::text::{Language, one_line};
@@ -162,7 +162,8 @@ struct SeenMessage {
 fn seen(content: &DigestContent<'_>, config: &MailConfig) -> Seen {
     let mode = config.content.stricter(content.content);
     let zone = content.time_zone.and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
-    let chats = if mode == ContentMode::Nothing { &[][..] } else { &content.chats[..content.chats.len().min(MOST_CHATS)] };
+    let chats =
+        if mode == ContentMode::Nothing { &[][..] } else { &content.chats[..content.chats.len().min(MOST_CHATS)] };
     Seen {
         brand: config.brand.clone(),
         home: config.home.clone(),

@@ -83,9 +83,12 @@ mod tests {
     #[test]
     fn the_stricter_mode_wins() {
         use ContentMode::{Full, Nothing, SenderOnly};
-        for (operator, person, both) in
-            [(Full, Full, Full), (Full, SenderOnly, SenderOnly), (Nothing, Full, Nothing), (SenderOnly, Nothing, Nothing)]
-        {
+        for (operator, person, both) in [
+            (Full, Full, Full),
+            (Full, SenderOnly, SenderOnly),
+            (Nothing, Full, Nothing),
+            (SenderOnly, Nothing, Nothing),
+        ] {
             assert_eq!(operator.stricter(person), both);
             assert_eq!(person.stricter(operator), both);
         }

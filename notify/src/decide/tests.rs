@@ -174,8 +174,8 @@ fn the_table_holds() {
         let role = kind.strip_prefix("all@").unwrap_or("member");
         let (event, settings, stays) = (event(kind, sent_at_ms), settings(changes), stays(person));
         let to = recipient(person, &settings, &stays, presence);
-        let decided = Message::of(&event, Some(role))
-            .and_then(|message| decide(&message, &to, &Policy::default(), look, now_ms));
+        let decided =
+            Message::of(&event, Some(role)).and_then(|message| decide(&message, &to, &Policy::default(), look, now_ms));
         assert_eq!(said(decided, now_ms), *expected, "{line}");
         assert!(cases.insert(fields[..6].join("|")), "twice: {line}");
     }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::secret::Secret;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
@@ -12,7 +13,6 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Response};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use crate::secret::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -264,7 +264,8 @@ mod tests {
     use super::*;
 
     fn state() -> State {
-        let state = State::new(&KeyPair::generate(KeySize::Rsa2048).unwrap(), "https://oauth2.googleapis.com/token".into());
+        let state =
+            State::new(&KeyPair::generate(KeySize::Rsa2048).unwrap(), "https://oauth2.googleapis.com/token".into());
         state.tokens.lock().unwrap().0.insert("good".into());
         state
     }
@@ -299,7 +300,10 @@ mod tests {
         let (status, body) = state.send(&request(r#"{"message":{"token":"gone-device"}}"#));
         assert_eq!((status, &body["error"]["details"][0]["errorCode"]), (404, &json!("UNREGISTERED")));
         let (status, body) = state.send(&request(r#"{"message":{"token":"long-enough","data":{"seq":5}}}"#));
-        assert_eq!((status, &body["error"]["details"][0]["fieldViolations"][0]["field"]), (400, &json!("message.data")));
+        assert_eq!(
+            (status, &body["error"]["details"][0]["fieldViolations"][0]["field"]),
+            (400, &json!("message.data"))
+        );
         let mut other = request("{}");
         other.headers_mut().insert("authorization", "Bearer other".parse().unwrap());
         assert_eq!(state.send(&other).0, 401);

@@ -35,7 +35,8 @@ impl Tls {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let key = KeyPair::generate().expect("a key");
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let certificate = CertificateParams::new(names).and_then(|params| params.self_signed(&key)).expect("a certificate");
+        let certificate =
+            CertificateParams::new(names).and_then(|params| params.self_signed(&key)).expect("a certificate");
         let private = PrivateKeyDer::Pkcs8(key.serialize_der().into());
         let mut server = ServerConfig::builder()
             .with_no_client_auth()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use minijinja::value::Value;
+use minijinja::value::{Serde, Value};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 
 use super::{Seen, SeenChat, SeenMessage};
@@ -76,9 +76,11 @@ impl Templates {
     pub fn with(mut replaced: BTreeMap<(Language, Part), String>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(|name| {
-            if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
-        });
+        environment.set_auto_escape_callback(
+            |name| {
+                if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
+            },
+        );
         for language in Language::ALL {
             for part in Part::ALL {
                 let name = name_of(language, part);
@@ -108,7 +110,8 @@ impl Templates {
 
     fn part(&self, language: Language, part: Part, seen: &Seen) -> Result<String, TemplateError> {
         let name = name_of(language, part);
-        let rendered = self.environment.get_template(&name).and_then(|template| template.render(Value::from_serialize(seen)));
+        let rendered =
+            self.environment.get_template(&name).and_then(|template| template.render(Value::from(Serde(seen))));
         rendered.map_err(|source| TemplateError { name, source })
     }
 }

@@ -95,7 +95,8 @@ fn german_and_one_message() {
     let content = DigestContent { language: Language::De, name: None, ..content(chats) };
     let mail = mailer(config()).digest(&content, 1_768_480_000_000).unwrap();
     assert_eq!(mail.subject, "1 ungelesene Nachricht in Waltalkie");
-    let expected = "Hallo,\n\ndu hast 1 ungelesene Nachricht in Waltalkie.\n\nDave (1)\n  Dave, 15.01.2026, 13:03: Foto\n";
+    let expected =
+        "Hallo,\n\ndu hast 1 ungelesene Nachricht in Waltalkie.\n\nDave (1)\n  Dave, 15.01.2026, 13:03: Foto\n";
     assert!(mail.text.starts_with(expected), "{}", mail.text);
     assert!(mail.html.contains("<html lang=\"de\">") && mail.html.contains("Waltalkie öffnen"));
 }
@@ -134,7 +135,8 @@ fn long_digests_stay_short() {
 #[test]
 fn header_fields_are_those_of_the_rfcs_and_nobody_can_add_any() {
     let name = "Carol\r\nBcc: all@mail.example";
-    let content = DigestContent { name: Some(name), address: "carol@mail.example\r\nCc: x@y.example", ..content(two_chats()) };
+    let content =
+        DigestContent { name: Some(name), address: "carol@mail.example\r\nCc: x@y.example", ..content(two_chats()) };
     let mail = mailer(config()).digest(&content, 1_768_480_000_000).unwrap();
     let raw = String::from_utf8(mail.raw).unwrap();
     let (head, _) = raw.split_once("\r\n\r\n").unwrap();

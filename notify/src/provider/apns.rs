@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::secret::Secret;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Client, StatusCode};
-use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -78,7 +78,11 @@ struct Explanation {
 
 impl fmt::Debug for Apns {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Apns").field("endpoint", &self.endpoint).field("topic", &self.topic).finish_non_exhaustive()
+        formatter
+            .debug_struct("Apns")
+            .field("endpoint", &self.endpoint)
+            .field("topic", &self.topic)
+            .finish_non_exhaustive()
     }
 }
 

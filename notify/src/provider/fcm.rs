@@ -5,9 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::secret::Secret;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Client, StatusCode};
-use crate::secret::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -160,9 +160,9 @@ impl Fcm {
             .map_err(|_| retry(None, Fault::Credentials("no assertion can be signed".into())))?;
         let request = self.client.post(aud).form(&[("grant_type", GRANT), ("assertion", &assertion)]);
         // Nothing was sent to a device yet, whatever became of this.
-        let answer = http::ask(request, self.clock).await.map_err(|fault| {
-            retry(None, Fault::Unreachable(format!("Google's tokens: {fault}")))
-        })?;
+        let answer = http::ask(request, self.clock)
+            .await
+            .map_err(|fault| retry(None, Fault::Unreachable(format!("Google's tokens: {fault}"))))?;
         if answer.status.is_success() {
             let found: Option<TokenAnswer> = answer.json();
             return found.ok_or_else(|| retry(None, Fault::Unavailable("the token's answer can't be read".into())));

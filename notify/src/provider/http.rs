@@ -41,7 +41,8 @@ impl HttpOptions {
     /// A builder that speaks HTTP/2 alone, or what the service prefers.
     pub(super) fn builder(&self, is_http2_alone: bool) -> Result<ClientBuilder, SetupError> {
         let mut tls = ClientConfig::clone(&self.tls);
-        tls.alpn_protocols = if is_http2_alone { vec![b"h2".to_vec()] } else { vec![b"h2".to_vec(), b"http/1.1".to_vec()] };
+        tls.alpn_protocols =
+            if is_http2_alone { vec![b"h2".to_vec()] } else { vec![b"h2".to_vec(), b"http/1.1".to_vec()] };
         let builder = Client::builder()
             .use_preconfigured_tls(tls)
             .connect_timeout(self.connect_timeout)

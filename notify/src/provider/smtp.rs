@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::secret::Secret;
 use lettre::address::Envelope;
 use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
-use crate::secret::Secret;
 
 use super::{Fault, Outcome, SetupError};
 
@@ -134,9 +134,8 @@ fn outcome(error: &lettre::transport::smtp::Error) -> Outcome {
         });
     };
     let enhanced = enhanced_of(error);
-    let reason = enhanced.map_or_else(|| code.to_string(), |[class, subject, detail]| {
-        format!("{code} {class}.{subject}.{detail}")
-    });
+    let reason = enhanced
+        .map_or_else(|| code.to_string(), |[class, subject, detail]| format!("{code} {class}.{subject}.{detail}"));
     match u16::from(code) {
         // The server closes, or can't take anybody's mail just now.
         421 => retry(Fault::Unavailable(reason)),

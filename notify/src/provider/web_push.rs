@@ -6,10 +6,10 @@ mod vapid;
 
 use std::fmt;
 
+use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Client, StatusCode};
-use crate::secret::Secret;
 
 pub use encrypt::{MOST_PLAINTEXT_BYTES, PUBLIC_KEY_BYTES};
 pub use vapid::VapidKey;
@@ -70,8 +70,7 @@ impl Subscription {
     /// From its endpoint and its two keys (base64url, padded or not).
     pub fn new(endpoint: Secret, p256dh: &str, auth: &str) -> Result<Self, SubscriptionError> {
         let decode = |text: &str| URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).unwrap_or_default();
-        let public_key: [u8; PUBLIC_KEY_BYTES] =
-            decode(p256dh).try_into().map_err(|_| SubscriptionError::PublicKey)?;
+        let public_key: [u8; PUBLIC_KEY_BYTES] = decode(p256dh).try_into().map_err(|_| SubscriptionError::PublicKey)?;
         if !encrypt::is_point(&public_key) {
             return Err(SubscriptionError::PublicKey);
         }

@@ -18,9 +18,11 @@ fn push() -> FcmPush {
 }
 
 fn error(status: u16, name: &str, code: Option<&str>) -> Value {
-    let details = code.map(|code| json!([{
-        "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code,
-    }]));
+    let details = code.map(|code| {
+        json!([{
+            "@type": "type.googleapis.com/google.firebase.fcm.v1.FcmError", "errorCode": code,
+        }])
+    });
     json!({ "error": { "code": status, "status": name, "message": "about bk3RNwTe3H0", "details": details } })
 }
 
@@ -69,9 +71,15 @@ async fn answers_are_understood() {
         (instead(404, None, &error(404, "NOT_FOUND", Some("UNREGISTERED"))), gone.clone()),
         (instead(404, None, &error(404, "NOT_FOUND", None)), refused("NOT_FOUND")),
         (instead(400, None, &error(400, "INVALID_ARGUMENT", Some("INVALID_ARGUMENT"))), refused("INVALID_ARGUMENT")),
-        (instead(403, None, &error(403, "PERMISSION_DENIED", Some("SENDER_ID_MISMATCH"))), refused("SENDER_ID_MISMATCH")),
+        (
+            instead(403, None, &error(403, "PERMISSION_DENIED", Some("SENDER_ID_MISMATCH"))),
+            refused("SENDER_ID_MISMATCH"),
+        ),
         (instead(403, None, &error(403, "PERMISSION_DENIED", None)), credentials("PERMISSION_DENIED")),
-        (instead(429, Some("30"), &error(429, "RESOURCE_EXHAUSTED", Some("QUOTA_EXCEEDED"))), limited(30, "QUOTA_EXCEEDED")),
+        (
+            instead(429, Some("30"), &error(429, "RESOURCE_EXHAUSTED", Some("QUOTA_EXCEEDED"))),
+            limited(30, "QUOTA_EXCEEDED"),
+        ),
         // Firebase's advice where nothing better is said.
         (instead(429, None, &error(429, "RESOURCE_EXHAUSTED", None)), limited(60, "RESOURCE_EXHAUSTED")),
         (instead(500, None, &error(500, "INTERNAL", Some("INTERNAL"))), unavailable("INTERNAL")),
@@ -106,7 +114,8 @@ async fn without_a_token_nothing_is_sent_and_nothing_is_lost() {
 
     let other = FcmFake::start().await;
     let mut account: Value = serde_json::from_str(fake.config().service_account.expose()).unwrap();
-    account["private_key"] = serde_json::from_str::<Value>(other.config().service_account.expose()).unwrap()["private_key"].clone();
+    account["private_key"] =
+        serde_json::from_str::<Value>(other.config().service_account.expose()).unwrap()["private_key"].clone();
     let config = FcmConfig { service_account: Secret::new(account.to_string()), ..fake.config() };
     let fault = Fault::Credentials("invalid_grant".into());
     assert_eq!(Fcm::new(&config).unwrap().send(&device(), &push()).await, Outcome::Retry { after: None, fault });

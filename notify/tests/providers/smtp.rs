@@ -6,10 +6,10 @@ use notify::fakes::Tls;
 use notify::mail::{ChatContent, DigestContent, Mail, MailConfig, Mailer, MessageContent, Templates};
 use notify::provider::smtp::{Smtp, SmtpConfig, SmtpTls};
 use notify::provider::{Fault, Outcome};
+use notify::secret::Secret;
 use notify::settings::ContentMode;
 use notify::text::Language;
 use notify::unsubscribe::Unsubscribe;
-use notify::secret::Secret;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
@@ -115,7 +115,9 @@ async fn a_digest_arrives_whole_over_each_kind_of_tls() {
             assert_eq!(fields["From"], "Waltalkie für alle <chat@chat.example>");
             assert_eq!(fields["To"], "Carol Müller <carol@mail.example>");
             assert_eq!(fields["List-Unsubscribe-Post"], "List-Unsubscribe=One-Click");
-            assert!(fields["List-Unsubscribe"].as_str().unwrap().starts_with("<https://chat.example/unsubscribe?token=v1."));
+            assert!(
+                fields["List-Unsubscribe"].as_str().unwrap().starts_with("<https://chat.example/unsubscribe?token=v1.")
+            );
             let lines = |text: &str| text.replace("\r\n", "\n").trim_end().to_owned();
             assert_eq!(lines(got["text"].as_str().unwrap()), lines(&sent.text));
             assert_eq!(lines(got["html"].as_str().unwrap()), lines(&sent.html));

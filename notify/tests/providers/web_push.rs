@@ -3,8 +3,8 @@ use notify::payload::{ContentMode, WebPushPush};
 use notify::provider::address::Reach;
 use notify::provider::web_push::{Subscription, SubscriptionError, VapidKey, WebPush, WebPushConfig};
 use notify::provider::{Fault, Outcome};
-use notify::text::Language;
 use notify::secret::Secret;
+use notify::text::Language;
 use serde_json::Value;
 
 use crate::{alert, impatient, limited, nowhere, refused, unavailable};
@@ -61,7 +61,8 @@ async fn answers_are_understood() {
         assert_eq!(web_push.send(&browser.subscription(), &push()).await, expected, "{instead:?}");
     }
     // Subscribed with another server's key.
-    let bound = service.subscribe(Some("BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8"));
+    let bound = service
+        .subscribe(Some("BP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A8"));
     assert_eq!(web_push.send(&bound.subscription(), &push()).await, refused("403"));
     service.unsubscribe(&browser);
     assert_eq!(web_push.send(&browser.subscription(), &push()).await, gone);
@@ -90,10 +91,7 @@ async fn endpoints_that_lead_inside_get_nothing() {
     let web_push = WebPush::new(&WebPushConfig { reach: Reach::Public, ..config(&service) }).unwrap();
     let browser = service.subscribe(None);
     assert!(web_push.check(&browser.endpoint).is_err());
-    assert_eq!(
-        web_push.send(&browser.subscription(), &push()).await,
-        refused("the endpoint has a port of its own")
-    );
+    assert_eq!(web_push.send(&browser.subscription(), &push()).await, refused("the endpoint has a port of its own"));
     assert!(service.delivered().is_empty());
 }
 

@@ -144,8 +144,7 @@ mod tests {
     /// RFC 8291, section 5 and appendix A.
     #[test]
     fn the_example_of_the_rfc_comes_out_byte_for_byte() {
-        let theirs =
-            "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
+        let theirs = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
         let body = encrypt_with(
             PLAINTEXT.as_bytes(),
             &bytes(theirs).try_into().unwrap(),

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use crate::secret::Secret;
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
 use aws_lc_rs::encoding::{AsBigEndian, EcPrivateKeyBin};
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use crate::secret::Secret;
 use serde::Serialize;
 
 use crate::provider::SetupError;
@@ -94,7 +94,9 @@ mod tests {
     fn new_keys_can_be_used_and_broken_ones_are_refused() {
         let (first, second) = (VapidKey::generate().unwrap(), VapidKey::generate().unwrap());
         assert_ne!(first.expose(), second.expose());
-        assert!(VapidKey::new(&first).unwrap().authorization("https://push.example", "mailto:a@b.example", 0).is_some());
+        assert!(
+            VapidKey::new(&first).unwrap().authorization("https://push.example", "mailto:a@b.example", 0).is_some()
+        );
         for broken in ["", "short", "****", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
             assert!(VapidKey::new(&Secret::new(broken)).is_err(), "{broken}");
         }
