@@ -159,8 +159,7 @@ pub(crate) async fn advance<P: Projection>(
     let nexts: Vec<i64> = places.iter().map(|(_, (_, next))| *next).collect();
     let statement = transaction.prepare_cached(ADVANCE).await?;
     let version = P::VERSION as i32;
-    let moved = transaction
-        .execute(&statement, &[&P::NAME, &log_id, &topics, &partitions, &firsts, &nexts, &version])
-        .await?;
+    let moved =
+        transaction.execute(&statement, &[&P::NAME, &log_id, &topics, &partitions, &firsts, &nexts, &version]).await?;
     Ok(moved == places.len() as u64)
 }

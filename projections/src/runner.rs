@@ -128,7 +128,13 @@ pub(crate) async fn own_schema_id<R: Record>(registry: &Registry) -> Result<u32,
 }
 
 fn checkpoint<P: Input<R>, R: Record>(wiring: &Wiring, status: &Status, log_id: &Arc<str>) -> Checkpoint {
-    Checkpoint { consumer: P::NAME, version: P::VERSION, log_id: Arc::clone(log_id), pool: wiring.pool.clone(), status: status.clone() }
+    Checkpoint {
+        consumer: P::NAME,
+        version: P::VERSION,
+        log_id: Arc::clone(log_id),
+        pool: wiring.pool.clone(),
+        status: status.clone(),
+    }
 }
 
 enum Outcome {

@@ -60,7 +60,9 @@ impl Job {
         let rebuilder = &self.rebuilder;
         match (name, until_ms) {
             (MembershipProjection::NAME, None) => Box::pin(rebuilder.rebuild(MembershipProjection)).await,
-            (MembershipProjection::NAME, Some(until_ms)) => rebuilder.rebuild_as_of(MembershipProjection, until_ms).await,
+            (MembershipProjection::NAME, Some(until_ms)) => {
+                rebuilder.rebuild_as_of(MembershipProjection, until_ms).await
+            }
             (ChatHead::NAME, None) => Box::pin(rebuilder.rebuild(ChatHead)).await,
             (ChatHead::NAME, Some(until_ms)) => rebuilder.rebuild_as_of(ChatHead, until_ms).await,
             (CursorReplay::NAME, None) => Box::pin(rebuilder.rebuild(CursorReplay)).await,
@@ -138,6 +140,7 @@ fn text_of(name: &str, rebuilt: &Rebuilt, seconds: f64) -> String {
 /// Milliseconds of a time as people write it; of a day, its first moment (UTC).
 fn moment(text: &str) -> Result<i64> {
     let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
-    timestamp::parse(&whole)
-        .with_context(|| format!("--until {text}: write it like 2026-01-31T12:00:00Z, or 2026-01-31 for its first moment"))
+    timestamp::parse(&whole).with_context(|| {
+        format!("--until {text}: write it like 2026-01-31T12:00:00Z, or 2026-01-31 for its first moment")
+    })
 }

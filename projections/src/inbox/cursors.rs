@@ -40,8 +40,7 @@ impl Input<Cursor> for Inbox {
         cursors: &[Cursor],
         state: &mut CursorState,
     ) -> Result<(), Error> {
-        let is_unknown =
-            |cursor: &&Cursor| state.get(&(cursor.chat_id.clone(), cursor.user_id.clone())).is_none();
+        let is_unknown = |cursor: &&Cursor| state.get(&(cursor.chat_id.clone(), cursor.user_id.clone())).is_none();
         let unknown: Vec<&Cursor> = cursors.iter().filter(is_unknown).collect();
         if unknown.is_empty() {
             return Ok(());

@@ -117,7 +117,8 @@ impl EventState {
                 if open.get(&stay.user_id) == Some(&stay.joined_seq) {
                     open.remove(&stay.user_id);
                 }
-                let (first, last) = ((chat_id.to_owned(), 0, String::new()), (chat_id.to_owned(), left_seq + 1, String::new()));
+                let (first, last) =
+                    ((chat_id.to_owned(), 0, String::new()), (chat_id.to_owned(), left_seq + 1, String::new()));
                 let theirs = self.made.range(first..last).filter(|((_, _, user), _)| *user == stay.user_id);
                 for key in theirs.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
                     self.made.remove(&key);
@@ -235,11 +236,7 @@ impl Input<ChatEvent> for Inbox {
 }
 
 /// The stays of the chats in which something happens, and those that these events change.
-async fn load_stays(
-    transaction: &Transaction<'_>,
-    events: &[ChatEvent],
-    state: &mut EventState,
-) -> Result<(), Error> {
+async fn load_stays(transaction: &Transaction<'_>, events: &[ChatEvent], state: &mut EventState) -> Result<(), Error> {
     let stays = || events.iter().flat_map(|event| event.memberships.iter().map(move |stay| (event, stay)));
     let is_new = |chat: &str| !state.known.contains(chat);
     let sends = events.iter().filter(|event| event.event_type == event_type::MESSAGE_PERSISTED);

@@ -80,7 +80,9 @@ async fn once<P: Replay>(rebuilder: &Rebuilder, projection: &Arc<P>) -> Result<V
     let until = copy_live::<P>(rebuilder, &copy).await?;
     let offsets = match &until {
         Until::End => Vec::new(),
-        Until::Offsets(offsets) => offsets.iter().map(|((topic, number), end)| (topic.clone(), *number, *end)).collect(),
+        Until::Offsets(offsets) => {
+            offsets.iter().map(|((topic, number), end)| (topic.clone(), *number, *end)).collect()
+        }
     };
     rebuilder.pass(projection, &fresh, until).await?;
     rebuilder.progress.phase("comparing rows");
@@ -163,6 +165,7 @@ async fn side(transaction: &Transaction<'_>, rows: &str) -> Result<Side, tokio_p
            FROM (SELECT md5(d::text) AS hash FROM ({rows}) AS d) AS hashes"
     );
     let row = transaction.query_one(&sums, &[]).await?;
-    let sum = |column: usize| row.try_get::<_, String>(column).map(|text| text.parse::<u128>().unwrap_or_default() as u64);
+    let sum =
+        |column: usize| row.try_get::<_, String>(column).map(|text| text.parse::<u128>().unwrap_or_default() as u64);
     Ok(Side { rows: row.try_get(0)?, hash: format!("{:016x}{:016x}", sum(1)?, sum(2)?) })
 }

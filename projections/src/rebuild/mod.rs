@@ -31,8 +31,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime::postgres;
 use runtime::kafka::admin::Admin;
+use runtime::postgres;
 use schemas::timestamp;
 use schemas::topics::Topic;
 use tokio_postgres::{Client, Transaction};

@@ -192,7 +192,8 @@ async fn rows_of_another_version_are_left_alone_until_they_are_rebuilt() {
             .expect("another version");
         write(&stack, &events, &[]).await.expect("written");
         let projector = rest::projector(&stack.config);
-        let membership = "SELECT coalesce(sum(next_offset), 0)::bigint FROM consumer_offset WHERE consumer = 'membership'";
+        let membership =
+            "SELECT coalesce(sum(next_offset), 0)::bigint FROM consumer_offset WHERE consumer = 'membership'";
         stack.until_count(membership, events.len() as i64).await;
         assert_eq!(stack.count("SELECT count(*) FROM chat_head").await, 0, "the others go on, this one doesn't");
         projector.abort();

@@ -103,7 +103,9 @@ fn standing(
     let why = match (stay.left, is_pending, is_crowd) {
         (Some(_), ..) => "left before a device had it",
         (None, true, _) => "no device has confirmed it; it waits in the inbox",
-        (None, false, true) => "no device has confirmed it; the chat is too large for rows in the inbox, the cursor says it",
+        (None, false, true) => {
+            "no device has confirmed it; the chat is too large for rows in the inbox, the cursor says it"
+        }
         (None, false, false) => "no device has confirmed it; the inbox hasn't come to it, or is about to mark it",
     };
     (State::Waits, why)

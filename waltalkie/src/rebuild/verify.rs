@@ -67,7 +67,9 @@ async fn verify_history(config: &Config, as_json: bool) -> Result<ExitCode> {
         println!("history: {} events, each once, dense in its chat, and as the tables have it", verdict.events);
     } else {
         println!("history: DIFFERENT from the tables: {verdict}");
-        println!("  docs/operators.md, \"When the history isn't whole\", says what each means; `waltalkie cdc status` what is wrong");
+        println!(
+            "  docs/operators.md, \"When the history isn't whole\", says what each means; `waltalkie cdc status` what is wrong"
+        );
     }
     Ok(if verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -77,9 +79,10 @@ fn line_of(name: &str, verdict: &Verdict) -> Value {
     let tables = verdict.tables.iter().map(|(table, live, rebuilt)| {
         json!({ "table": table, "live": side(live), "rebuilt": side(rebuilt), "is_equal": live == rebuilt })
     });
-    let offsets = verdict.offsets.iter().map(|(topic, partition, next)| {
-        json!({ "topic": topic, "partition": partition, "next_offset": next })
-    });
+    let offsets = verdict
+        .offsets
+        .iter()
+        .map(|(topic, partition, next)| json!({ "topic": topic, "partition": partition, "next_offset": next }));
     let differences = verdict.differences.iter().map(|difference| {
         let Difference { table, is_live, row, chat_id } = difference;
         let row: Value = serde_json::from_str(row).unwrap_or_default();
