@@ -64,7 +64,9 @@ impl From<QuietHours> for DoNotDisturb {
 
 fn time_of(text: &str) -> Result<Time, QuietError> {
     let wrong = || QuietError::Time(text.to_owned());
-    let two = |part: &str| (part.len() == 2).then(|| part.parse::<i8>().ok()).flatten();
+    let two = |part: &str| {
+        part.parse::<i8>().ok().filter(|_| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit()))
+    };
     let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
     let (hour, minute) = two(hour).zip(two(minute)).ok_or_else(wrong)?;
     Time::new(hour, minute, 0, 0).map_err(|_| wrong())

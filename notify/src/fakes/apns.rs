@@ -224,24 +224,24 @@ mod tests {
     fn apples_example_is_accepted_and_each_fault_refused_as_its_table_says() {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let state = State::new(&key);
-        let (now_ms, now_s) = (1_459_143_580_650, 1_459_143_580);
-        let good = token(&key, KEY, now_s);
-        let accepted = state.judge(&example(&good), now_ms).unwrap();
+        let (at_ms, at_s) = (1_459_143_580_650, 1_459_143_580);
+        let good = token(&key, KEY, at_s);
+        let accepted = state.judge(&example(&good), at_ms).unwrap();
         assert_eq!(accepted.payload["aps"]["alert"], "Hello");
         let answer = state.answer(&example(&token(&key, KEY, now_ms() / 1_000)));
         assert_eq!(answer.headers()["apns-id"], "eabeae54-14a8-11e5-b60b-1697f925ec7b");
 
         let reason = |request: &Request<Bytes>| {
-            let (status, body) = state.judge(request, now_ms).unwrap_err();
+            let (status, body) = state.judge(request, at_ms).unwrap_err();
             (status, body["reason"].as_str().unwrap().to_owned())
         };
         let other = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         // The example's own token is another account's.
         let apples = "eyAia2lkIjogIjhZTDNHM1JSWDciIH0.eyAiaXNzIjogIkM4Nk5WOUpYM0QiLCAiaWF0IjogIjE0NTkxNDM1ODA2NTAiIH0.MEYCIQDzqyahmH1rz1s-LFNkylXEa2lZ_aOCX4daxxTZkVEGzwIhALvkClnx5m5eAT6Lxw7LZtEQcH6JENhJTMArwLf3sXwi";
-        for forged in [apples, &token(&other, KEY, now_s), &token(&key, "OTHER", now_s), "x.y.z"] {
+        for forged in [apples, &token(&other, KEY, at_s), &token(&key, "OTHER", at_s), "x.y.z"] {
             assert_eq!(reason(&example(forged)), (403, "InvalidProviderToken".into()));
         }
-        assert_eq!(reason(&example(&token(&key, KEY, now_s - 3_601))), (403, "ExpiredProviderToken".into()));
+        assert_eq!(reason(&example(&token(&key, KEY, at_s - 3_601))), (403, "ExpiredProviderToken".into()));
         for (name, value, expected) in [
             ("apns-topic", "other", "DeviceTokenNotForTopic"),
             ("apns-push-type", "loud", "InvalidPushType"),
