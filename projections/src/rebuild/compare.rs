@@ -142,11 +142,11 @@ async fn compare<P: Replay>(
         let (live_side, rebuilt_side) = (side(transaction, &live).await?, side(transaction, &rebuilt).await?);
         if live_side != rebuilt_side {
             let different = format!(
-                "SELECT is_live, (row #- '{{message,content}}')::text, row ->> 'chat_id' FROM (
-                     SELECT true AS is_live, to_jsonb(d) AS row FROM ({live} EXCEPT ALL {rebuilt}) d
+                "SELECT is_live, (line #- '{{message,content}}')::text, line ->> 'chat_id' FROM (
+                     SELECT true AS is_live, to_jsonb(d) AS line FROM ({live} EXCEPT ALL {rebuilt}) d
                       UNION ALL
                      SELECT false, to_jsonb(d) FROM ({rebuilt} EXCEPT ALL {live}) d) AS different
-                  ORDER BY row::text, is_live LIMIT $1"
+                  ORDER BY line::text, is_live LIMIT $1"
             );
             for row in transaction.query(&different, &[&SHOWN]).await? {
                 let (is_live, row, chat_id) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);

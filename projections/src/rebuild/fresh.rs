@@ -46,8 +46,7 @@ pub(super) struct Fresh {
 impl Fresh {
     /// New ones, whatever was there.
     pub(super) async fn anew<P: Projection>(wiring: &Wiring, schema: &str) -> Result<Self, Error> {
-        Self::open::<P>(wiring, schema, None).await?.drop().await?;
-        Self::open::<P>(wiring, schema, None).await
+        Self::make::<P>(wiring, schema, None, true).await
     }
 
     /// The tables of an unfinished rebuild by the same version, to go on with; or new ones.
@@ -55,6 +54,15 @@ impl Fresh {
         wiring: &Wiring,
         schema: &str,
         until_ms: Option<i64>,
+    ) -> Result<Self, Error> {
+        Self::make::<P>(wiring, schema, until_ms, false).await
+    }
+
+    async fn make<P: Projection>(
+        wiring: &Wiring,
+        schema: &str,
+        until_ms: Option<i64>,
+        is_anew: bool,
     ) -> Result<Self, Error> {
         let url = &wiring.config.postgres.read_url;
         let mut client = postgres::connect(&postgres::parse(url, "postgres.read_url")?).await?;
@@ -69,8 +77,8 @@ impl Fresh {
             .await
             .map_err(failed())?;
         match found.map(|row| row.get::<_, Option<String>>(0)) {
-            Some(Some(comment)) if comment == wanted => {}
-            // Of another version: of no use.
+            Some(Some(comment)) if comment == wanted && !is_anew => {}
+            // Of another version, or of another time: of no use.
             Some(Some(comment)) if comment.starts_with("waltalkie: rebuild of ") => {
                 drop_schema(&client, schema).await?;
                 make::<P>(&mut client, schema, &wanted).await?;
