@@ -190,7 +190,7 @@ fn kind_of(schema: &Value, namespace: &str, path: &str, records: &mut Vec<Record
         Value::String(name) => {
             let full_name = full_name(name, namespace);
             let is_known = records.iter().any(|record| record.full_name == full_name);
-            is_known.then(|| Kind::Record(full_name)).ok_or_else(|| incomplete("a type that isn't defined before it"))
+            is_known.then_some(Kind::Record(full_name)).ok_or_else(|| incomplete("a type that isn't defined before it"))
         }
         Value::Array(branches) => branches
             .iter()

@@ -95,7 +95,8 @@ pub(super) fn without_docs(schema: &str) -> Value {
 fn write_missing() {
     for ((record, schema, _), (name, samples)) in record::all().into_iter().zip(samples::all()) {
         assert_eq!(record, name, "samples are in the order of record::all()");
-        let last = (1..).take_while(|version| folder().join(format!("{record}/{version}.avsc")).exists()).last();
+        let last =
+            (1..=u32::MAX).take_while(|version| folder().join(format!("{record}/{version}.avsc")).exists()).last();
         let is_there = last.is_some_and(|version| {
             let newest = fs::read_to_string(folder().join(format!("{record}/{version}.avsc"))).expect(record);
             without_docs(&newest) == without_docs(schema)
@@ -125,7 +126,7 @@ fn write_new(path: &str, bytes: &[u8]) {
 }
 
 fn digest_of(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |digits, byte| format!("{digits}{byte:02x}"))
 }
 
 fn folder() -> PathBuf {

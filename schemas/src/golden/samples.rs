@@ -43,15 +43,15 @@ fn event(seq: i64, event_type: &str) -> ChatEvent {
     ChatEvent { event_type: event_type.into(), ..ChatEvent::withheld("launch", seq, "alice".into(), AT + seq, origin) }
 }
 
-fn message(content: Option<&str>) -> Option<MessageState> {
-    Some(MessageState {
+fn message(content: Option<&str>) -> MessageState {
+    MessageState {
         message_id: MESSAGE.into(),
         message_seq: 2,
         sender_id: "alice".into(),
         content: content.map(str::to_owned),
         created_at: AT + 2,
         ..MessageState::default()
-    })
+    }
 }
 
 fn stay(user_id: &str, member_role: &str, left_seq: Option<i64>) -> Membership {
@@ -64,8 +64,8 @@ fn stay(user_id: &str, member_role: &str, left_seq: Option<i64>) -> Membership {
     }
 }
 
-fn chat(chat_name: Option<&str>) -> Option<ChatState> {
-    Some(ChatState {
+fn chat(chat_name: Option<&str>) -> ChatState {
+    ChatState {
         chat_name: chat_name.map(str::to_owned),
         is_group: chat_name.is_some(),
         created_at: AT,
@@ -73,7 +73,7 @@ fn chat(chat_name: Option<&str>) -> Option<ChatState> {
         avatar_url: chat_name.map(|_| "https://cdn.example/launch.png".into()),
         deleted_shown_as: "tombstone".into(),
         history_for_new_members: true,
-    })
+    }
 }
 
 /// One for each event type, in the order of a chat's life, and the fullest and the emptiest ones beside them.
@@ -91,33 +91,29 @@ fn events() -> Vec<Sample> {
         thumbhash: Some("1QcSHQRnh493V4dIh4eXh1h4kJUI".into()),
     };
     let file = Attachment { width_px: None, height_px: None, duration_ms: None, thumbhash: None, ..attachment.clone() };
-    let mut full = message(Some("Grüße 🚀, with files"));
-    if let Some(message) = &mut full {
-        message.message_seq = 9;
-        message.parent_message_id = Some(MESSAGE.into());
-        message.parent_seq = Some(2);
-        message.app_data = Some(r#"{"priority":"high"}"#.into());
-        message.attachments = vec![attachment, file];
-    }
-    let mut edited = message(Some("hello, all"));
-    let mut deleted = message(None);
-    if let (Some(edited), Some(deleted)) = (&mut edited, &mut deleted) {
-        edited.edited_at = Some(AT + 3);
-        (deleted.edited_at, deleted.deleted_at) = (Some(AT + 3), Some(AT + 4));
-    }
+    let full = MessageState {
+        message_seq: 9,
+        parent_message_id: Some(MESSAGE.into()),
+        parent_seq: Some(2),
+        app_data: Some(r#"{"priority":"high"}"#.into()),
+        attachments: vec![attachment, file],
+        ..message(Some("Grüße 🚀, with files"))
+    };
+    let edited = MessageState { edited_at: Some(AT + 3), ..message(Some("hello, all")) };
+    let deleted = MessageState { edited_at: Some(AT + 3), deleted_at: Some(AT + 4), ..message(None) };
     let named = |name, event: &ChatEvent| sample(name, event);
     vec![
         named(
             "chat.created",
-            &ChatEvent { memberships: members, chat: chat(Some("Launch")), ..event(1, event_type::CHAT_CREATED) },
+            &ChatEvent { memberships: members, chat: Some(chat(Some("Launch"))), ..event(1, event_type::CHAT_CREATED) },
         ),
         named(
             "message.persisted",
-            &ChatEvent { message: message(Some("hello")), ..event(2, event_type::MESSAGE_PERSISTED) },
+            &ChatEvent { message: Some(message(Some("hello"))), ..event(2, event_type::MESSAGE_PERSISTED) },
         ),
-        named("message.edited", &ChatEvent { message: edited, ..event(3, event_type::MESSAGE_EDITED) }),
-        named("message.deleted", &ChatEvent { message: deleted, ..event(4, event_type::MESSAGE_DELETED) }),
-        named("chat.updated", &ChatEvent { chat: chat(None), ..event(5, event_type::CHAT_UPDATED) }),
+        named("message.edited", &ChatEvent { message: Some(edited), ..event(3, event_type::MESSAGE_EDITED) }),
+        named("message.deleted", &ChatEvent { message: Some(deleted), ..event(4, event_type::MESSAGE_DELETED) }),
+        named("chat.updated", &ChatEvent { chat: Some(chat(None)), ..event(5, event_type::CHAT_UPDATED) }),
         named(
             "member.joined",
             &ChatEvent { memberships: vec![stay("carol", "member", None)], ..event(6, event_type::MEMBER_JOINED) },
@@ -130,7 +126,7 @@ fn events() -> Vec<Sample> {
             "member.left",
             &ChatEvent { memberships: vec![stay("carol", "admin", Some(8))], ..event(8, event_type::MEMBER_LEFT) },
         ),
-        named("message.persisted-full", &ChatEvent { message: full, ..event(9, event_type::MESSAGE_PERSISTED) }),
+        named("message.persisted-full", &ChatEvent { message: Some(full), ..event(9, event_type::MESSAGE_PERSISTED) }),
         named("withheld", &event(10, event_type::WITHHELD)),
     ]
 }

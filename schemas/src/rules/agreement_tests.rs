@@ -16,8 +16,8 @@ use crate::{ChatEvent, Encoder, MessageState, Origin, Record, codec};
 const CHANGES: [fn(&mut Vec<Value>, usize); 14] = [
     |fields, _| fields.push(json!({"name": "added", "type": ["null", "string"], "default": null, "doc": "d"})),
     |fields, at| {
-        fields
-            .insert(at, json!({"name": "added", "type": {"type": "array", "items": "long"}, "default": [], "doc": "d"}))
+        let kind = json!({"type": "array", "items": "long"});
+        fields.insert(at, json!({"name": "added", "type": kind, "default": [], "doc": "d"}));
     },
     |fields, at| fields.insert(at, json!({"name": "added", "type": "long", "doc": "d"})),
     |fields, at| fields[at]["doc"] = json!("Other words."),
