@@ -36,7 +36,7 @@ use crate::inbound::{Caller, Identity};
 use crate::node::Shared;
 use crate::order::Order;
 use crate::roll::Seat;
-use crate::websocket::{Broken, Message, Reader, Socket};
+use crate::websocket::{Broken, Message, Reader, Socket, Writing};
 use crate::writer::Close;
 
 /// How a connection has ended.
@@ -56,8 +56,7 @@ pub(crate) async fn run(
     identity: Identity,
     seat: &Seat,
     reader: &mut Reader<ReadHalf<Socket>>,
-    writing: &mut WriteHalf<Socket>,
-    is_deflated: bool,
+    (io, writing, is_deflated): (&mut WriteHalf<Socket>, &mut Writing, bool),
 ) -> (Ending, Arc<Desk>) {
     let gateway = &shared.config.gateway;
     let session_id = Uuid::now_v7().to_string();
@@ -95,7 +94,7 @@ pub(crate) async fn run(
     let ending = tokio::select! {
         biased;
         ending = connection.read(reader) => ending,
-        _ = desk.outgoing.write(writing, is_deflated) => Ending::Gone,
+        _ = desk.outgoing.write(io, writing, is_deflated) => Ending::Gone,
     };
     desk.outgoing.end(if let Ending::Ours(close) = ending { close } else { Close::DRAINING });
     connection.attendance.leave().await;

@@ -17,7 +17,7 @@ use crate::connection::{self, Ending};
 use crate::inbound::Identity;
 use crate::node::Node;
 use crate::roll::Seat;
-use crate::websocket::{Frame, Message, Reader, Socket, Upgrade, write_all};
+use crate::websocket::{Frame, Message, Reader, Socket, Upgrade, Writing};
 use crate::writer::{Close, Outgoing};
 use crate::{handshake, metrics};
 
@@ -79,7 +79,8 @@ async fn admit(node: &Node, parts: &mut Parts) -> Result<Response, (StatusCode, 
             Ok(socket) => {
                 let (reading, writing) = tokio::io::split(TokioIo::new(socket));
                 let reader = Reader::new(reading, most_bytes, is_deflated);
-                Served { node, reader, writing, is_deflated }.run(identity, seat).await;
+                let served = Served { node, reader, io: writing, writing: Writing::default(), is_deflated };
+                served.run(identity, seat).await;
             }
             Err(error) => tracing::debug!(%error, "a client went before its socket was open"),
         }
@@ -90,21 +91,25 @@ async fn admit(node: &Node, parts: &mut Parts) -> Result<Response, (StatusCode, 
 struct Served {
     node: Node,
     reader: Reader<ReadHalf<Socket>>,
-    writing: WriteHalf<Socket>,
+    io: WriteHalf<Socket>,
+    writing: Writing,
     is_deflated: bool,
 }
 
 impl Served {
     async fn run(mut self, identity: Identity, seat: Seat) {
-        let Self { node, reader, writing, is_deflated } = &mut self;
-        let (ending, desk) = connection::run(&node.shared, identity, &seat, reader, writing, *is_deflated).await;
+        let Self { node, reader, io, writing, is_deflated } = &mut self;
+        let writer = (io, writing, *is_deflated);
+        let (ending, desk) = connection::run(&node.shared, identity, &seat, reader, writer).await;
         let code = if let Ending::Ours(close) = ending { close.code.number() } else { 1000 };
         ::metrics::counter!(metrics::CLOSED, "code" => code.to_string()).increment(1);
         match ending {
             Ending::Ours(close) => self.say_farewell(&desk.outgoing, close).await,
             Ending::Theirs(code) => {
-                let answer = [Frame::close(code, "")];
-                let _ = tokio::time::timeout(FAREWELL, write_all(&mut self.writing, &answer, false)).await;
+                self.writing.forget_rest();
+                self.writing.frames().push(Frame::close(code, ""));
+                let answering = self.writing.write(&mut self.io, self.is_deflated, 0);
+                let _ = tokio::time::timeout(FAREWELL, answering).await;
             }
             Ending::Gone => {}
         }
@@ -114,10 +119,8 @@ impl Served {
 
     /// Writes what waits and why it ends, then hears the client out, so that no reset overtakes the reason.
     async fn say_farewell(&mut self, outgoing: &Outgoing, close: Close) {
-        let writing = async {
-            outgoing.write_rest(&mut self.writing, self.is_deflated).await?;
-            write_all(&mut self.writing, &[Frame::close(Some(close.code.number()), close.reason)], false).await
-        };
+        let last = Frame::close(Some(close.code.number()), close.reason);
+        let writing = outgoing.write_rest(&mut self.io, &mut self.writing, self.is_deflated, last);
         if !matches!(tokio::time::timeout(FAREWELL, writing).await, Ok(Ok(()))) {
             return;
         }

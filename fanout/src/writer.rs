@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::inbound::Standing;
 use crate::metrics;
-use crate::websocket::{Frame, write_all};
+use crate::websocket::{Frame, Writing};
 
 /// What a frame costs in the queue beside its text.
 const FRAME_OVERHEAD_BYTES: usize = 48;
@@ -203,41 +203,49 @@ impl Outgoing {
     }
 
     /// Writes what is queued until the socket fails.
-    pub(crate) async fn write<W>(&self, io: &mut W, is_deflated: bool) -> io::Error
+    pub(crate) async fn write<W>(&self, io: &mut W, writing: &mut Writing, is_deflated: bool) -> io::Error
     where
         W: AsyncWrite + Unpin,
     {
-        let mut batch = Vec::new();
         loop {
             let filled = self.filled.notified();
-            self.take(&mut batch);
-            if batch.is_empty() {
+            self.take(writing.frames());
+            if writing.frames().is_empty() {
                 filled.await;
                 continue;
             }
             self.emptied.notify_waiters();
-            if let Err(error) = write_all(io, &batch, is_deflated).await {
+            if let Err(error) = writing.write(io, is_deflated, RESTING_FRAMES).await {
                 return error;
             }
-            batch.clear();
-            batch.shrink_to(RESTING_FRAMES);
         }
     }
 
-    /// Writes what is still queued; for a connection that leaves in peace.
-    pub(crate) async fn write_rest<W>(&self, io: &mut W, is_deflated: bool) -> io::Result<()>
+    /// Writes what is still queued, and then one more frame: for a connection that is told why it ends. To whom everything
+    /// is too much, only the frame that is begun.
+    pub(crate) async fn write_rest<W>(
+        &self,
+        io: &mut W,
+        writing: &mut Writing,
+        is_deflated: bool,
+        last: Frame,
+    ) -> io::Result<()>
     where
         W: AsyncWrite + Unpin,
     {
-        let mut batch = Vec::new();
-        loop {
-            self.take(&mut batch);
-            if batch.is_empty() {
-                return Ok(());
-            }
-            write_all(io, &batch, is_deflated).await?;
-            batch.clear();
+        if self.queue().close == Some(Close::SLOW) {
+            writing.forget_rest();
         }
+        writing.write(io, is_deflated, RESTING_FRAMES).await?;
+        loop {
+            self.take(writing.frames());
+            if writing.frames().is_empty() {
+                break;
+            }
+            writing.write(io, is_deflated, RESTING_FRAMES).await?;
+        }
+        writing.frames().push(last);
+        writing.write(io, is_deflated, 0).await
     }
 }
 

@@ -50,22 +50,30 @@ impl Arrivals {
                         Err(_) => continue 'again,
                     },
                     place = self.places.acquire() => {
-                        let _place = place.map_err(unavailable)?;
-                        self.ask_for_all().await;
+                        let place = place.map_err(unavailable)?;
+                        if !self.ask_for_all().await {
+                            // Somebody else is asking for us already.
+                            drop(place);
+                            match (&mut answered).await {
+                                Ok(answer) => return answer,
+                                Err(_) => continue 'again,
+                            }
+                        }
                     }
                 }
             }
         }
     }
 
-    async fn ask_for_all(&self) {
+    /// Says whether anybody waited.
+    async fn ask_for_all(&self) -> bool {
         let asked: Vec<(String, oneshot::Sender<Answer>)> = {
             let mut waiting = self.waiting();
             let count = waiting.len().min(PEOPLE);
             waiting.drain(..count).filter(|(_, answer)| !answer.is_closed()).collect()
         };
         if asked.is_empty() {
-            return;
+            return false;
         }
         let user_ids: Vec<&str> = asked.iter().map(|(user_id, _)| user_id.as_str()).collect();
         let known = self.read(&user_ids).await;
@@ -74,6 +82,7 @@ impl Arrivals {
             // They may be gone.
             let _ = answer.send(of_them);
         }
+        true
     }
 
     async fn read(&self, user_ids: &[&str]) -> Result<HashMap<String, Known>, Rejection> {

@@ -128,9 +128,10 @@ impl Input<ChatEvent> for ChatHead {
         state.len()
     }
 
-    fn settle(state: &mut Self::State) -> bool {
+    fn settle(state: &mut Self::State) {
         state.settle();
-        true
+        // They are large, and the table has them.
+        state.values_mut().for_each(|head| head.message = None);
     }
 }
 

@@ -14,6 +14,7 @@ use deadpool_postgres::{Pool, Transaction};
 use runtime::kafka::reader::{Loading, Place};
 use runtime::kafka::{OffsetStore, Received, Start};
 use tokio_postgres::Error as PgError;
+use tokio_postgres::types::ToSql;
 
 use crate::error::{self, Error};
 use crate::projection::Projection;
@@ -34,9 +35,8 @@ const FIRST_VERSION: &str =
 const VERSION: &str = "SELECT version FROM projection_version WHERE projection = $1";
 const ADVANCE: &str = "
     UPDATE consumer_offset o SET next_offset = p.next_offset
-      FROM unnest($3::text[], $4::int[], $5::bigint[], $6::bigint[]) AS p (topic, partition, first_offset, next_offset),
-           projection_version v
-     WHERE v.projection = $1 AND v.version = $7 AND o.consumer = $1 AND o.log_id = $2 AND o.topic = p.topic AND o.partition = p.partition
+      FROM unnest($3::text[], $4::int[], $5::bigint[], $6::bigint[]) AS p (topic, partition, first_offset, next_offset)
+     WHERE o.consumer = $1 AND o.log_id = $2 AND o.topic = p.topic AND o.partition = p.partition
        AND o.next_offset <= p.first_offset";
 
 /// A projection's offsets, for the reader.
@@ -146,8 +146,9 @@ pub(crate) fn ranges(records: &[Received]) -> Ranges<'_> {
 /// Moves the offsets past these records, if no partition's stored offset is past its first; says whether it was so. If
 /// not, the transaction must be rolled back.
 ///
-/// Nor does it move for another version than that which made the rows: of two programs, one of which is newer, only the
-/// one whose tables are there goes on.
+/// Nor does it for another version than that which made the rows: of two programs, one of which is newer, only the one whose
+/// tables are there goes on. That is a statement of its own, behind the lock: the first one may have waited for it while the
+/// tables were swapped, and would still see the version of before.
 pub(crate) async fn advance<P: Projection>(
     transaction: &Transaction<'_>,
     log_id: &str,
@@ -157,9 +158,10 @@ pub(crate) async fn advance<P: Projection>(
     let partitions: Vec<i32> = places.iter().map(|((_, partition), _)| *partition).collect();
     let firsts: Vec<i64> = places.iter().map(|(_, (first, _))| *first).collect();
     let nexts: Vec<i64> = places.iter().map(|(_, (_, next))| *next).collect();
-    let statement = transaction.prepare_cached(ADVANCE).await?;
-    let version = P::VERSION as i32;
-    let moved =
-        transaction.execute(&statement, &[&P::NAME, &log_id, &topics, &partitions, &firsts, &nexts, &version]).await?;
-    Ok(moved == places.len() as u64)
+    let (advance, version) = (transaction.prepare_cached(ADVANCE).await?, transaction.prepare_cached(VERSION).await?);
+    let values: [&(dyn ToSql + Sync); 6] = [&P::NAME, &log_id, &topics, &partitions, &firsts, &nexts];
+    let name: [&(dyn ToSql + Sync); 1] = [&P::NAME];
+    let (moved, version) = tokio::join!(transaction.execute(&advance, &values), transaction.query_opt(&version, &name));
+    let is_ours = version?.is_some_and(|row| row.get::<_, i32>(0) == P::VERSION as i32);
+    Ok(is_ours && moved? == places.len() as u64)
 }

@@ -106,9 +106,8 @@ impl Input<Mark> for CursorProjection {
         state.len()
     }
 
-    fn settle(state: &mut Self::State) -> bool {
+    fn settle(state: &mut Self::State) {
         state.settle();
-        true
     }
 
     async fn publish(&self, state: &Self::State, fence: &Arc<Fence>) -> Result<(), PublishError> {

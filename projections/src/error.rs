@@ -62,6 +62,23 @@ pub enum Error {
         /// Projection.
         projection: &'static str,
     },
+    /// The live tables were in use each time that they were to be swapped.
+    #[error(
+        "projection {projection} is rebuilt, and its tables couldn't be swapped in: somebody reads or locks the live ones \
+         all the time. Run it again, and it goes on from there; pg_stat_activity tells who it is"
+    )]
+    Busy {
+        /// Projection.
+        projection: &'static str,
+    },
+    /// Something hangs on the live tables that wouldn't come along.
+    #[error("projection {projection} can't be rebuilt: {obstacle}. Remove that first, and make it again afterwards")]
+    Obstacle {
+        /// Projection.
+        projection: &'static str,
+        /// What is in the way.
+        obstacle: String,
+    },
     /// A schema has the name that a rebuild needs.
     #[error("the read database has a schema {schema} that no rebuild made; rename or remove it")]
     ForeignSchema {

@@ -73,6 +73,10 @@ impl Projection for Inbox {
 impl Replay for Inbox {
     const HAS_PAST: bool = false;
 
+    fn settings(&self) -> String {
+        format!("most members {}", self.most_members)
+    }
+
     /// Cursors first: only messages that are still waited for make rows then.
     async fn replay(self: Arc<Self>, pass: Arc<Pass>) -> Result<(), Error> {
         pass.input::<Self, Cursor>(&self).await?;

@@ -116,9 +116,8 @@ impl Input<ChatEvent> for MembershipProjection {
         state.len()
     }
 
-    fn settle(state: &mut Self::State) -> bool {
+    fn settle(state: &mut Self::State) {
         state.settle();
-        true
     }
 }
 

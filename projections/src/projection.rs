@@ -74,9 +74,13 @@ pub trait Input<R: Record>: Projection {
     /// Rows that the state holds, about. A rebuild keeps a state over many batches, as long as it isn't too large.
     fn size(state: &Self::State) -> usize;
 
-    /// The changes are in the tables: the rows stay known, and are changes no more. Says whether the state is of use
-    /// for the next batch; if not, that one begins with an empty one.
-    fn settle(state: &mut Self::State) -> bool;
+    /// The changes are in the tables: the rows stay known, and are changes no more.
+    fn settle(state: &mut Self::State);
+
+    /// Whether the state is of use for another batch; if not, that one begins with an empty one.
+    fn lasts(_state: &Self::State) -> bool {
+        true
+    }
 
     /// What must be in Kafka before the rows are in Postgres. A crash in between repeats it, so a repetition must be
     /// harmless. Not called when the tables are made again from the history.

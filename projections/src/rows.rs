@@ -53,6 +53,11 @@ impl<K: Hash + Eq + Ord, V: PartialEq> Rows<K, V> {
         self.rows.is_empty()
     }
 
+    /// The rows' values, for changes that are none of the table's.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.rows.values_mut().map(|row| &mut row.value)
+    }
+
     /// What changed is in the table by now.
     pub fn settle(&mut self) {
         self.rows.values_mut().for_each(|row| row.is_changed = false);

@@ -101,11 +101,11 @@ pub(crate) async fn run(config: Config, args: ExplainArgs) -> Result<ExitCode> {
             place: "NOT in chat.events yet: `waltalkie cdc status` says what holds it back".to_owned(),
         });
     }
-    let members = members::of(&truth, &read, &stored, config.projector.inbox_members).await?;
+    let (members, count) = members::of(&truth, &read, &stored, config.projector.inbox_members).await?;
     if args.json {
-        println!("{}", as_json(args.message_id, &stored, &stations, &members));
+        println!("{}", as_json(args.message_id, &stored, &stations, &members, count));
     } else {
-        println!("{}", as_text(args.message_id, &stored, &stations, &members));
+        println!("{}", as_text(args.message_id, &stored, &stations, &members, count));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -149,7 +149,7 @@ fn unknown(message_id: Uuid, found: Option<&str>, is_json: bool) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn as_text(message_id: Uuid, stored: &Stored, stations: &[Station], members: &[Member]) -> String {
+fn as_text(message_id: Uuid, stored: &Stored, stations: &[Station], members: &[Member], count: usize) -> String {
     let mut lines = vec![format!("{message_id}: {}/{} of {}", stored.chat_id, stored.seq, stored.sender_id)];
     if stored.is_withheld {
         lines.push("  withheld: it could not be published, and somebody gave it up; its seq says so".to_owned());
@@ -158,14 +158,15 @@ fn as_text(message_id: Uuid, stored: &Stored, stations: &[Station], members: &[M
         let at = at_ms.map_or_else(String::new, timestamp::rfc3339);
         lines.push(format!("  {at:<24}  {name:<10}  {place}"));
     }
-    lines.push(format!("  {} members, those who were there or came later:", members.len()));
+    let rest = if members.len() < count { format!(", the first {}", members.len()) } else { String::new() };
+    lines.push(format!("  {count} people who were there or came later{rest}:"));
     for Member { user_id, delivered_seq, read_seq, why, .. } in members {
         lines.push(format!("  {user_id:<24}  delivered {delivered_seq}, read {read_seq}: {why}"));
     }
     lines.join("\n")
 }
 
-fn as_json(message_id: Uuid, stored: &Stored, stations: &[Station], members: &[Member]) -> Value {
+fn as_json(message_id: Uuid, stored: &Stored, stations: &[Station], members: &[Member], count: usize) -> Value {
     let stations = stations.iter().map(|Station { name, at_ms, place }| {
         json!({ "station": name, "at": at_ms.map(timestamp::rfc3339), "place": place })
     });
@@ -180,6 +181,7 @@ fn as_json(message_id: Uuid, stored: &Stored, stations: &[Station], members: &[M
         "sender_id": stored.sender_id,
         "is_withheld": stored.is_withheld,
         "deleted_at": stored.deleted_at_ms.map(timestamp::rfc3339),
+        "members_count": count,
         "stations": stations.collect::<Vec<_>>(),
         "members": members.collect::<Vec<_>>(),
     })

@@ -88,7 +88,7 @@ impl Job {
         let bar = Bar::new(name, &self.progress, std::io::stderr().is_terminal());
         let outcome = tokio::select! {
             biased;
-            () = stop.told() => bail!("stopped; the live tables are as they were, and the same command goes on from here"),
+            () = stop.told() => bail!("stopped; a rebuild goes on from here with the same command, a comparison begins anew"),
             outcome = work => outcome,
             () = bar.show() => unreachable!("it shows until it is dropped"),
         };

@@ -5,7 +5,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use schemas::{ChatEvent, Origin};
+use schemas::{ChatEvent, Origin, event_type};
 
 /// Faults of one kind that are named; the rest is counted.
 const NAMED: usize = 5;
@@ -23,6 +23,8 @@ pub struct Fingerprint {
     pub skeleton: u64,
     /// Whether there is a body that a delete could take away.
     pub has_body: bool,
+    /// Whether a delete has taken it.
+    pub is_emptied: bool,
     /// Place in the WAL.
     pub origin: (i64, i64),
 }
@@ -33,12 +35,16 @@ impl Fingerprint {
         let Origin { commit_lsn, ordinal, .. } = std::mem::take(&mut event.origin);
         let content = hash_of(&event);
         let has_body = event.message.as_ref().is_some_and(|message| message.content.is_some());
+        // The row of a send says so; that of an edit has no body then, which an edit never makes.
+        let is_edit = event.event_type == event_type::MESSAGE_EDITED;
+        let is_emptied =
+            !has_body && event.message.as_ref().is_some_and(|message| is_edit || message.deleted_at.is_some());
         if let Some(message) = &mut event.message {
             (message.content, message.app_data, message.deleted_at) = (None, None, None);
             message.attachments.clear();
         }
         let (skeleton, origin) = (hash_of(&event), (commit_lsn, ordinal));
-        Self { chat_id: event.chat_id, seq: event.seq, content, skeleton, has_body, origin }
+        Self { chat_id: event.chat_id, seq: event.seq, content, skeleton, has_body, is_emptied, origin }
     }
 }
 
@@ -131,15 +137,14 @@ impl fmt::Display for Verdict {
 struct Row {
     content: u64,
     skeleton: u64,
-    has_body: bool,
+    is_emptied: bool,
     is_seen: bool,
 }
 
 impl Row {
     /// Whether an event says what the row says, or said before a delete emptied it.
     fn says(&self, event: &Fingerprint) -> bool {
-        let was_emptied = event.has_body && !self.has_body;
-        self.content == event.content || was_emptied && self.skeleton == event.skeleton
+        self.content == event.content || self.is_emptied && event.has_body && self.skeleton == event.skeleton
     }
 }
 
@@ -150,9 +155,9 @@ pub fn compare(
 ) -> Verdict {
     let mut verdict = Verdict::default();
     let mut rows: BTreeMap<String, BTreeMap<i64, Row>> = BTreeMap::new();
-    for Fingerprint { chat_id, seq, content, skeleton, has_body, .. } in tables {
+    for Fingerprint { chat_id, seq, content, skeleton, is_emptied, .. } in tables {
         verdict.rows += 1;
-        rows.entry(chat_id).or_default().insert(seq, Row { content, skeleton, has_body, is_seen: false });
+        rows.entry(chat_id).or_default().insert(seq, Row { content, skeleton, is_emptied, is_seen: false });
     }
     let mut lasts: BTreeMap<String, i64> = BTreeMap::new();
     for partition in log {

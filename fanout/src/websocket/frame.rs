@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
@@ -101,39 +101,68 @@ fn encode(first: u8, payload: &[u8]) -> Box<[u8]> {
     bytes.into_boxed_slice()
 }
 
-/// Writes frames, several in one system call and none of them copied.
-pub(crate) async fn write_all<W>(io: &mut W, frames: &[Frame], is_deflated: bool) -> io::Result<()>
-where
-    W: AsyncWrite + Unpin,
-{
-    let (mut next, mut offset) = (0, 0);
-    poll_fn(|context| {
-        while next < frames.len() {
+/// Frames on their way into a socket, several in one system call and none of them copied. How far it has come is kept
+/// here, not in the future: whoever gives that up, in the middle of a frame too, can go on with what the frame lacks.
+#[derive(Default)]
+pub(crate) struct Writing {
+    frames: Vec<Frame>,
+    next: usize,
+    /// Bytes of the next frame that are written.
+    offset: usize,
+}
+
+impl Writing {
+    /// Room for more frames.
+    pub(crate) const fn frames(&mut self) -> &mut Vec<Frame> {
+        &mut self.frames
+    }
+
+    /// Forgets frames that aren't begun.
+    pub(crate) fn forget_rest(&mut self) {
+        self.frames.truncate(self.next + usize::from(self.offset > 0));
+    }
+
+    /// Writes all that is left, and keeps room for so many more.
+    pub(crate) async fn write<W>(&mut self, io: &mut W, is_deflated: bool, kept: usize) -> io::Result<()>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        poll_fn(|context| self.poll_write(io, is_deflated, context)).await?;
+        (self.next, self.offset) = (0, 0);
+        self.frames.clear();
+        self.frames.shrink_to(kept);
+        Ok(())
+    }
+
+    fn poll_write<W>(&mut self, io: &mut W, is_deflated: bool, context: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        W: AsyncWrite + Unpin,
+    {
+        while self.next < self.frames.len() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = slices.len().min(frames.len() - next);
-            for (slice, frame) in slices.iter_mut().zip(&frames[next..]) {
+            let count = slices.len().min(self.frames.len() - self.next);
+            for (slice, frame) in slices.iter_mut().zip(&self.frames[self.next..]) {
                 *slice = IoSlice::new(frame.bytes(is_deflated));
             }
-            slices[0].advance(offset);
+            slices[0].advance(self.offset);
             let mut written = ready!(Pin::new(&mut *io).poll_write_vectored(context, &slices[..count]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            written += offset;
-            offset = 0;
-            for frame in &frames[next..next + count] {
+            written += self.offset;
+            self.offset = 0;
+            for frame in &self.frames[self.next..self.next + count] {
                 let length = frame.bytes(is_deflated).len();
                 if written < length {
-                    offset = written;
+                    self.offset = written;
                     break;
                 }
                 written -= length;
-                next += 1;
+                self.next += 1;
             }
         }
         Pin::new(&mut *io).poll_flush(context)
-    })
-    .await
+    }
 }
 
 #[cfg(test)]
@@ -170,9 +199,41 @@ mod tests {
                 let mut read = Vec::new();
                 far.read_to_end(&mut read).await.map(|_| read)
             });
-            write_all(&mut near, &frames, false).await.expect("written");
+            let mut writing = Writing::default();
+            writing.frames().extend(frames.iter().cloned());
+            writing.write(&mut near, false, 0).await.expect("written");
             drop(near);
             assert_eq!(reading.await.expect("joined").expect("read"), expected);
+        }
+    }
+    /// Somebody else's turn in the middle of a frame: it is ended, and what follows it is a frame again.
+    #[tokio::test]
+    async fn a_frame_that_was_given_up_is_ended_before_others_come() {
+        let frames: Vec<Frame> = (1..50).map(|n| Frame::from("abc".repeat(n))).collect();
+        let goodbye = Frame::close(Some(4_008), "slow");
+        let whole: Vec<u8> = frames.iter().flat_map(|frame| frame.bytes(false).to_vec()).collect();
+        for room in 1..200 {
+            let (mut near, mut far) = tokio::io::duplex(room);
+            let mut writing = Writing::default();
+            writing.frames().extend(frames.iter().cloned());
+            let given_up = tokio::time::timeout(std::time::Duration::ZERO, writing.write(&mut near, false, 0)).await;
+            assert!(given_up.is_err(), "nobody reads");
+            writing.forget_rest();
+            writing.frames().push(goodbye.clone());
+            let reading = tokio::spawn(async move {
+                let mut read = Vec::new();
+                far.read_to_end(&mut read).await.map(|_| read)
+            });
+            writing.write(&mut near, false, 0).await.expect("written");
+            drop(near);
+            let read = reading.await.expect("joined").expect("read");
+            let begun = read.strip_suffix(goodbye.bytes(false)).expect("the last frame is whole");
+            assert!(whole.starts_with(begun) && begun.len() >= room, "{room}");
+            let ends = frames.iter().scan(0, |end, frame| {
+                *end += frame.bytes(false).len();
+                Some(*end)
+            });
+            assert!(ends.into_iter().any(|end| end == begun.len()), "{room}: cut in the middle of a frame");
         }
     }
 }

@@ -68,6 +68,10 @@ impl Header {
         };
         let mask = rest.get(length_bytes..).and_then(<[u8]>::first_chunk);
         let (Some(length), Some(mask)) = (length, mask) else { return Ok(None) };
+        // As short as it goes, and no negative number (section 5.2).
+        if (length_bytes == 2 && length < 126) || (length_bytes == 8 && !(1 << 16..1 << 63).contains(&length)) {
+            return Err(Broken::Protocol);
+        }
         Ok(Some(Self {
             is_final: first & FIN != 0,
             is_compressed: first & RSV1 != 0,
@@ -224,6 +228,18 @@ mod tests {
         }
         assert_eq!(parser.waiting.capacity() == 0, parser.waiting.is_empty(), "an idle parser holds no buffer");
         (messages, None)
+    }
+
+    #[test]
+    fn lengths_are_as_short_as_they_go() {
+        let mask = [0; 4];
+        for (length, extended) in
+            [(126, vec![0, 125]), (127, vec![0, 0, 0, 0, 0, 0, 0xFF, 0xFF]), (127, vec![0x80, 0, 0, 0, 0, 1, 0, 0])]
+        {
+            let mut parser = Parser::new(MOST, false);
+            parser.feed(&[&[0x81, MASKED | length], &*extended, &mask].concat());
+            assert!(matches!(parser.next(), Err(Broken::Protocol)), "{extended:?}");
+        }
     }
 
     #[test]

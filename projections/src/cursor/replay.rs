@@ -60,8 +60,7 @@ impl Input<Cursor> for CursorReplay {
         state.len()
     }
 
-    fn settle(state: &mut Cursors) -> bool {
+    fn settle(state: &mut Cursors) {
         state.settle();
-        true
     }
 }

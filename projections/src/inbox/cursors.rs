@@ -81,8 +81,7 @@ impl Input<Cursor> for Inbox {
         state.len()
     }
 
-    fn settle(state: &mut CursorState) -> bool {
+    fn settle(state: &mut CursorState) {
         state.settle();
-        true
     }
 }

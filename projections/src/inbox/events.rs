@@ -225,12 +225,15 @@ impl Input<ChatEvent> for Inbox {
         state.stays.len() + state.cursors + state.made.len()
     }
 
-    fn settle(state: &mut EventState) -> bool {
+    fn settle(state: &mut EventState) {
         state.stays.settle();
         state.made.clear();
         state.deleted.clear();
         state.left.clear();
-        // Of a crowd too little is known for another batch.
+    }
+
+    /// Of a crowd too little is known for more than the batch that it was loaded for.
+    fn lasts(state: &EventState) -> bool {
         state.crowds.is_empty()
     }
 }

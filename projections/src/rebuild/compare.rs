@@ -8,7 +8,7 @@ use std::sync::Arc;
 use runtime::postgres::quoted;
 use tokio_postgres::{IsolationLevel, Transaction};
 
-use super::fresh::Fresh;
+use super::fresh::{Begin, Fresh};
 use super::{Rebuilder, Replay, Until, targets};
 use crate::error::Error;
 
@@ -74,30 +74,37 @@ pub(super) async fn verify<P: Replay>(rebuilder: &Rebuilder, projection: &Arc<P>
 }
 
 async fn once<P: Replay>(rebuilder: &Rebuilder, projection: &Arc<P>) -> Result<Verdict, Error> {
-    let fresh = Fresh::anew::<P>(&rebuilder.wiring, &format!("verify_{}", P::NAME)).await?;
-    let copy = format!("{}_live", fresh.schema);
+    let schema = format!("verify_{}", P::NAME);
+    let fresh = Fresh::open(&rebuilder.wiring, &**projection, &schema, None, Begin::Anew).await?;
+    let copy = format!("{schema}_live");
+    let verdict = replayed(rebuilder, projection, &fresh, &copy).await;
+    // Two copies of the tables: not to be left, whatever came of it.
+    let client = rebuilder.connect().await?;
+    super::fresh::drop_schema(&client, &copy).await?;
+    fresh.drop().await?;
+    verdict
+}
+
+async fn replayed<P: Replay>(
+    rebuilder: &Rebuilder,
+    projection: &Arc<P>,
+    fresh: &Fresh,
+    copy: &str,
+) -> Result<Verdict, Error> {
+    let failed = || Error::database("comparing rows");
     rebuilder.progress.phase("copying the live rows");
-    let until = copy_live::<P>(rebuilder, &copy).await?;
+    let until = copy_live::<P>(rebuilder, copy).await?;
     let offsets = match &until {
         Until::End => Vec::new(),
         Until::Offsets(offsets) => {
             offsets.iter().map(|((topic, number), end)| (topic.clone(), *number, *end)).collect()
         }
     };
-    rebuilder.pass(projection, &fresh, until).await?;
+    rebuilder.pass(projection, fresh, until).await?;
     rebuilder.progress.phase("comparing rows");
-    let compared = async {
-        let mut client = fresh.pool.get().await?;
-        let transaction = client.transaction().await.map_err(Error::database("comparing rows"))?;
-        let compared = compare::<P>(&transaction, &copy, offsets).await.map_err(Error::database("comparing rows"));
-        drop(transaction);
-        compared
-    };
-    let verdict = compared.await;
-    let client = rebuilder.connect().await?;
-    super::fresh::drop_schema(&client, &copy).await?;
-    fresh.drop().await?;
-    verdict
+    let mut client = fresh.pool.get().await?;
+    let transaction = client.transaction().await.map_err(failed())?;
+    compare::<P>(&transaction, copy, offsets).await.map_err(failed())
 }
 
 /// Copies what counts of the live tables, and says which offsets they are at.
@@ -106,12 +113,15 @@ async fn copy_live<P: Replay>(rebuilder: &Rebuilder, copy: &str) -> Result<Until
     let (mut locking, mut copying) = (rebuilder.connect().await?, rebuilder.connect().await?);
     super::fresh::drop_schema(&copying, copy).await?;
     let lock = locking.transaction().await.map_err(failed())?;
-    lock.batch_execute("SET LOCAL lock_timeout = '10s'").await.map_err(failed())?;
+    let patience = "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+    lock.batch_execute(patience).await.map_err(failed())?;
     lock.query(super::swap::LOCK_OFFSETS, &[&P::NAME]).await.map_err(failed())?;
     let snapshot = copying.build_transaction().isolation_level(IsolationLevel::RepeatableRead).start().await;
     let snapshot = snapshot.map_err(failed())?;
+    // The first statement takes it.
+    snapshot.batch_execute("SELECT 1").await.map_err(failed())?;
     let until = targets::<P>(rebuilder, &snapshot).await?;
-    // The snapshot is taken: the runners may go on.
+    // The runners may go on.
     lock.rollback().await.map_err(failed())?;
     let copied = async {
         let schema = quoted(copy);

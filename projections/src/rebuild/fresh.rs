@@ -4,14 +4,19 @@ use deadpool_postgres::Pool;
 use runtime::postgres::{self, quoted};
 use tokio_postgres::Client;
 
+use super::Replay;
 use crate::error::Error;
-use crate::projection::Projection;
 use crate::wiring::Wiring;
 
-/// The settings of a table and who may use it: neither is copied by LIKE.
+/// How the comment on a schema of ours begins.
+const MADE_BY_US: &str = "waltalkie: rebuild of ";
+/// The settings of a table, whose it is and who may use it: nothing of that is copied by LIKE.
 const SETTINGS: &str = "
     SELECT format('ALTER TABLE %I.%I SET (%s)', $1::text, c.relname, array_to_string(c.reloptions, ', '))
       FROM pg_class c WHERE c.oid = to_regclass($2) AND c.reloptions IS NOT NULL
+     UNION ALL
+    SELECT format('ALTER TABLE %I.%I OWNER TO %I', $1::text, c.relname, pg_get_userbyid(c.relowner))
+      FROM pg_class c WHERE c.oid = to_regclass($2) AND pg_get_userbyid(c.relowner) <> current_user
      UNION ALL
     SELECT format('GRANT %s ON %I.%I TO %s%s', a.privilege_type, $1::text, c.relname,
                   coalesce(quote_ident(r.rolname), 'PUBLIC'), CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)
@@ -33,67 +38,116 @@ const INDEX_NAMES: &str = "
       FROM indexes l JOIN indexes f USING (definition, number)
      WHERE l.indrelid = to_regclass($2) AND f.indrelid = to_regclass($3) AND l.relname <> f.relname";
 
+/// What the swap would be refused for, or take away with the former tables.
+const OBSTACLES: &str = "
+    SELECT format('table %s isn''t owned by this login, or by a role that it is in', c.relname)
+      FROM pg_class c WHERE c.oid = ANY($1::text[]::regclass[]::oid[]) AND NOT pg_has_role(c.relowner, 'USAGE')
+     UNION ALL
+    SELECT format('this login may not make tables in schema %s', current_schema())
+     WHERE NOT has_schema_privilege(current_schema(), 'CREATE')
+     UNION ALL
+    SELECT DISTINCT format('view %s reads table %s', v.relname, d.refobjid::regclass)
+      FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class
+     WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = ANY($1::text[]::regclass[]::oid[])
+     UNION ALL
+    SELECT format('%s refers to table %s', k.conname, k.confrelid::regclass)
+      FROM pg_constraint k WHERE k.contype = 'f' AND k.confrelid = ANY($1::text[]::regclass[]::oid[])
+     UNION ALL
+    SELECT format('publication %s names table %s', p.pubname, r.prrelid::regclass)
+      FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+     WHERE r.prrelid = ANY($1::text[]::regclass[]::oid[])
+     UNION ALL
+    SELECT format('trigger %s is on table %s', t.tgname, t.tgrelid::regclass)
+      FROM pg_trigger t WHERE NOT t.tgisinternal AND t.tgrelid = ANY($1::text[]::regclass[]::oid[])";
+/// The shape of the database: an unfinished rebuild of another one is of no use.
+const SHAPE: &str = "SELECT coalesce(max(version), 0)::text FROM refinery_schema_history";
+
 /// Tables beside the live ones.
 pub(super) struct Fresh {
     pub(super) schema: String,
     /// Connections that see these tables alone.
     pub(super) pool: Pool,
+    /// Partitions that may be worked on at a time; each needs a connection.
+    pub(super) workers: usize,
     pub(super) until_ms: Option<i64>,
+    /// Whether these tables will be swapped with the live ones.
+    takes_their_place: bool,
     /// Holds the lock: nobody else works on the same schema.
     lock: Client,
 }
 
+/// What becomes of tables that an unfinished rebuild has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Begin {
+    /// It is gone on with.
+    OrGoOn,
+    /// They go.
+    Anew,
+}
+
 impl Fresh {
-    /// New ones, whatever was there.
-    pub(super) async fn anew<P: Projection>(wiring: &Wiring, schema: &str) -> Result<Self, Error> {
-        Self::make::<P>(wiring, schema, None, true).await
-    }
-
-    /// The tables of an unfinished rebuild by the same version, to go on with; or new ones.
-    pub(super) async fn open<P: Projection>(
+    /// Tables to work on.
+    pub(super) async fn open<P: Replay>(
         wiring: &Wiring,
+        projection: &P,
         schema: &str,
         until_ms: Option<i64>,
-    ) -> Result<Self, Error> {
-        Self::make::<P>(wiring, schema, until_ms, false).await
-    }
-
-    async fn make<P: Projection>(
-        wiring: &Wiring,
-        schema: &str,
-        until_ms: Option<i64>,
-        is_anew: bool,
+        begin: Begin,
     ) -> Result<Self, Error> {
         let url = &wiring.config.postgres.read_url;
-        let mut client = postgres::connect(&postgres::parse(url, "postgres.read_url")?).await?;
+        let client = postgres::connect(&postgres::parse(url, "postgres.read_url")?).await?;
         let failed = || Error::database("making tables to rebuild into");
         let row = client.query_one("SELECT pg_try_advisory_lock(7768, hashtext($1))", &[&schema]).await;
         if !row.map_err(failed())?.get::<_, bool>(0) {
             return Err(Error::RebuiltElsewhere { projection: P::NAME });
         }
-        let wanted = format!("waltalkie: rebuild of {} version {}", P::NAME, P::VERSION);
-        let found = client
-            .query_opt("SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1", &[&schema])
+        let workers = std::thread::available_parallelism().map_or(2, usize::from);
+        let pool = postgres::pool_of_schema(url, "postgres.read_url", workers + 1, schema)?;
+        let takes_their_place = begin == Begin::OrGoOn && until_ms.is_none();
+        let mut fresh = Self { schema: schema.to_owned(), pool, workers, until_ms, takes_their_place, lock: client };
+        fresh.prepare(projection, begin).await?;
+        Ok(fresh)
+    }
+
+    /// The same anew, whatever is there.
+    pub(super) async fn again<P: Replay>(mut self, wiring: &Wiring, projection: &P) -> Result<Self, Error> {
+        self.prepare(projection, Begin::Anew).await?;
+        // Connections of before have prepared statements on tables that are gone.
+        self.pool.close();
+        let url = &wiring.config.postgres.read_url;
+        self.pool = postgres::pool_of_schema(url, "postgres.read_url", self.workers + 1, &self.schema)?;
+        Ok(self)
+    }
+
+    async fn prepare<P: Replay>(&mut self, projection: &P, begin: Begin) -> Result<(), Error> {
+        let failed = || Error::database("making tables to rebuild into");
+        let tables: Vec<String> = P::TABLES.iter().copied().map(quoted).collect();
+        let obstacles = self.lock.query(OBSTACLES, &[&tables]).await.map_err(failed())?;
+        if let Some(first) = obstacles.first().filter(|_| self.takes_their_place) {
+            return Err(Error::Obstacle { projection: P::NAME, obstacle: first.get(0) });
+        }
+        let shape: String = self.lock.query_one(SHAPE, &[]).await.map_err(failed())?.get(0);
+        let (name, version, settings) = (P::NAME, P::VERSION, projection.settings());
+        let wanted = format!("{MADE_BY_US}{name} version {version}, tables {shape}, {settings}");
+        let found = self
+            .lock
+            .query_opt(
+                "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = $1",
+                &[&self.schema],
+            )
             .await
             .map_err(failed())?;
         match found.map(|row| row.get::<_, Option<String>>(0)) {
-            Some(Some(comment)) if comment == wanted && !is_anew => {}
-            // Of another version, or of another time: of no use.
-            Some(Some(comment)) if comment.starts_with("waltalkie: rebuild of ") => {
-                drop_schema(&client, schema).await?;
-                make::<P>(&mut client, schema, &wanted).await?;
-            }
-            Some(_) => return Err(Error::ForeignSchema { schema: schema.to_owned() }),
-            None => make::<P>(&mut client, schema, &wanted).await?,
+            Some(Some(comment)) if comment == wanted && begin == Begin::OrGoOn => return Ok(()),
+            Some(Some(comment)) if comment.starts_with(MADE_BY_US) => drop_schema(&self.lock, &self.schema).await?,
+            Some(_) => return Err(Error::ForeignSchema { schema: self.schema.clone() }),
+            None => {}
         }
-        let connections = wiring.config.postgres.pool_size.max(4);
-        let pool = postgres::pool_of_schema(url, "postgres.read_url", connections, schema)?;
-        Ok(Self { schema: schema.to_owned(), pool, until_ms, lock: client })
+        make::<P>(&mut self.lock, &self.schema, &wanted).await
     }
 
     /// Removes the schema with all that is left in it.
     pub(super) async fn drop(self) -> Result<(), Error> {
-        // Its connections have prepared statements on the tables.
         self.pool.close();
         drop_schema(&self.lock, &self.schema).await
     }
@@ -105,10 +159,11 @@ pub(super) async fn drop_schema(client: &Client, schema: &str) -> Result<(), Err
 }
 
 /// All or nothing: a schema with the comment is complete.
-async fn make<P: Projection>(client: &mut Client, schema: &str, comment: &str) -> Result<(), Error> {
+async fn make<P: Replay>(client: &mut Client, schema: &str, comment: &str) -> Result<(), Error> {
     let making = async {
         let transaction = client.transaction().await?;
         let name = quoted(schema);
+        let comment = comment.replace('\'', "''");
         transaction.batch_execute(&format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS '{comment}'")).await?;
         for table in P::TABLES.iter().copied().chain(["consumer_offset", "projection_version"]) {
             let (fresh, live) = (format!("{name}.{}", quoted(table)), quoted(table));

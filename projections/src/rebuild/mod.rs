@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::kafka::admin::Admin;
+use runtime::kafka::partition;
 use runtime::postgres;
 use schemas::timestamp;
 use schemas::topics::Topic;
@@ -44,7 +45,7 @@ pub use replay::Pass;
 use crate::error::Error;
 use crate::projection::Projection;
 use crate::wiring::Wiring;
-use fresh::Fresh;
+use fresh::{Begin, Fresh};
 
 /// Work is written at least this often: as much is lost when a rebuild is stopped.
 const WRITE_EVERY: Duration = Duration::from_secs(10);
@@ -63,6 +64,11 @@ pub trait Replay: Projection {
     const OTHER_TOPICS: &'static [Topic] = &[];
     /// Whether the past can be had: no compacted topic is among the inputs.
     const HAS_PAST: bool = true;
+
+    /// Settings that decide which rows are made: an unfinished rebuild under others is begun anew.
+    fn settings(&self) -> String {
+        String::new()
+    }
 
     /// Reads each input to the pass' end, in the order that suits the projection.
     fn replay(self: Arc<Self>, pass: Arc<Pass>) -> impl Future<Output = Result<(), Error>> + Send;
@@ -98,9 +104,16 @@ impl Rebuilder {
 
     /// Replays the history and swaps the tables in. Live reads and writes go on.
     pub async fn rebuild<P: Replay>(&self, projection: P) -> Result<Rebuilt, Error> {
-        let projection = Arc::new(projection);
-        let fresh = self.fresh::<P>(&format!("rebuild_{}", P::NAME), None).await?;
-        let mut records = 0;
+        let (projection, schema) = (Arc::new(projection), format!("rebuild_{}", P::NAME));
+        let mut fresh = Fresh::open(&self.wiring, &*projection, &schema, None, Begin::OrGoOn).await?;
+        let mut records = match self.pass(&projection, &fresh, Until::End).await {
+            // An unfinished rebuild of another log is of no use.
+            Err(Error::OtherLog { .. }) => {
+                fresh = fresh.again(&self.wiring, &*projection).await?;
+                self.pass(&projection, &fresh, Until::End).await?
+            }
+            outcome => outcome?,
+        };
         for _ in 0..PASSES {
             let read = self.pass(&projection, &fresh, Until::End).await?;
             records += read;
@@ -120,7 +133,7 @@ impl Rebuilder {
         }
         let time: String = timestamp::rfc3339(until_ms).chars().filter(char::is_ascii_alphanumeric).collect();
         let schema = format!("{}_as_of_{}", P::NAME, time.to_ascii_lowercase());
-        let fresh = self.fresh::<P>(&schema, Some(until_ms)).await?;
+        let fresh = Fresh::open(&self.wiring, &projection, &schema, Some(until_ms), Begin::OrGoOn).await?;
         let records = self.pass(&Arc::new(projection), &fresh, Until::End).await?;
         Ok(Rebuilt { records, schema: Some(schema) })
     }
@@ -128,10 +141,6 @@ impl Rebuilder {
     /// Replays the history up to the live offsets and compares the rows. The live tables stay.
     pub async fn verify<P: Replay>(&self, projection: P) -> Result<Verdict, Error> {
         compare::verify(self, &Arc::new(projection)).await
-    }
-
-    async fn fresh<P: Projection>(&self, schema: &str, until_ms: Option<i64>) -> Result<Fresh, Error> {
-        Fresh::open::<P>(&self.wiring, schema, until_ms).await
     }
 
     /// Reads every input of the projection once; says how many records that were.
@@ -154,7 +163,12 @@ async fn targets<P: Replay>(rebuilder: &Rebuilder, transaction: &Transaction<'_>
     let mut offsets = BTreeMap::new();
     for &topic in P::OTHER_TOPICS {
         let topic = config.names().topic(topic);
-        offsets.extend(admin.ends(&topic).await?.into_iter().map(|(number, (_, end))| ((topic.clone(), number), end)));
+        offsets.extend(
+            partition::ends(&config.kafka, &topic)
+                .await?
+                .into_iter()
+                .map(|(number, (_, end))| ((topic.clone(), number), end)),
+        );
     }
     if P::OTHER_TOPICS.is_empty() {
         let rows = transaction.query(OFFSETS, &[&P::NAME]).await.map_err(Error::database("reading offsets"))?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Pool, Transaction};
 use runtime::kafka::admin::Admin;
-use runtime::kafka::partition::{Chunk, PartitionReader, Span};
+use runtime::kafka::partition::{self, Chunk, PartitionReader, Span};
 use runtime::kafka::{self, Received, Start};
 use schemas::{Decoder, Record};
 use tokio::sync::Semaphore;
@@ -48,7 +48,7 @@ impl Pass {
             until,
             until_ms: fresh.until_ms,
             progress: Arc::clone(&rebuilder.progress),
-            workers: std::thread::available_parallelism().map_or(2, usize::from),
+            workers: fresh.workers,
             records: AtomicU64::new(0),
         }
     }
@@ -75,7 +75,7 @@ impl Pass {
             status: Board::default().entry(P::LOOP),
         };
         self.progress.phase(format!("reading {topic}"));
-        let spans = self.spans(&admin, &checkpoint, &topic).await?;
+        let spans = self.spans(&checkpoint, &topic).await?;
         let work = Arc::new(Work { pass: Arc::clone(self), projection: Arc::clone(projection), decoder, log_id });
         let turns = Arc::new(Semaphore::new(self.workers));
         let mut partitions = JoinSet::new();
@@ -93,8 +93,8 @@ impl Pass {
     }
 
     /// What is left to read of a topic.
-    async fn spans(&self, admin: &Admin, checkpoint: &Checkpoint, topic: &str) -> Result<Vec<Span>, Error> {
-        let ends = admin.ends(topic).await?;
+    async fn spans(&self, checkpoint: &Checkpoint, topic: &str) -> Result<Vec<Span>, Error> {
+        let ends = partition::ends(&self.wiring.config.kafka, topic).await?;
         let places: Vec<(String, i32)> = ends.keys().map(|partition| (topic.to_owned(), *partition)).collect();
         let starts = checkpoint.starts(&places).await?;
         let mut spans = Vec::new();
@@ -156,32 +156,30 @@ impl<P: Input<R>, R: Record> Work<P, R> {
             let mut client = pass.pool.get().await?;
             let transaction = client.transaction().await.map_err(Error::database("beginning a transaction"))?;
             let (first, began) = (position, Instant::now());
-            loop {
-                let Some(mut chunk) = waiting.pop_front() else {
-                    match reader.next().await? {
-                        Some(chunk) => waiting.push_back(self.decode(chunk).await?),
-                        None => is_end = true,
-                    }
-                    if is_end {
-                        break;
-                    }
-                    continue;
-                };
+            while let Some(mut chunk) = waiting.pop_front() {
                 let is_full = self.apply(&transaction, &mut chunk, &mut state, &mut position).await?;
                 if is_full {
                     waiting.push_front(chunk);
                     break;
                 }
                 is_end = chunk.is_end;
-                let is_much = P::size(&state) >= ROWS / pass.workers;
-                if is_end || is_much || began.elapsed() >= pass.write_every {
+                let is_much = P::size(&state) >= ROWS / pass.workers || !P::lasts(&state);
+                let left = pass.write_every.saturating_sub(began.elapsed());
+                if is_end || is_much || left.is_zero() {
                     break;
+                }
+                // While Kafka is silent, what is done is written: a transaction isn't kept open for it.
+                match tokio::time::timeout(left, reader.next()).await {
+                    Ok(Ok(Some(chunk))) => waiting.push_back(self.decode(chunk).await?),
+                    Ok(Ok(None)) => is_end = true,
+                    Ok(Err(failure)) => return Err(failure.into()),
+                    Err(_) => {}
                 }
             }
             self.write(&transaction, &state, (&topic, number), (first, position)).await?;
             transaction.commit().await.map_err(Error::database("committing"))?;
-            let is_of_use = P::settle(&mut state);
-            if !is_of_use || P::size(&state) >= ROWS / pass.workers / 2 {
+            P::settle(&mut state);
+            if !P::lasts(&state) || P::size(&state) >= ROWS / pass.workers / 2 {
                 state = self.projection.state();
             }
         }

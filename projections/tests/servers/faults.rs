@@ -62,9 +62,8 @@ impl<const SIDE: u8> Input<ChatEvent> for Counting<SIDE> {
         state.len()
     }
 
-    fn settle(state: &mut Self::State) -> bool {
+    fn settle(state: &mut Self::State) {
         state.settle();
-        true
     }
 
     fn apply(state: &mut Self::State, event: &ChatEvent) -> Result<Applied, Refusal> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use projections::rebuild::{Progress, Rebuilder, Rebuilt, Verdict};
-use projections::{ChatHead, CursorReplay, Error, Inbox, MembershipProjection};
+use projections::{ChatHead, CursorReplay, Error, Inbox, MembershipProjection, Wiring};
 use schemas::{ChatEvent, Mark};
 use tokio::task::JoinHandle;
 
@@ -92,7 +92,10 @@ async fn damage_is_found_and_mended_while_people_write() {
         let writing = write(&stack, &events[half..], &marks[150..]);
         for name in NAMES {
             rebuild(&stack, name).await.expect(name);
+            let verdict = verify(&stack, name).await;
+            assert!(verdict.is_equal(), "{name}: {verdict:?}");
         }
+        assert!(!writing.is_finished(), "nobody wrote meanwhile");
         writing.await.expect("written");
         until("all is read", || rest::is_read(&stack, events.len() as i64, marks.len() as i64)).await;
         for name in NAMES {
@@ -138,11 +141,11 @@ async fn a_rebuild_that_is_killed_goes_on_from_where_it_was() {
             task.abort();
             assert!(task.await.is_err_and(|error| error.is_cancelled()), "it was killed");
             holder.batch_execute("ROLLBACK").await.expect("let go");
+            until("its lock is free", || async { !is_locked(&stack).await }).await;
             points += usize::from(is_held);
         }
         assert!(points >= 5, "only {points} rebuilds were killed in the middle");
         let before = stack.count("SELECT sum(next_offset)::bigint FROM rebuild_inbox.consumer_offset").await;
-        until("its lock is free", || async { !is_locked(&stack).await }).await;
         let rebuilt = rebuild(&stack, "inbox").await.expect("rebuilt");
         assert!(before > 0 && rebuilt.records <= (total - before) as u64, "{before} of {total}, then {rebuilt:?}");
         let verdict = verify(&stack, "inbox").await;
@@ -215,6 +218,77 @@ async fn rows_of_another_version_are_left_alone_until_they_are_rebuilt() {
         until("the loop has found out", || async { mismatches() > before }).await;
         assert_eq!(stack.count("SELECT head_seq FROM chat_head WHERE chat_id = 'another'").await, 1);
         projector.abort();
+    })
+    .await;
+}
+
+/// A runner that waits for the lock of its offset while the tables are swapped finds out that they are another version's,
+/// though the offset is as it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runner_that_waited_through_a_swap_leaves_the_new_rows_alone() {
+    with_stack(|stack| async move {
+        let projector = rest::projector(&stack.config);
+        stack.event(&crate::support::created("chat", &["u0"])).await;
+        stack.until_count("SELECT head_seq FROM chat_head UNION ALL SELECT 0 ORDER BY 1 DESC LIMIT 1", 1).await;
+        let holder = stack.another().await;
+        let hold = "BEGIN; SELECT FROM consumer_offset WHERE consumer = 'chat_head' FOR UPDATE";
+        holder.batch_execute(hold).await.expect("held");
+        stack.event(&crate::support::sent("chat", 2, "u0")).await;
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype IN ('transactionid', 'tuple')
+                          AND pid IN (SELECT pid FROM pg_stat_activity WHERE datname = current_database())";
+        until("the runner waits", || async { stack.count(waiting).await > 0 }).await;
+        let swap = "UPDATE projection_version SET version = 99 WHERE projection = 'chat_head'; COMMIT";
+        holder.batch_execute(swap).await.expect("swapped");
+        let membership = "SELECT sum(next_offset)::bigint FROM consumer_offset WHERE consumer = 'membership'";
+        stack.until_count(membership, 2).await;
+        until("the runner has had its turn", || async { stack.count(waiting).await == 0 }).await;
+        stack.event(&crate::support::sent("chat", 3, "u0")).await;
+        stack.until_count(membership, 3).await;
+        assert_eq!(stack.count("SELECT head_seq FROM chat_head").await, 1);
+        projector.abort();
+    })
+    .await;
+}
+
+/// A chat that was a crowd and isn't any more: what was sent to few waits for them, in a rebuild as in the live tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_shrinks_is_none_in_a_rebuild_either() {
+    with_stack(|stack| async move {
+        let mut config = (*stack.config).clone();
+        (config.projector.inbox_members, config.projector.batch_records) = (2, 1);
+        let config = Arc::new(config);
+        let projector = rest::projector(&config);
+        stack.event(&crate::support::created("chat", &["u0", "u1", "u2", "u3"])).await;
+        stack.event(&crate::support::sent("chat", 2, "u0")).await;
+        for (seq, user) in [(3, "u2"), (4, "u3")] {
+            stack.event(&rest::left("chat", seq, user)).await;
+        }
+        stack.event(&crate::support::sent("chat", 5, "u0")).await;
+        stack.until_count("SELECT coalesce(max(sequence_number), 0) FROM inbox", 5).await;
+        let wiring = Wiring { config: Arc::clone(&config), ..stack.wiring.clone() };
+        let rebuilder = Rebuilder::new(wiring, Arc::new(Progress::default()));
+        let inbox = || Inbox::new(Duration::from_millis(20), 2);
+        // Crowds are what a state is dropped for; from the beginning there is none to load, so that one is left behind.
+        let verdict = rebuilder.verify(inbox()).await.expect("verified");
+        assert!(verdict.is_equal() && verdict.tables[0].1.rows == 1, "{verdict:?}");
+        // Once more with the crowd in the tables: written first, then read again.
+        let verdict = rebuilder.writing_every(Duration::ZERO).verify(inbox()).await.expect("verified");
+        assert!(verdict.is_equal(), "{verdict:?}");
+        projector.abort();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_on_a_live_table_is_in_the_way() {
+    with_stack(|stack| async move {
+        stack.db.batch_execute("CREATE VIEW ours AS SELECT chat_id FROM chat_head").await.expect("made");
+        let refused = rebuild(&stack, "chat_head").await;
+        let Err(Error::Obstacle { obstacle, .. }) = &refused else { panic!("{refused:?}") };
+        assert!(obstacle.contains("view ours"), "{obstacle}");
+        assert!(verify(&stack, "chat_head").await.is_equal(), "a comparison takes nothing away");
+        stack.db.batch_execute("DROP VIEW ours").await.expect("dropped");
+        rebuild(&stack, "chat_head").await.expect("rebuilt");
     })
     .await;
 }

@@ -125,6 +125,14 @@ pub(crate) async fn is_read(stack: &Stack, events: i64, marks: i64) -> bool {
     read == [("chat_head", events), ("cursor", marks), ("inbox", events), ("membership", events)]
 }
 
+/// Somebody leaves who was there from the beginning.
+pub(crate) fn left(chat: &str, seq: i64, user: &str) -> ChatEvent {
+    let mut event = crate::support::event(chat, seq, event_type::MEMBER_LEFT);
+    let stay = crate::support::created(chat, &[user]).memberships.remove(0);
+    event.memberships = vec![schemas::Membership { left_seq: Some(seq), ..stay }];
+    event
+}
+
 /// The same where nobody marks anything.
 pub(crate) async fn is_read_but_for_cursors(stack: &Stack, events: i64) -> bool {
     let sql = "SELECT count(*) FROM (SELECT consumer FROM consumer_offset WHERE topic = $1

@@ -178,7 +178,7 @@ impl Admin {
         Ok(metadata.unwrap_or(TopicFacts { partitions: 0, replicas: 0 }))
     }
 
-    /// First offset and the one after the last, by partition.
+    /// First offset and the one after the last that a reader of committed records comes to, by partition.
     pub async fn ends(&self, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, AdminError> {
         let (partitions, name) = (self.topic_facts(topic).await?.partitions, topic.to_owned());
         if partitions == 0 {

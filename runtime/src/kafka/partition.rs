@@ -3,6 +3,7 @@
 //! No group is joined and nothing is committed. The end is that of committed transactions at the time when the reader comes
 //! to it, or an offset that was named.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -12,12 +13,16 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::Received;
+use super::admin::{Admin, AdminError};
 use super::reader::{ReaderError, judge, received};
+use crate::config::Kafka;
 
 /// Chunks that wait for whoever reads.
 const QUEUED_CHUNKS: usize = 2;
 /// Most bytes of values in one chunk.
 const CHUNK_BYTES: usize = 4 << 20;
+/// How long the broker's answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// What the client may have read ahead, in KiB. Each partition that is being read has so much.
 const AHEAD_KIB: &str = "8192";
 
@@ -85,9 +90,26 @@ impl PartitionReader {
     }
 }
 
+/// First offset and the one after the last, by partition; of all records, those of transactions that are open among them.
+pub async fn ends(kafka: &Kafka, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, AdminError> {
+    let partitions = Admin::new(kafka)?.topic_facts(topic).await?.partitions as i32;
+    if partitions == 0 {
+        return Err(AdminError::NoTopic { topic: topic.to_owned() });
+    }
+    let (mut client, name) = (super::client_config(kafka), topic.to_owned());
+    let reading = move || {
+        // Otherwise the end is that of the committed ones.
+        let consumer: BaseConsumer = client.set("isolation.level", "read_uncommitted").create()?;
+        let ends = |partition| consumer.fetch_watermarks(&name, partition, PATIENCE);
+        (0..partitions).map(|partition| Ok((partition, ends(partition)?))).collect()
+    };
+    let read: KafkaResult<BTreeMap<_, _>> =
+        tokio::task::spawn_blocking(reading).await.unwrap_or(Err(KafkaError::Canceled));
+    read.map_err(|source| AdminError::Away { brokers: kafka.brokers.clone(), source })
+}
+
 /// The first offset of a partition whose record isn't older than this; the end if there is none. Blocks.
 pub fn offset_at(client: &ClientConfig, topic: &str, partition: i32, at_ms: i64) -> KafkaResult<i64> {
-    const PATIENCE: Duration = Duration::from_secs(10);
     let consumer: BaseConsumer = client.create()?;
     let mut times = TopicPartitionList::new();
     times.add_partition_offset(topic, partition, Offset::Offset(at_ms))?;
@@ -113,7 +135,13 @@ fn pull(consumer: &BaseConsumer, group: &str, span: &Span, sender: &mpsc::Sender
                     bytes += message.payload_len() + message.key_len();
                     records.push(received(&message, &mut topic));
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => is_end = true,
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    is_end = span.until.is_none_or(|until| {
+                        // A transaction may be open before that offset. The end is told again once it has moved.
+                        let end = consumer.fetch_watermarks(&span.topic, span.partition, PATIENCE);
+                        end.is_ok_and(|(_, committed)| committed >= until)
+                    });
+                }
                 Some(Err(error)) => {
                     if let Err(problem) = judge(group, &error) {
                         let _ = sender.blocking_send(Err(ReaderError::Definite { group: group.to_owned(), problem }));

@@ -107,8 +107,12 @@ async fn find<R: Record>(
                 continue;
             }
             let Some(value) = &received.value else { continue };
-            // What can't be read isn't what is looked for.
-            let Ok(record) = decoder.decode(value).await else { continue };
+            let record = match decoder.decode(value).await {
+                Ok(record) => record,
+                Err(error) if error.is_transient() => return Err(error).context("the registry"),
+                // What can't be read isn't what is looked for.
+                Err(_) => continue,
+            };
             if is_it(&record) {
                 return Ok(Some((record, received)));
             }

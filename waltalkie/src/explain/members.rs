@@ -44,7 +44,13 @@ struct Stay {
     visible_from: i64,
 }
 
-pub(super) async fn of(truth: &Client, read: &Client, stored: &Stored, inbox_members: usize) -> Result<Vec<Member>> {
+/// The members, those who wait first, and how many there are.
+pub(super) async fn of(
+    truth: &Client,
+    read: &Client,
+    stored: &Stored,
+    inbox_members: usize,
+) -> Result<(Vec<Member>, usize)> {
     let reading = async {
         let stays = truth.query(STAYS, &[&stored.chat_id]).await?;
         let open: i64 = truth.query_one(OPEN, &[&stored.chat_id]).await?.get(0);
@@ -76,8 +82,9 @@ pub(super) async fn of(truth: &Client, read: &Client, stored: &Stored, inbox_mem
         })
         .collect();
     members.sort_by(|left, right| (left.state, &left.user_id).cmp(&(right.state, &right.user_id)));
+    let count = members.len();
     members.truncate(SHOWN);
-    Ok(members)
+    Ok((members, count))
 }
 
 /// Pure.
