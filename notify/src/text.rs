@@ -84,18 +84,17 @@ impl Phrase {
     /// In a language.
     pub const fn text(self, language: Language) -> &'static str {
         match (language, self) {
+            (_, Self::Video) => "Video",
             (Language::En, Self::Message) => "New message",
             (Language::En, Self::Mention) => "You were mentioned",
             (Language::En, Self::MentionAll) => "Everybody was mentioned",
             (Language::En, Self::Photo) => "Photo",
-            (Language::En, Self::Video) => "Video",
             (Language::En, Self::Audio) => "Audio recording",
             (Language::En, Self::File) => "File",
             (Language::De, Self::Message) => "Neue Nachricht",
             (Language::De, Self::Mention) => "Du wurdest erwähnt",
             (Language::De, Self::MentionAll) => "Alle wurden erwähnt",
             (Language::De, Self::Photo) => "Foto",
-            (Language::De, Self::Video) => "Video",
             (Language::De, Self::Audio) => "Audioaufnahme",
             (Language::De, Self::File) => "Datei",
         }

@@ -40,9 +40,7 @@ impl<'a> Mentions<'a> {
 /// Whether a text begins with a name and the name ends there: a dot or hyphen ends it only if no word goes on after.
 fn begins_with(text: &str, name: &str) -> bool {
     let mut rest = text.chars();
-    let mut name = name.chars();
-    loop {
-        let Some(wanted) = name.next() else { break };
+    for wanted in name.chars() {
         let Some(found) = rest.next() else { return false };
         if wanted != found && !wanted.to_lowercase().eq(found.to_lowercase()) {
             return false;

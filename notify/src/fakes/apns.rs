@@ -63,8 +63,7 @@ impl ApnsFake {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
         let state = Arc::new(State::new(&key));
         let script = Script::default();
-        let server =
-            Server::start(&tls, listener().await, Arc::clone(&state) as Arc<dyn Provider>, script.clone()).await;
+        let server = Server::start(&tls, listener().await, Arc::clone(&state) as Arc<dyn Provider>, script.clone());
         Self { server, script, state, tls, key }
     }
 

@@ -71,7 +71,7 @@ impl FcmFake {
         let key = KeyPair::generate(KeySize::Rsa2048).expect("a key");
         let state = Arc::new(State::new(&key, format!("https://localhost:{port}/token")));
         let script = Script::default();
-        let server = Server::start(&tls, listener, Arc::clone(&state) as Arc<dyn Provider>, script.clone()).await;
+        let server = Server::start(&tls, listener, Arc::clone(&state) as Arc<dyn Provider>, script.clone());
         let der: Pkcs8V1Der<'static> = key.as_der().expect("PKCS #8");
         Self { server, script, state, tls, key_pem: pem(der.as_ref()) }
     }

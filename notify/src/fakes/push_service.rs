@@ -91,7 +91,7 @@ impl PushServiceFake {
         let origin = format!("https://localhost:{}", listener.local_addr().expect("an address").port());
         let state = Arc::new(State::new(origin));
         let script = Script::default();
-        let server = Server::start(&tls, listener, Arc::clone(&state) as Arc<dyn Provider>, script.clone()).await;
+        let server = Server::start(&tls, listener, Arc::clone(&state) as Arc<dyn Provider>, script.clone());
         Self { server, script, state, tls }
     }
 

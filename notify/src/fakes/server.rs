@@ -132,7 +132,7 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub(super) async fn start(tls: &Tls, listener: TcpListener, provider: Arc<dyn Provider>, script: Script) -> Self {
+    pub(super) fn start(tls: &Tls, listener: TcpListener, provider: Arc<dyn Provider>, script: Script) -> Self {
         let address = listener.local_addr().expect("an address");
         let acceptor = TlsAcceptor::from(Arc::clone(&tls.server));
         let task = tokio::spawn(async move {

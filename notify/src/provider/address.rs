@@ -1,7 +1,6 @@
 //! Where a subscription's endpoint may lead. Endpoints come from clients: without a rule, anybody could make the server send
 //! requests to hosts of its own network (OWASP, "Server Side Request Forgery Prevention").
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -90,32 +89,25 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [a, b, c, d, e, f, g, h] = address.segments();
-    let v4 = |high: u16, low: u16| {
-        let ([w, x], [y, z]) = (high.to_be_bytes(), low.to_be_bytes());
+    let parts = address.segments();
+    let v4_at = |place: usize| {
+        let ([w, x], [y, z]) = (parts[place].to_be_bytes(), parts[place + 1].to_be_bytes());
         is_public_v4(Ipv4Addr::new(w, x, y, z))
     };
-    match (a, b) {
+    match parts {
         // IPv4 in other clothes: mapped, NAT64, 6to4.
-        (0, 0) if [c, d, e, f] == [0, 0, 0, 0xffff] => v4(g, h),
-        (0x64, 0xff9b) if [c, d, e, f] == [0; 4] => v4(g, h),
-        (0x2002, _) => v4(b, c),
+        [0, 0, 0, 0, 0, 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => v4_at(6),
+        [0x2002, ..] => v4_at(1),
         // Teredo, ORCHID, benchmarks, documentation.
-        (0x2001, 0..=0x1ff | 0xdb8) => false,
+        [0x2001, 0..=0x1ff | 0xdb8, ..] => false,
         // Global unicast is 2000::/3.
-        _ => a & 0xe000 == 0x2000,
+        [first, ..] => first & 0xe000 == 0x2000,
     }
 }
 
 /// Resolves names to public addresses only, so that a name can't lead inside, also not on a second look.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(super) struct PublicResolver;
-
-impl fmt::Debug for PublicResolver {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("PublicResolver")
-    }
-}
 
 impl Resolve for PublicResolver {
     fn resolve(&self, name: Name) -> Resolving {

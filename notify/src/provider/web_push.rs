@@ -158,8 +158,9 @@ fn outcome(answer: &Answer) -> Outcome {
         status if status.is_success() => Outcome::Sent { id: None },
         StatusCode::NOT_FOUND | StatusCode::GONE => Outcome::Gone { since_ms: None },
         StatusCode::TOO_MANY_REQUESTS => retry(Fault::Limited(reason)),
-        StatusCode::REQUEST_TIMEOUT => retry(Fault::Unavailable(reason)),
-        status if status.is_server_error() => retry(Fault::Unavailable(reason)),
+        status if status.is_server_error() || status == StatusCode::REQUEST_TIMEOUT => {
+            retry(Fault::Unavailable(reason))
+        }
         // Also 401 and 403: the browser subscribed with another key than ours.
         _ => Outcome::Refused { reason },
     }
