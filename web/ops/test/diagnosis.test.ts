@@ -172,6 +172,12 @@ const FAULTS: { name: string; now: Changes; before?: Changes; sentence: string; 
     segments: ['persister'],
   },
   {
+    name: 'a role beside the way of a message',
+    now: { roles: [away('janitor', 'removing rows: permission denied for table inbox')] },
+    sentence: `The janitor at ${BACK} isn’t ready (removing rows: permission denied for table inbox): run \`waltalkie doctor\`.`,
+    segments: [],
+  },
+  {
     name: 'node not ready',
     now: { roles: [away('gateway', 'auth.jwks_url gives no keys')] },
     sentence: `The gateway at ${FRONT} isn’t ready (auth.jwks_url gives no keys): run \`waltalkie doctor\`.`,

@@ -24,9 +24,9 @@ export interface View {
 /** Says whether its fault is there. */
 export type Rule = (view: View) => Fault | null;
 
-/** The part that a role is drawn as. */
-export function segmentOf(role: string): Segment {
-  return (SEGMENTS as readonly string[]).includes(role) ? (role as Segment) : 'gateway';
+/** The part that a role is drawn as; none for roles beside the way of a message. */
+export function segmentsOf(role: string): Segment[] {
+  return SEGMENTS.filter((segment) => segment === role);
 }
 
 /** On one line, and not too long for a sentence. */

@@ -1,6 +1,6 @@
 /** Roles that nobody runs any more, loops that have stopped, processes that say nothing. */
 import { commandRoles, CORE, standingOf, type CoreRole } from '../roles.ts';
-import { segmentOf, shortened, type Fault, type View } from './fault.ts';
+import { segmentsOf, shortened, type Fault, type View } from './fault.ts';
 
 const LOST: Record<CoreRole, { title: string; effect: string; runbook: string }> = {
   gateway: { title: 'The gateway', effect: 'so nobody can connect', runbook: 'a-process-is-not-ready' },
@@ -24,7 +24,7 @@ export function roleLost(view: View): Fault | null {
   const why = answers ? `has stopped at ${address} (${shortened(problem)})` : `has stopped: ${address} doesn’t answer`;
   const same = lost.filter(({ standing: other }) => other.lost?.address === address).map(({ role: other }) => other);
   const command = role === 'cdc' && answers ? 'waltalkie cdc status' : `waltalkie run ${same.join(' ')}`;
-  return { segments: [segmentOf(role)], sentence: `${title} ${why}, ${effect}: run \`${command}\`.`, runbook };
+  return { segments: segmentsOf(role), sentence: `${title} ${why}, ${effect}: run \`${command}\`.`, runbook };
 }
 
 export function projectionStopped(view: View): Fault | null {
@@ -51,7 +51,7 @@ export function processSilent(view: View): Fault | null {
   const roles = commandRoles(silent.roles);
   const [first] = roles;
   return {
-    segments: [segmentOf(first ?? 'gateway')],
+    segments: segmentsOf(first ?? ''),
     sentence:
       first === undefined
         ? `The process at ${silent.address} doesn’t answer and never has: look at \`ops.peers\` with \`waltalkie config\`.`
@@ -70,7 +70,7 @@ export function notReady(view: View): Fault | null {
       const isStarting = problem === undefined || /^(\S+: starting(; |$))+$/.test(problem);
       if (isStarting && wasReady) continue;
       return {
-        segments: [segmentOf(role)],
+        segments: segmentsOf(role),
         sentence: `The ${role} at ${address} isn’t ready (${shortened(problem ?? 'still starting')}): run \`waltalkie doctor\`.`,
         runbook: 'a-process-is-not-ready',
       };
