@@ -1,7 +1,7 @@
 //! What a schema of the contract may be and how it may change: judged here, without a registry.
 //!
-//! Two sets of rules. [`house`] looks at one schema: only types that every reader of the history has, everything nullable
-//! or empty by default, no column name that wants quotes, everything documented. [`change`] looks at an older and a newer
+//! Two sets of rules. `house` looks at one schema: only types that every reader of the history has, everything nullable
+//! or empty by default, no column name that wants quotes, everything documented. `change` looks at an older and a newer
 //! one: nothing is removed, renamed, retyped or put elsewhere, and what is new has a default. Together they are stricter
 //! than FULL_TRANSITIVE, which lets go of logical types, renames with aliases, widened numbers, and fields that had a
 //! default; the tests hold them against Avro's own resolution.

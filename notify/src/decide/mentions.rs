@@ -47,11 +47,10 @@ fn begins_with(text: &str, name: &str) -> bool {
         }
     }
     match rest.next() {
-        None => true,
         Some(next) if is_of_a_word(next) => false,
         // Ids hold these; a sentence ends with them.
         Some('.' | '-' | ':') => !rest.next().is_some_and(is_of_a_word),
-        Some(_) => true,
+        _ => true,
     }
 }
 

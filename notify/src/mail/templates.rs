@@ -76,11 +76,9 @@ impl Templates {
     pub fn with(mut replaced: BTreeMap<(Language, Part), String>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_auto_escape_callback(
-            |name| {
-                if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None }
-            },
-        );
+        let is_html = |name: &str| name.rsplit_once('.').is_some_and(|(_, extension)| extension == "html");
+        environment
+            .set_auto_escape_callback(move |name| if is_html(name) { AutoEscape::Html } else { AutoEscape::None });
         for language in Language::ALL {
             for part in Part::ALL {
                 let name = name_of(language, part);

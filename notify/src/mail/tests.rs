@@ -26,7 +26,7 @@ fn message<'a>(sender: &'a str, text: &'a str) -> MessageContent<'a> {
     MessageContent { sender, text, sent_at_ms: 1_768_478_580_000 }
 }
 
-fn content<'a>(chats: Vec<ChatContent<'a>>) -> DigestContent<'a> {
+fn content(chats: Vec<ChatContent<'_>>) -> DigestContent<'_> {
     DigestContent {
         id: "abc",
         user_id: "u-carol",

@@ -100,7 +100,7 @@ impl Apns {
             team_id: config.team_id.clone(),
             key_id: config.key_id.clone(),
             key,
-            client: config.http.builder(true)?.build().map_err(SetupError::Http)?,
+            client: config.http.builder(true).build().map_err(SetupError::Http)?,
             clock: config.http.clock,
             token: Mutex::default(),
         })

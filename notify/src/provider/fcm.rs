@@ -103,7 +103,7 @@ impl Fcm {
         Ok(Self {
             url: format!("{endpoint}/v1/projects/{}/messages:send", account.project_id),
             key,
-            client: config.http.builder(false)?.build().map_err(SetupError::Http)?,
+            client: config.http.builder(false).build().map_err(SetupError::Http)?,
             clock: config.http.clock,
             account,
             token: Mutex::default(),

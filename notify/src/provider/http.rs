@@ -10,7 +10,7 @@ use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode};
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 
-use super::{Fault, SetupError};
+use super::Fault;
 use crate::retry_after;
 
 /// Largest part of an answer that is looked at.
@@ -39,7 +39,7 @@ impl HttpOptions {
     }
 
     /// A builder that speaks HTTP/2 alone, or what the service prefers.
-    pub(super) fn builder(&self, is_http2_alone: bool) -> Result<ClientBuilder, SetupError> {
+    pub(super) fn builder(&self, is_http2_alone: bool) -> ClientBuilder {
         let mut tls = ClientConfig::clone(&self.tls);
         tls.alpn_protocols =
             if is_http2_alone { vec![b"h2".to_vec()] } else { vec![b"h2".to_vec(), b"http/1.1".to_vec()] };
@@ -51,7 +51,7 @@ impl HttpOptions {
             // A connection whose other end is gone is noticed while it is used, not with each request's time-out.
             .http2_keep_alive_interval(Duration::from_secs(20))
             .http2_keep_alive_timeout(Duration::from_secs(10));
-        Ok(if is_http2_alone { builder.http2_prior_knowledge() } else { builder })
+        if is_http2_alone { builder.http2_prior_knowledge() } else { builder }
     }
 }
 

@@ -97,7 +97,7 @@ impl WebPush {
             let reason = "the contact begins with mailto: or https:".into();
             return Err(SetupError::Setting { provider: "Web Push", reason });
         }
-        let mut builder = config.http.builder(false)?;
+        let mut builder = config.http.builder(false);
         if config.reach == Reach::Public {
             builder = builder.dns_resolver(PublicResolver::shared());
         }

@@ -1,4 +1,5 @@
 //! The previewer with its child, as a program uses it.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 mod media;
 mod pictures;

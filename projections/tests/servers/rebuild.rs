@@ -1,6 +1,7 @@
 //! Rebuilds: equal to what the live loops made, also when killed, raced, and while people write.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use projections::rebuild::{Progress, Rebuilder, Rebuilt, Verdict};
@@ -53,6 +54,36 @@ fn write(stack: &Arc<Stack>, events: &[ChatEvent], marks: &[Mark]) -> JoinHandle
     })
 }
 
+/// A chat in which somebody writes all the time.
+struct Chatter {
+    is_over: Arc<AtomicBool>,
+    task: JoinHandle<Vec<ChatEvent>>,
+}
+
+impl Chatter {
+    fn start(stack: &Arc<Stack>) -> Self {
+        let (stack, is_over) = (Arc::clone(stack), Arc::new(AtomicBool::new(false)));
+        let end = Arc::clone(&is_over);
+        let task = tokio::spawn(async move {
+            let mut events = vec![crate::support::created("chatter", &["u0", "u1"])];
+            stack.event(&events[0]).await;
+            while !end.load(Ordering::Acquire) {
+                let event = crate::support::sent("chatter", events.len() as i64 + 1, "u0");
+                stack.event(&event).await;
+                events.push(event);
+            }
+            events
+        });
+        Self { is_over, task }
+    }
+
+    /// What was written.
+    async fn stop(self) -> Vec<ChatEvent> {
+        self.is_over.store(true, Ordering::Release);
+        self.task.await.expect("written")
+    }
+}
+
 /// Nothing of a rebuild is left: no schema but the live one.
 async fn no_schema_is_left(stack: &Stack) {
     let left = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'rebuild%' OR nspname LIKE 'verify%'";
@@ -90,13 +121,15 @@ async fn damage_is_found_and_mended_while_people_write() {
             assert!(!first.row.contains("content"), "a message's text is nobody's here: {first:?}");
         }
         let writing = write(&stack, &events[half..], &marks[150..]);
+        let chatter = Chatter::start(&stack);
         for name in NAMES {
             rebuild(&stack, name).await.expect(name);
             let verdict = verify(&stack, name).await;
             assert!(verdict.is_equal(), "{name}: {verdict:?}");
         }
-        assert!(!writing.is_finished(), "nobody wrote meanwhile");
         writing.await.expect("written");
+        let mut events = events;
+        events.extend(chatter.stop().await);
         until("all is read", || rest::is_read(&stack, events.len() as i64, marks.len() as i64)).await;
         for name in NAMES {
             let verdict = verify(&stack, name).await;

@@ -35,7 +35,7 @@ async fn read_models_are_verified_rebuilt_and_a_message_is_explained() -> Result
     let gone = gone["message_id"].as_str().context("no id")?;
     alice.patch(&format!("/v1/chats/{chat_id}/messages/{gone}"), json!({ "content": "edited" })).await?.expect(200)?;
     alice.delete(&format!("/v1/chats/{chat_id}/messages/{gone}")).await?.expect(200)?;
-    bob.post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": 2 })).await?.expect(200)?;
+    bob.post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": 2 })).await?.expect(202)?;
     let added = json!({ "user_ids": [carol.user_id] });
     alice.post(&format!("/v1/chats/{chat_id}/members"), added).await?.expect(201)?;
 
