@@ -57,7 +57,8 @@ class Handler:
 
 def authenticate(server, session, envelope, mechanism, data):
     is_right = data.login == b"chat" and data.password == b"secret"
-    return AuthResult(success=is_right)
+    # `handled` says that a refusal was answered here; it wasn't.
+    return AuthResult(success=is_right, handled=False)
 
 
 async def main():
