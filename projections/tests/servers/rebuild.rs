@@ -54,7 +54,7 @@ fn write(stack: &Arc<Stack>, events: &[ChatEvent], marks: &[Mark]) -> JoinHandle
     })
 }
 
-/// A chat in which somebody writes all the time.
+/// A chat in which somebody writes all the time, a hundred times a second.
 struct Chatter {
     is_over: Arc<AtomicBool>,
     task: JoinHandle<Vec<ChatEvent>>,
@@ -67,7 +67,9 @@ impl Chatter {
         let task = tokio::spawn(async move {
             let mut events = vec![crate::support::created("chatter", &["u0", "u1"])];
             stack.event(&events[0]).await;
+            let mut pace = tokio::time::interval(Duration::from_millis(10));
             while !end.load(Ordering::Acquire) {
+                pace.tick().await;
                 let event = crate::support::sent("chatter", events.len() as i64 + 1, "u0");
                 stack.event(&event).await;
                 events.push(event);
