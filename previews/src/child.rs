@@ -7,9 +7,10 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use crate::error::Refusal;
+use crate::picture::Looked;
 use crate::sandbox::{Confinement, confine, cut_off, prove};
 use crate::settings::PictureSettings;
-use crate::wire::{self, Answer, Job, Outcome, PictureFound, Work};
+use crate::wire::{self, Answer, Job, Outcome, Work};
 use crate::{ContentType, markup, picture, sound, whole};
 
 /// The first argument by which an executable is called as a child.
@@ -75,11 +76,7 @@ fn work(job: Job) -> io::Result<()> {
     wire::write(&mut io::stdout().lock(), &answer, &pictures)
 }
 
-fn decode(
-    input: &mut File,
-    content_type: ContentType,
-    settings: &PictureSettings,
-) -> io::Result<Result<(PictureFound, Vec<Vec<u8>>), Refusal>> {
+fn decode(input: &mut File, content_type: ContentType, settings: &PictureSettings) -> io::Result<Looked> {
     Ok(read_whole(input, settings.max_bytes)?.and_then(|bytes| picture::look(&bytes, content_type, settings)))
 }
 

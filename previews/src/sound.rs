@@ -6,7 +6,7 @@ use symphonia::core::codecs::audio::AudioDecoderOptions;
 use symphonia::core::errors::Error;
 use symphonia::core::formats::probe::Hint;
 use symphonia::core::formats::{FormatOptions, FormatReader, Track, TrackType};
-use symphonia::core::io::MediaSourceStream;
+use symphonia::core::io::{MediaSourceStream, MediaSourceStreamOptions};
 use symphonia::core::meta::MetadataOptions;
 
 use crate::error::Refusal;
@@ -18,7 +18,7 @@ const BAD_PACKETS: u64 = 100;
 
 /// Decodes `input`, up to `max_ms` of it.
 pub(crate) fn listen(input: File, max_ms: u64) -> Outcome {
-    let stream = MediaSourceStream::new(Box::new(input), Default::default());
+    let stream = MediaSourceStream::new(Box::new(input), MediaSourceStreamOptions::default());
     let probed = symphonia::default::get_probe().probe(
         &Hint::new(),
         stream,
@@ -60,7 +60,9 @@ fn decode(format: &mut dyn FormatReader, max_ms: u64) -> Result<SoundFound, Erro
                 samples.resize(sound.samples_interleaved(), 0.0);
                 sound.copy_to_slice_interleaved(&mut samples);
                 let peaks = peaks.get_or_insert_with(|| Peaks::new(rate.saturating_mul(channels)));
-                samples.iter().for_each(|sample| peaks.push(*sample));
+                for sample in &samples {
+                    peaks.push(*sample);
+                }
             }
             // A packet lost in the middle is heard as a click; a file of nothing else is no sound.
             Err(Error::DecodeError(_)) if bad < BAD_PACKETS || frames > 0 => bad += 1,

@@ -61,11 +61,11 @@ pub(super) fn read(json: &[u8]) -> Option<Probed> {
         Some(if turned { (height, width) } else { (width, height) })
     });
     let streams = said.streams.iter().filter_map(|stream| stream.duration.as_deref());
-    let durations = said.format.iter().filter_map(|format| format.duration.as_deref()).chain(streams);
+    let mut durations = said.format.iter().filter_map(|format| format.duration.as_deref()).chain(streams);
     Some(Probed {
         picture_px,
         has_sound: said.streams.iter().any(|stream| is(&stream, "audio")),
-        duration_ms: durations.filter_map(milliseconds).next(),
+        duration_ms: durations.find_map(milliseconds),
     })
 }
 

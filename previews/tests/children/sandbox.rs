@@ -172,6 +172,8 @@ fn two_at_once_do_not_mix() {
                 })
             })
             .into();
-        work.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in work {
+            thread.join().unwrap();
+        }
     });
 }

@@ -33,15 +33,16 @@ pub fn pdf() -> Vec<u8> {
         "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 298 420] /Contents 4 0 R >>".to_owned(),
         format!("<< /Length {} >>\nstream\n{content}\nendstream", content.len()),
     ];
-    let mut pdf = "%PDF-1.4\n".to_owned();
-    let mut table = "0000000000 65535 f \n".to_owned();
+    let mut pdf = vec!["%PDF-1.4\n".to_owned()];
+    let mut table = vec!["0000000000 65535 f \n".to_owned()];
+    let length = |pdf: &[String]| pdf.iter().map(String::len).sum::<usize>();
     for (index, object) in objects.iter().enumerate() {
-        table += &format!("{:010} 00000 n \n", pdf.len());
-        pdf += &format!("{} 0 obj\n{object}\nendobj\n", index + 1);
+        table.push(format!("{:010} 00000 n \n", length(&pdf)));
+        pdf.push(format!("{} 0 obj\n{object}\nendobj\n", index + 1));
     }
-    let table_at = pdf.len();
-    pdf += &format!("xref\n0 5\n{table}trailer\n<< /Size 5 /Root 1 0 R >>\nstartxref\n{table_at}\n%%EOF\n");
-    pdf.into_bytes()
+    let (table, table_at) = (table.concat(), length(&pdf));
+    pdf.push(format!("xref\n0 5\n{table}trailer\n<< /Size 5 /Root 1 0 R >>\nstartxref\n{table_at}\n%%EOF\n"));
+    pdf.concat().into_bytes()
 }
 
 /// What ffmpeg makes of `arguments`, as a file with this ending.

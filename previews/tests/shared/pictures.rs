@@ -65,9 +65,9 @@ pub fn exif(orientation: u8) -> Vec<u8> {
 }
 
 /// One PNG chunk.
-pub fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+pub fn chunk(name: [u8; 4], data: &[u8]) -> Vec<u8> {
     let mut crc = Crc::new();
-    crc.update(name);
+    crc.update(&name);
     crc.update(data);
     let length = u32::try_from(data.len()).unwrap().to_be_bytes();
     [&length, name.as_slice(), data, &crc.sum().to_be_bytes()].concat()
@@ -78,10 +78,10 @@ pub fn png_with(width: u32, height: u32, chunks: &[Vec<u8>]) -> Vec<u8> {
     let header = [&width.to_be_bytes()[..], &height.to_be_bytes(), &[8, 0, 0, 0, 0]].concat();
     let pixels = zlib(&vec![0; 64 << 10]);
     let mut png = b"\x89PNG\r\n\x1a\n".to_vec();
-    png.extend(chunk(b"IHDR", &header));
+    png.extend(chunk(*b"IHDR", &header));
     png.extend(chunks.concat());
-    png.extend(chunk(b"IDAT", &pixels));
-    png.extend(chunk(b"IEND", b""));
+    png.extend(chunk(*b"IDAT", &pixels));
+    png.extend(chunk(*b"IEND", b""));
     png
 }
 
