@@ -143,31 +143,31 @@ mod tests {
         Answer { sandbox, peak_rss_bytes: Some(1), outcome }
     }
 
-    fn frame(bytes: u64, pictures: &[Vec<u8>]) -> Vec<u8> {
+    fn frame(bytes: u64, picture: &[u8]) -> Vec<u8> {
         let previews = vec![PreviewHead { width_px: 1, height_px: 1, bytes }];
         let found = PictureFound { width_px: 1, height_px: 1, frames: 1, thumbhash: vec![1], previews };
         let mut frame = Vec::new();
-        write(&mut frame, &answer(Outcome::Picture(found)), pictures).unwrap();
+        write(&mut frame, &answer(Outcome::Picture(found)), &[picture.to_vec()]).unwrap();
         frame
     }
 
     #[test]
     fn a_frame_comes_back() {
         let picture = b"\xff\xd8\xffabc".to_vec();
-        let (_, pictures) = read(&frame(6, &[picture.clone()])).unwrap();
+        let (_, pictures) = read(&frame(6, &picture)).unwrap();
         assert_eq!(pictures, [picture]);
     }
 
     #[test]
     fn a_frame_that_does_not_add_up_is_an_error() {
         let picture = b"\xff\xd8\xffabc".to_vec();
-        let whole = frame(6, &[picture.clone()]);
+        let whole = frame(6, &picture);
         for cut in 0..whole.len() {
             assert!(read(&whole[..cut]).is_err(), "{cut}");
         }
-        assert!(read(&frame(u64::MAX, &[picture.clone()])).is_err());
-        assert!(read(&frame(5, &[picture])).is_err());
-        assert!(read(&frame(6, &[b"<html>".to_vec()])).is_err());
+        assert!(read(&frame(u64::MAX, &picture)).is_err());
+        assert!(read(&frame(5, &picture)).is_err());
+        assert!(read(&frame(6, b"<html>")).is_err());
         assert!(read(&u32::MAX.to_le_bytes()).is_err());
     }
 
@@ -179,7 +179,7 @@ mod tests {
 
         #[test]
         fn a_bent_frame_is_read_or_refused(at in 0usize..400, with in any::<u8>()) {
-            let mut whole = frame(6, &[b"\xff\xd8\xffabc".to_vec()]);
+            let mut whole = frame(6, b"\xff\xd8\xffabc");
             let at = at % whole.len();
             whole[at] = with;
             let _ = read(&whole);
