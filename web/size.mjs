@@ -1,12 +1,13 @@
-/** Says what the built page and the built package weigh gzipped, and fails over a limit. */
+/** Says what the built pages and the built package weigh gzipped, and fails over a limit. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
-/** All files of the page are loaded; of the package only its code is. */
+/** All files of a page are loaded; of the package only its code is. */
 const BUILT = [
   { name: 'page', folder: 'dist', loads: () => true, limitBytes: 120_000 },
+  { name: 'pipeline page', folder: 'ops/dist', loads: () => true, limitBytes: 40_000 },
   { name: 'package', folder: 'client/dist', loads: (file) => file.endsWith('.js'), limitBytes: 20_000 },
 ];
 

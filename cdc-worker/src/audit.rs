@@ -1,8 +1,8 @@
 //! Whether the committed history is the tables: every event once, dense, in the order of commits, with the content that the
-//! tables have. For tests and benches; reads everything, disturbs nobody.
+//! tables have. Reads everything, disturbs nobody.
 
 mod read;
 mod verdict;
 
-pub use read::{AuditError, aborted_transactions, audit, records_of_all};
+pub use read::{AuditError, aborted_transactions, audit, audit_running, records_of_all};
 pub use verdict::{Fingerprint, Verdict, compare};

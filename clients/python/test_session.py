@@ -1,10 +1,15 @@
 """What the vectors don't hold: docs/clients.md, "Tests that your client should pass"."""
 
+import asyncio
 import unittest
+from concurrent.futures import Future
+from pathlib import Path
+from unittest.mock import AsyncMock
 
+import waltalkie
 from test_vectors import Device
-from waltalkie import Refused, Session
-from waltalkie.outbox import Command
+from waltalkie import Client, Event, Refused, Session
+from waltalkie.sync import MOST_UNREAD, Command
 
 
 def message(seq: int) -> dict:
@@ -40,12 +45,17 @@ class Case(unittest.TestCase):
         """The frames of one kind that leave by now."""
         self.now = self.now if now is None else now
         self.session.tick(self.now)
-        frames, self.session.frames = self.session.frames, []
-        return [frame for frame in frames if frame["event"] == event]
+        frames = [frame for frame in self.session.frames if frame["event"] == event]
+        self.session.frames.clear()
+        return frames
 
     def shown(self) -> list[int | None]:
-        events, self.session.events = self.session.events, []
-        return [event.seq for event in events]
+        return [event.seq for event in self.alice.shown()]
+
+    def send(self, command_id: str, text: str = "hi") -> Future:
+        message = {"chat_id": "c1", "message_id": command_id, "content": text}
+        command = Command({"event": "send_message", "id": command_id, "payload": message})
+        return self.session.outbox.setdefault(command_id, command).answer
 
     def asked(self, now: int) -> list[int]:
         return [frame["payload"]["cursors"]["c1"] for frame in self.frames("resume", now)]
@@ -53,7 +63,7 @@ class Case(unittest.TestCase):
 
 class Cursor(Case):
     def test_an_ack_moves_nothing(self) -> None:
-        self.session.outbox.add(send("a"))
+        self.send("a")
         self.frames("")
         self.receive(ack("a", "persisted", 5))
         self.assertEqual(self.session.chats["c1"].cursor, 4)
@@ -117,10 +127,10 @@ class Cursor(Case):
     def test_another_epoch_forgets_everything(self) -> None:
         self.receive(message(5))
         hello = {"user_id": "alice", "heartbeat_ms": 5_000, "epoch": "e2", "limits": {"frame_bytes": 65_536}}
-        self.session.connected(0)
+        self.session.lost(0, 0.5)
         self.receive({"event": "hello", "payload": hello})
         self.assertEqual(self.session.chats, {})
-        self.assertEqual([event.name for event in self.session.events], ["message", "epoch_changed"])
+        self.assertEqual([event.name for event in self.alice.shown()], ["message", "epoch_changed"])
 
     def test_only_the_greeting_forgets_chats(self) -> None:
         entry = {"chat_id": "c2", "head_seq": 8, "delivered_seq": 0, "read_seq": 0, "visible": [[9, None]]}
@@ -132,78 +142,107 @@ class Cursor(Case):
         self.assertEqual(list(self.session.chats), ["c1"])
 
     def test_an_application_that_is_behind_gets_the_rest_later(self) -> None:
-        self.session.has_room = False
+        for _ in range(MOST_UNREAD):
+            self.session.shown.put_nowait(Event("message", {}, None, None))
         self.receive(message(5), message(6))
-        self.assertEqual((self.shown(), self.asked(60_000)), ([], []))
-        self.session.has_room = True
+        self.assertEqual((self.session.shown.qsize(), self.asked(60_000)), (MOST_UNREAD, []))
+        self.shown()
         self.assertEqual(self.asked(60_000), [4])
-
-
-def send(op_id: str, text: str = "hi") -> Command:
-    return Command(op_id, "send_message", {"chat_id": "c1", "message_id": op_id, "content": text})
 
 
 class Outbox(Case):
     def sent(self, now: int) -> list[str]:
         return [frame["id"] for frame in self.frames("send_message", now)]
 
-    def add(self, *op_ids: str) -> None:
-        for op_id in op_ids:
-            self.session.outbox.add(send(op_id))
-
-    def answers(self) -> list[tuple[str, object]]:
-        answers, self.session.outbox.answers = self.session.outbox.answers, []
-        return [(op_id, outcome.code if isinstance(outcome, Refused) else outcome) for op_id, outcome in answers]
+    def test_each_leaves_when_the_one_before_is_accepted(self) -> None:
+        for name in "abc":
+            self.send(name)
+        self.assertEqual((self.sent(0), self.sent(0)), (["a"], []))
+        self.receive(ack("a", "accepted"))
+        self.assertEqual(self.sent(0), ["b"])
+        self.receive(ack("b", "persisted", 5))
+        self.assertEqual(self.sent(0), ["c"])
 
     def test_a_lost_connection_sends_again_what_has_no_final_answer(self) -> None:
-        self.add("a", "b", "c")
-        self.assertEqual(self.sent(0), ["a", "b", "c"])
-        self.receive(ack("a", "accepted"), ack("b", "accepted"), ack("b", "persisted", 6))
-        self.session.disconnected()
+        a, b, c = self.send("a"), self.send("b"), self.send("c")
+        self.assertIs(self.send("a"), a, "the same message again")
+        self.sent(0)
+        self.receive(ack("a", "accepted"))
+        self.sent(0)
+        self.receive(ack("b", "accepted"), ack("b", "persisted", 6))
+        self.assertEqual(self.sent(0), ["c"])
+        self.session.lost(0, 0.5)
         self.assertEqual(self.sent(1), [])
         self.alice.connect(6, 2)
-        self.assertEqual(self.sent(2), ["a", "c"])
-        self.receive(ack("a", "persisted", 5), ack("c", "persisted", 7))
-        self.assertEqual(self.answers(), [("b", 6), ("a", 5), ("c", 7)])
+        self.assertEqual(self.sent(2), ["a"])
+        self.receive(ack("a", "persisted", 5))
+        self.assertEqual(self.sent(2), ["c"])
+        self.receive(ack("c", "persisted", 7))
+        self.assertEqual([command.result(0) for command in (a, b, c)], [5, 6, 7])
 
-    def test_after_a_refusal_all_are_answered_and_then_the_first_goes(self) -> None:
-        self.add("a", "b", "c")
+    def test_after_a_refusal_nothing_passes_the_refused_one(self) -> None:
+        self.send("a")
+        self.send("b")
         self.sent(0)
+        self.receive(ack("a", "accepted"))
+        self.assertEqual(self.sent(0), ["b"])
         self.receive(error("a", "unavailable", True), error("b", "blocked_by_earlier", True))
-        self.assertEqual(self.sent(1_000), [], "c has no answer yet")
-        self.receive(error("c", "blocked_by_earlier", True))
-        self.assertEqual(self.sent(1_000), ["a", "b", "c"])
+        self.assertEqual((self.sent(374), self.sent(375)), ([], ["a"]))
+        self.receive(ack("a", "accepted"))
+        self.assertEqual(self.sent(375), ["b"])
+
+    def test_tries_become_rare(self) -> None:
+        self.send("a")
+        times = []
+        for now in range(0, 100_000, 125):
+            if self.sent(now):
+                times.append(now)
+                self.receive(error("a", "unavailable", True))
+        self.assertEqual(times[:8], [0, 375, 1_125, 2_625, 5_625, 11_625, 23_625, 46_125])
 
     def test_the_wait_that_the_server_asks_for_is_kept(self) -> None:
-        self.add("a", "b")
+        self.send("a")
         self.sent(0)
-        self.receive(error("a", "rate_limited", True, retry_after_ms=2_000), error("b", "blocked_by_earlier", True))
-        self.assertEqual((self.sent(1_999), self.sent(2_000)), ([], ["a", "b"]))
+        self.receive(error("a", "rate_limited", True, retry_after_ms=2_000))
+        self.send("b")
+        self.assertEqual((self.sent(1_999), self.sent(2_000)), ([], ["a"]))
 
     def test_what_is_refused_for_good_is_discarded_and_the_rest_goes_on(self) -> None:
-        self.add("a", "b")
+        a, b = self.send("a"), self.send("b")
         self.sent(0)
-        self.receive(error("a", "content_empty", False), error("b", "blocked_by_earlier", True))
-        self.assertEqual([frame["event"] for frame in self.session.frames], ["discard_message"])
-        self.assertEqual((self.sent(0), self.answers()), (["b"], [("a", "content_empty")]))
-        # Blocked by nothing that is known here: not at once again.
-        self.receive(error("b", "blocked_by_earlier", True))
-        self.assertEqual((self.sent(1), self.sent(1_000)), ([], ["b"]))
+        self.receive(error("a", "content_empty", False))
+        self.session.tick(0)
+        self.assertEqual([frame["event"] for frame in self.session.frames], ["discard_message", "send_message"])
+        with self.assertRaises(Refused) as refused:
+            a.result(0)
+        self.assertEqual((refused.exception.code, b.done()), ("content_empty", False))
 
     def test_no_answer_for_long_sends_again(self) -> None:
-        self.add("a")
-        self.assertEqual((self.sent(0), self.sent(15_000), self.sent(15_001)), (["a"], [], ["a"]))
+        self.send("a")
+        self.assertEqual((self.sent(0), self.sent(14_999), self.sent(15_000)), (["a"], [], ["a"]))
 
     def test_at_most_32_of_a_chat_are_on_their_way(self) -> None:
-        self.add(*(str(number) for number in range(40)))
-        self.assertEqual(len(self.sent(0)), 32)
+        sent = []
+        for name in map(str, range(40)):
+            self.send(name)
+        while left := self.sent(0):
+            sent += left
+            self.receive(ack(left[0], "accepted"))
+        self.assertEqual(sent, [str(number) for number in range(32)])
         self.receive(ack("0", "persisted", 5))
         self.assertEqual(self.sent(0), ["32"])
 
     def test_a_frame_over_the_limit_never_leaves(self) -> None:
+        client = Client("http://127.0.0.1:1", AsyncMock())
         with self.assertRaises(Refused) as refused:
-            self.session.outbox.add(send("a", "x" * 66_000))
-        self.assertEqual(refused.exception.code, "frame_too_big")
+            asyncio.run(client.send("c1", "x" * 66_000))
+        self.assertEqual((refused.exception.code, client.outbox), ("frame_too_big", {}))
+
+
+class Size(unittest.TestCase):
+    def test_it_has_under_300_lines(self) -> None:
+        files = Path(waltalkie.__file__).parent.glob("*.py")
+        self.assertLess(sum(len(file.read_text().splitlines()) for file in files), 300)
 
 
 class Rest(Case):
@@ -229,14 +268,29 @@ class Rest(Case):
     def test_typing_is_told_every_three_seconds(self) -> None:
         told = []
         for now in (0, 1_000, 2_999, 3_000):
-            self.session.typing("c1", now)
+            self.session.tick(now)
+            self.session.typing("c1")
             told.append(len(self.frames("typing", now)))
         self.assertEqual(told, [1, 0, 0, 1])
 
-    def test_whoever_left_marks_no_more(self) -> None:
-        gone = {"chat_id": "c1", "seq": 5, "memberships": [{"user_id": "alice", "left_seq": 5}]}
-        self.receive({"event": "member_left", "payload": gone})
+    def test_whoever_left_marks_no_more_until_they_join_again(self) -> None:
+        alice = [{"user_id": "alice"}]
+        self.receive({"event": "member_left", "payload": {"chat_id": "c1", "seq": 5, "memberships": alice}})
         self.assertEqual(self.frames("mark_delivered", 5_000), [])
+        self.receive({"event": "member_joined", "payload": {"chat_id": "c1", "seq": 6, "memberships": alice}})
+        self.assertEqual(len(self.frames("mark_delivered", 6_000)), 1)
+
+    def test_pauses_double_and_begin_anew_once_in_step(self) -> None:
+        pauses = [self.session.lost(0, 1) for _ in range(8)]
+        self.assertEqual(pauses, [400, 800, 1_600, 3_200, 6_400, 12_800, 20_000, 20_000])
+        self.assertEqual(self.session.lost(0, 0), 10_000)
+        self.alice.connect(4, 0)
+        self.assertEqual(self.session.lost(0, 1), 400)
+
+    def test_a_stopping_node_is_left_when_it_said_and_without_backoff(self) -> None:
+        self.receive({"event": "reconnect", "payload": {"after_ms": 3_000}})
+        self.assertEqual(self.session.leave_at, 3_000)
+        self.assertEqual(self.session.lost(1_000, 1), 2_000)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ async def handle(client: Client, event: Event) -> None:
 
 async def main() -> None:
     async with Client(URL, token) as client:
-        print(f"{client.user_id} listens in {len(client.cursors)} chats", flush=True)
+        print(f"{client.user_id} listens in {len(client.chats)} chats", flush=True)
         async for event in client.events():
             await handle(client, event)
 

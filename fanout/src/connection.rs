@@ -19,11 +19,11 @@ mod timers;
 
 use std::sync::Arc;
 
-use axum::extract::ws::{Message, WebSocket};
 use futures_util::StreamExt;
-use futures_util::stream::{FuturesUnordered, SplitSink, SplitStream};
+use futures_util::stream::FuturesUnordered;
 use rand::Rng;
 use schemas::wire::{Code, Rejection, client, server};
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -36,16 +36,28 @@ use crate::inbound::{Caller, Identity};
 use crate::node::Shared;
 use crate::order::Order;
 use crate::roll::Seat;
+use crate::websocket::{Broken, Message, Reader, Socket, Writing};
 use crate::writer::Close;
 
-/// Serves a connection until it ends; why, if it is for us to say.
+/// How a connection has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// For a reason of ours, which the client is told.
+    Ours(Close),
+    /// The client said that it leaves, with its code.
+    Theirs(Option<u16>),
+    /// The socket is gone.
+    Gone,
+}
+
+/// Serves a connection until it ends.
 pub(crate) async fn run(
     shared: &Arc<Shared>,
     identity: Identity,
     seat: &Seat,
-    sink: &mut SplitSink<WebSocket, Message>,
-    stream: &mut SplitStream<WebSocket>,
-) -> (Option<Close>, Arc<Desk>) {
+    reader: &mut Reader<ReadHalf<Socket>>,
+    (io, writing, is_deflated): (&mut WriteHalf<Socket>, &mut Writing, bool),
+) -> (Ending, Arc<Desk>) {
     let gateway = &shared.config.gateway;
     let session_id = Uuid::now_v7().to_string();
     let desk = Arc::new(Desk::new(gateway.outgoing_bytes));
@@ -60,7 +72,7 @@ pub(crate) async fn run(
     seat.open(&desk);
     // A revocation since the handshake found no socket to end.
     if let Some(close) = Close::of(shared.inbound.standing(&identity.user_id, identity.issued_at_ms)) {
-        return (Some(close), desk);
+        return (Ending::Ours(close), desk);
     }
     let session = shared.sessions.open(&identity.user_id, &session_id);
     let attendance = shared.hub.connect(Arc::from(identity.user_id.as_str()), Arc::clone(&desk)).await;
@@ -79,15 +91,15 @@ pub(crate) async fn run(
         typing: Allowance::new(1.0, 5.0),
         requests: Allowance::new(50.0, 200.0),
     };
-    let close = tokio::select! {
+    let ending = tokio::select! {
         biased;
-        close = connection.read(stream) => close,
-        _ = desk.outgoing.write(sink) => None,
+        ending = connection.read(reader) => ending,
+        _ = desk.outgoing.write(io, writing, is_deflated) => Ending::Gone,
     };
-    desk.outgoing.end(close.unwrap_or(Close::DRAINING));
+    desk.outgoing.end(if let Ending::Ours(close) = ending { close } else { Close::DRAINING });
     connection.attendance.leave().await;
     drop(session);
-    (close, desk)
+    (ending, desk)
 }
 
 struct Connection<'a> {
@@ -110,7 +122,7 @@ struct Connection<'a> {
 }
 
 impl Connection<'_> {
-    async fn read(&mut self, stream: &mut SplitStream<WebSocket>) -> Option<Close> {
+    async fn read(&mut self, reader: &mut Reader<ReadHalf<Socket>>) -> Ending {
         let shutdown = self.shared.shutdown.clone();
         let mut draining = std::pin::pin!(shutdown.begun());
         let mut is_draining = false;
@@ -125,7 +137,7 @@ impl Connection<'_> {
             // What ends the connection first, then answers, then more work.
             tokio::select! {
                 biased;
-                close = &mut ended => return Some(close),
+                close = &mut ended => return Ending::Ours(close),
                 () = &mut draining, if !is_draining => {
                     is_draining = true;
                     let spread_ms = self.shared.config.gateway.drain_ms;
@@ -134,23 +146,23 @@ impl Connection<'_> {
                 }
                 () = &mut timer => {
                     if let Some(close) = self.take_time() {
-                        return Some(close);
+                        return Ending::Ours(close);
                     }
                 }
                 Some(end) = self.in_flight.next(), if !self.in_flight.is_empty() => match end {
-                    End::Refused(place) if !self.block(&place) => return Some(Close::TOO_MANY_ERRORS),
+                    End::Refused(place) if !self.block(&place) => return Ending::Ours(Close::TOO_MANY_ERRORS),
                     End::Persisted(place) => self.order.persisted(&place.chat_id, place.message_id),
                     End::Refused(_) | End::Other => {}
                 },
-                message = stream.next() => match message {
-                    None => return None,
+                message = reader.next() => match message {
+                    None => return Ending::Gone,
                     Some(Ok(message)) => {
                         self.timers.heard();
-                        if let Some(close) = self.take_message(message).await {
-                            return Some(close);
+                        if let Some(ending) = self.take_message(message).await {
+                            return ending;
                         }
                     }
-                    Some(Err(error)) => return close_of(&error),
+                    Some(Err(broken)) => return Ending::Ours(close_of(broken)),
                 },
             }
         }
@@ -171,7 +183,7 @@ impl Connection<'_> {
         None
     }
 
-    async fn take_message(&mut self, message: Message) -> Option<Close> {
+    async fn take_message(&mut self, message: Message) -> Option<Ending> {
         match message {
             Message::Text(text) => {
                 if text.len() > self.shared.limits.frame_bytes {
@@ -180,32 +192,30 @@ impl Connection<'_> {
                         format!("A frame has at most {} bytes.", self.shared.limits.frame_bytes),
                     );
                     self.desk.outgoing.push(server::error(None, &rejection, None, None).into());
-                    return Some(Close::TOO_BIG);
+                    return Some(Ending::Ours(Close::TOO_BIG));
                 }
                 let goes_on = match client::parse(&text, &self.shared.limits) {
-                    Ok(request) => self.take_request(request).await,
+                    // Boxed: a connection that rests shouldn't hold room for it.
+                    Ok(request) => Box::pin(self.take_request(request)).await,
                     Err(refused) => self.refuse_frame(refused),
                 };
-                (!goes_on).then_some(Close::TOO_MANY_ERRORS)
+                (!goes_on).then_some(Ending::Ours(Close::TOO_MANY_ERRORS))
             }
-            Message::Binary(_) => Some(Close::BINARY),
-            // Their answers and the client's own farewell are the protocol's business.
-            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => None,
+            Message::Binary => Some(Ending::Ours(Close::BINARY)),
+            Message::Ping(payload) => {
+                self.desk.outgoing.pong(&payload);
+                None
+            }
+            Message::Pong => None,
+            Message::Close(code) => Some(Ending::Theirs(code)),
         }
     }
 }
 
-/// Why a stream that can't be read is closed. The library keeps its error type to itself, so its words have to do; a
-/// test holds each of them.
-fn close_of(error: &axum::Error) -> Option<Close> {
-    let words = error.to_string();
-    if words.starts_with("Space limit exceeded") {
-        Some(Close::TOO_BIG)
-    } else if words.starts_with("UTF-8 encoding error") {
-        Some(Close::NOT_UTF8)
-    } else if words.starts_with("WebSocket protocol error") && !words.contains("without closing handshake") {
-        Some(Close::PROTOCOL)
-    } else {
-        None
+const fn close_of(broken: Broken) -> Close {
+    match broken {
+        Broken::Protocol => Close::PROTOCOL,
+        Broken::TooBig => Close::TOO_BIG,
+        Broken::NotUtf8 => Close::NOT_UTF8,
     }
 }

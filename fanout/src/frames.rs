@@ -3,30 +3,30 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use axum::extract::ws::Utf8Bytes;
 pub(crate) use schemas::wire::payload::{ChatEntry, Hello, HelloLimits};
 use schemas::wire::payload::{
-    Chats, Heads, PersonState, Presence, PresenceState, Receipt, Reconnect, TokenExpiring, Typing,
+    Chats, Heads, MarkCounts, PersonState, Presence, PresenceState, Receipt, Reconnect, TokenExpiring, Typing,
 };
 use schemas::wire::{ServerEvent, server};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::hub::State;
+use crate::websocket::Frame;
 
 /// Chats in one `chats` frame.
 pub(crate) const CHATS_PER_FRAME: usize = 100;
 
-fn frame(event: ServerEvent, payload: impl Serialize) -> Utf8Bytes {
+fn frame(event: ServerEvent, payload: impl Serialize) -> Frame {
     server::frame(event, None, payload).into()
 }
 
-pub(crate) fn hello(hello: &Hello<'_>) -> Utf8Bytes {
+pub(crate) fn hello(hello: &Hello<'_>) -> Frame {
     frame(ServerEvent::Hello, hello)
 }
 
 /// `chats` in pages; one page, empty, for somebody without chats.
-pub(crate) fn chats(entries: &[ChatEntry]) -> Vec<Utf8Bytes> {
+pub(crate) fn chats(entries: &[ChatEntry]) -> Vec<Frame> {
     if entries.is_empty() {
         return vec![frame(ServerEvent::Chats, Chats { chats: entries, complete: true })];
     }
@@ -38,21 +38,26 @@ pub(crate) fn chats(entries: &[ChatEntry]) -> Vec<Utf8Bytes> {
         .collect()
 }
 
-pub(crate) fn heads(moved: BTreeMap<&str, i64>) -> Utf8Bytes {
+pub(crate) fn heads(moved: BTreeMap<&str, i64>) -> Frame {
     frame(ServerEvent::Heads, Heads(moved))
 }
 
 /// `receipt`; the marks of each person pass through as they came.
-pub(crate) fn receipt(chat_id: &str, users: &HashMap<&str, &RawValue>) -> Utf8Bytes {
-    frame(ServerEvent::Receipt, Receipt { chat_id, users })
+pub(crate) fn receipt(chat_id: &str, users: &HashMap<&str, &RawValue>) -> Frame {
+    frame(ServerEvent::Receipt, Receipt { chat_id, users: Some(users), counts: None })
 }
 
-pub(crate) fn typing(chat_id: &str, user_id: &str) -> Utf8Bytes {
+/// `receipt` of a crowd.
+pub(crate) fn receipt_counts(chat_id: &str, counts: &MarkCounts) -> Frame {
+    frame(ServerEvent::Receipt, Receipt { chat_id, users: None, counts: Some(counts) })
+}
+
+pub(crate) fn typing(chat_id: &str, user_id: &str) -> Frame {
     frame(ServerEvent::Typing, Typing { chat_id, user_id })
 }
 
 /// `presence` of people of one chat.
-pub(crate) fn presence(chat_id: &str, people: &[(Arc<str>, State)]) -> Utf8Bytes {
+pub(crate) fn presence(chat_id: &str, people: &[(Arc<str>, State)]) -> Frame {
     let shown = |state: &State| match state {
         State::Online => PersonState { state: PresenceState::Online, last_seen_at: None },
         State::Offline(seen_at) => PersonState { state: PresenceState::Offline, last_seen_at: *seen_at },
@@ -61,11 +66,11 @@ pub(crate) fn presence(chat_id: &str, people: &[(Arc<str>, State)]) -> Utf8Bytes
     frame(ServerEvent::Presence, Presence { chat_id, users })
 }
 
-pub(crate) fn token_expiring(expires_at: i64) -> Utf8Bytes {
+pub(crate) fn token_expiring(expires_at: i64) -> Frame {
     frame(ServerEvent::TokenExpiring, TokenExpiring { expires_at })
 }
 
-pub(crate) fn reconnect(after_ms: u64) -> Utf8Bytes {
+pub(crate) fn reconnect(after_ms: u64) -> Frame {
     frame(ServerEvent::Reconnect, Reconnect { after_ms })
 }
 
@@ -86,7 +91,7 @@ mod tests {
         };
         let entries: Vec<_> = (0..=CHATS_PER_FRAME).map(entry).collect();
         let pages: Vec<serde_json::Value> =
-            chats(&entries).iter().map(|page| serde_json::from_str(page).expect("JSON")).collect();
+            chats(&entries).iter().map(|page| serde_json::from_str(page.text()).expect("JSON")).collect();
         assert_eq!(pages.len(), 2);
         assert_eq!(pages[0]["payload"]["complete"], false);
         assert_eq!(
@@ -94,12 +99,12 @@ mod tests {
             json!({"chats": [{"chat_id": "100", "head_seq": 7, "delivered_seq": 5, "read_seq": 3,
                 "visible": [[1, 4], [6, null]]}], "complete": true})
         );
-        assert_eq!(chats(&[])[0].as_str(), r#"{"event":"chats","payload":{"chats":[],"complete":true}}"#);
+        assert_eq!(chats(&[])[0].text(), r#"{"event":"chats","payload":{"chats":[],"complete":true}}"#);
     }
 
     #[test]
     fn heads_are_a_map() {
         let moved = BTreeMap::from([("c1", 5), ("c2", 9)]);
-        assert_eq!(heads(moved).as_str(), r#"{"event":"heads","payload":{"c1":5,"c2":9}}"#);
+        assert_eq!(heads(moved).text(), r#"{"event":"heads","payload":{"c1":5,"c2":9}}"#);
     }
 }

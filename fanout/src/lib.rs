@@ -35,6 +35,7 @@ pub mod publisher;
 mod roll;
 mod session;
 mod socket;
+mod websocket;
 mod whisper;
 mod writer;
 

@@ -8,6 +8,8 @@ pub const CLOSED: &str = "waltalkie_fanout_closed_total";
 pub const REFUSED_HANDSHAKES: &str = "waltalkie_fanout_refused_handshakes_total";
 /// Events put into queues of connections.
 pub const DELIVERIES: &str = "waltalkie_fanout_deliveries_total";
+/// Microseconds that the hub's loop has worked; a million a second is all that it can.
+pub const HUB_BUSY: &str = "waltalkie_fanout_hub_busy_microseconds_total";
 /// Events that came in by Pub/Sub.
 pub const EVENTS: &str = "waltalkie_fanout_events_total";
 /// Seconds from an event's `occurred_at` to this node, by their two clocks.

@@ -45,6 +45,7 @@ impl Roll {
         if entries.len() >= most {
             return None;
         }
+        entries.reserve_exact(1);
         entries.push(Entry { number, issued_at_ms, desk: Weak::new() });
         people.next += 1;
         ::metrics::gauge!(crate::metrics::CONNECTIONS).increment(1.0);

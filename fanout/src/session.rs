@@ -39,9 +39,9 @@ struct State {
 #[derive(Default)]
 struct Keys {
     /// Whether Redis was told of the key.
-    open: HashMap<String, bool>,
-    new: Vec<String>,
-    closed: Vec<String>,
+    open: HashMap<Arc<str>, bool>,
+    new: Vec<Arc<str>>,
+    closed: Vec<Arc<str>>,
 }
 
 impl State {
@@ -63,10 +63,10 @@ impl Sessions {
 
     /// The person is here from now on, until the session is dropped.
     pub(crate) fn open(&self, user_id: &str, session_id: &str) -> Session {
-        let key = self.names.session_key(user_id, session_id);
+        let key: Arc<str> = self.names.session_key(user_id, session_id).into();
         let mut keys = self.state.keys();
-        keys.open.insert(key.clone(), false);
-        keys.new.push(key.clone());
+        keys.open.insert(Arc::clone(&key), false);
+        keys.new.push(Arc::clone(&key));
         drop(keys);
         self.state.changed.notify_one();
         Session { key, state: Arc::clone(&self.state) }
@@ -75,7 +75,7 @@ impl Sessions {
 
 /// An open session.
 pub(crate) struct Session {
-    key: String,
+    key: Arc<str>,
     state: Arc<State>,
 }
 
@@ -83,7 +83,7 @@ impl Drop for Session {
     fn drop(&mut self) {
         let mut keys = self.state.keys();
         if keys.open.remove(&self.key) == Some(true) {
-            keys.closed.push(std::mem::take(&mut self.key));
+            keys.closed.push(Arc::clone(&self.key));
         }
         drop(keys);
         self.state.changed.notify_one();
@@ -135,14 +135,14 @@ impl Keeper {
         for part in closed.chunks(PIPELINE) {
             let mut pipeline = Pipeline::with_capacity(part.len());
             for key in part {
-                pipeline.cmd("DEL").arg(key).ignore();
+                pipeline.cmd("DEL").arg(&**key).ignore();
             }
             pipeline.exec_async(&mut self.connection).await?;
         }
         Ok(())
     }
 
-    async fn set(&mut self, new: &[String]) -> Result<(), RedisError> {
+    async fn set(&mut self, new: &[Arc<str>]) -> Result<(), RedisError> {
         if new.is_empty() {
             return Ok(());
         }
@@ -157,14 +157,14 @@ impl Keeper {
         }
         let mut pipeline = Pipeline::with_capacity(new.len());
         for key in new {
-            pipeline.cmd("SET").arg(key).arg(&self.node_id).arg("PX").arg(TTL_MS).ignore();
+            pipeline.cmd("SET").arg(&**key).arg(&self.node_id).arg("PX").arg(TTL_MS).ignore();
         }
         pipeline.exec_async(&mut self.connection).await
     }
 
     /// Extends every key, and sets again what Redis has forgotten. A part that fails keeps no other from it.
     async fn extend(&mut self) -> Result<(), RedisError> {
-        let all: Vec<String> = self.state.keys().open.keys().cloned().collect();
+        let all: Vec<Arc<str>> = self.state.keys().open.keys().cloned().collect();
         let mut outcome = Ok(());
         for part in all.chunks(PIPELINE) {
             outcome = outcome.and(self.extend_part(part).await);
@@ -172,16 +172,16 @@ impl Keeper {
         outcome
     }
 
-    async fn extend_part(&mut self, part: &[String]) -> Result<(), RedisError> {
+    async fn extend_part(&mut self, part: &[Arc<str>]) -> Result<(), RedisError> {
         let mut pipeline = Pipeline::with_capacity(part.len());
         for key in part {
-            pipeline.cmd("PEXPIRE").arg(key).arg(TTL_MS);
+            pipeline.cmd("PEXPIRE").arg(&**key).arg(TTL_MS);
         }
         let extended: Vec<i64> = pipeline.query_async(&mut self.connection).await?;
-        let forgotten: Vec<String> =
+        let forgotten: Vec<Arc<str>> =
             part.iter().zip(extended).filter(|(_, extended)| *extended == 0).map(|(key, _)| key.clone()).collect();
         ::metrics::counter!(metrics::SESSIONS_SET_AGAIN).increment(forgotten.len() as u64);
-        let still_open: Vec<String> = {
+        let still_open: Vec<Arc<str>> = {
             let keys = self.state.keys();
             forgotten.into_iter().filter(|key| keys.open.contains_key(key)).collect()
         };

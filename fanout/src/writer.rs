@@ -2,23 +2,26 @@
 //!
 //! The queue is bounded in bytes: whoever fills it up is too slow and is told to go (4008). Frames are shared with every
 //! other connection that gets them, so a place in the queue costs a pointer, and several frames leave in one write.
+//! A ping is answered before frames that wait; only the last one is (RFC 6455, section 5.5.3).
 
 use std::collections::VecDeque;
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use axum::body::Bytes;
-use axum::extract::ws::{Message, Utf8Bytes};
-use futures_util::{Sink, SinkExt};
 use schemas::wire::CloseCode;
+use tokio::io::AsyncWrite;
 use tokio::sync::Notify;
 
 use crate::inbound::Standing;
 use crate::metrics;
+use crate::websocket::{Frame, Writing};
 
 /// What a frame costs in the queue beside its text.
 const FRAME_OVERHEAD_BYTES: usize = 48;
 /// Most frames that are handed to the socket before the queue is looked at again.
 const BATCH_FRAMES: usize = 64;
+/// Places in a queue that rests. A burst makes room for more, which isn't kept.
+const RESTING_FRAMES: usize = 4;
 
 /// Why and how a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,9 +64,10 @@ pub(crate) struct Outgoing {
 
 #[derive(Default)]
 struct Queue {
-    frames: VecDeque<Utf8Bytes>,
+    frames: VecDeque<Frame>,
     bytes: usize,
     ping: bool,
+    pong: Option<Frame>,
     close: Option<Close>,
 }
 
@@ -88,7 +92,7 @@ impl Outgoing {
     }
 
     /// Queues a frame. Over the limit the queue is given up and the connection ends.
-    pub(crate) fn push(&self, frame: Utf8Bytes) {
+    pub(crate) fn push(&self, frame: Frame) {
         let mut queue = self.queue();
         if queue.close.is_some() {
             return;
@@ -114,7 +118,7 @@ impl Outgoing {
 
     /// Queues a frame once less than half of the limit waits, for what can be read again at leisure; `false` once the
     /// connection has ended.
-    pub(crate) async fn push_with_room(&self, frame: Utf8Bytes) -> bool {
+    pub(crate) async fn push_with_room(&self, frame: Frame) -> bool {
         loop {
             let emptied = self.emptied.notified();
             {
@@ -135,6 +139,12 @@ impl Outgoing {
     /// Asks the writer for a ping.
     pub(crate) fn ping(&self) {
         self.queue().ping = true;
+        self.filled.notify_one();
+    }
+
+    /// Answers a ping.
+    pub(crate) fn pong(&self, payload: &[u8]) {
+        self.queue().pong = Some(Frame::pong(payload));
         self.filled.notify_one();
     }
 
@@ -165,108 +175,111 @@ impl Outgoing {
         self.queue().bytes
     }
 
-    fn take(&self, batch: &mut Vec<Utf8Bytes>) -> bool {
+    /// Moves what goes next into the batch.
+    fn take(&self, batch: &mut Vec<Frame>) {
         let mut queue = self.queue();
+        batch.extend(queue.pong.take());
+        let controls = batch.len();
         let count = queue.frames.len().min(BATCH_FRAMES);
         batch.extend(queue.frames.drain(..count));
         if queue.frames.is_empty() {
             queue.bytes = 0;
-            // A burst leaves a long buffer behind; idle connections shouldn't keep it.
-            if queue.frames.capacity() > BATCH_FRAMES {
-                queue.frames = VecDeque::new();
-            }
+            queue.frames.shrink_to(RESTING_FRAMES);
         } else {
-            let taken: usize = batch.iter().map(|frame| frame.len() + FRAME_OVERHEAD_BYTES).sum();
+            let taken: usize = batch[controls..].iter().map(|frame| frame.len() + FRAME_OVERHEAD_BYTES).sum();
             queue.bytes = queue.bytes.saturating_sub(taken);
         }
-        std::mem::take(&mut queue.ping)
+        if std::mem::take(&mut queue.ping) {
+            batch.push(Frame::ping());
+        }
     }
 
     /// Everything that waits; for tests without a socket.
     #[cfg(test)]
-    pub(crate) fn take_all(&self) -> Vec<Utf8Bytes> {
+    pub(crate) fn take_all(&self) -> Vec<Frame> {
         let mut queue = self.queue();
         queue.bytes = 0;
         queue.frames.drain(..).collect()
     }
 
     /// Writes what is queued until the socket fails.
-    pub(crate) async fn write<S>(&self, sink: &mut S) -> S::Error
+    pub(crate) async fn write<W>(&self, io: &mut W, writing: &mut Writing, is_deflated: bool) -> io::Error
     where
-        S: Sink<Message> + Unpin,
+        W: AsyncWrite + Unpin,
     {
-        let mut batch = Vec::new();
         loop {
             let filled = self.filled.notified();
-            let ping = self.take(&mut batch);
-            if batch.is_empty() && !ping {
+            self.take(writing.frames());
+            if writing.frames().is_empty() {
                 filled.await;
                 continue;
             }
             self.emptied.notify_waiters();
-            if let Err(error) = write_batch(sink, &mut batch, ping).await {
+            if let Err(error) = writing.write(io, is_deflated, RESTING_FRAMES).await {
                 return error;
             }
-            batch.shrink_to(4);
         }
     }
 
-    /// Writes what is still queued; for a connection that leaves in peace.
-    pub(crate) async fn write_rest<S>(&self, sink: &mut S) -> Result<(), S::Error>
+    /// Writes what is still queued, and then one more frame: for a connection that is told why it ends. To whom everything
+    /// is too much, only the frame that is begun.
+    pub(crate) async fn write_rest<W>(
+        &self,
+        io: &mut W,
+        writing: &mut Writing,
+        is_deflated: bool,
+        last: Frame,
+    ) -> io::Result<()>
     where
-        S: Sink<Message> + Unpin,
+        W: AsyncWrite + Unpin,
     {
-        let mut batch = Vec::new();
-        loop {
-            self.take(&mut batch);
-            if batch.is_empty() {
-                return Ok(());
-            }
-            write_batch(sink, &mut batch, false).await?;
+        if self.queue().close == Some(Close::SLOW) {
+            writing.forget_rest();
         }
+        writing.write(io, is_deflated, RESTING_FRAMES).await?;
+        loop {
+            self.take(writing.frames());
+            if writing.frames().is_empty() {
+                break;
+            }
+            writing.write(io, is_deflated, RESTING_FRAMES).await?;
+        }
+        writing.frames().push(last);
+        writing.write(io, is_deflated, 0).await
     }
-}
-
-async fn write_batch<S>(sink: &mut S, batch: &mut Vec<Utf8Bytes>, ping: bool) -> Result<(), S::Error>
-where
-    S: Sink<Message> + Unpin,
-{
-    for frame in batch.drain(..) {
-        sink.feed(Message::Text(frame)).await?;
-    }
-    if ping {
-        sink.feed(Message::Ping(Bytes::new())).await?;
-    }
-    sink.flush().await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn frame(text: &str) -> Frame {
+        text.to_owned().into()
+    }
+
     #[tokio::test]
     async fn a_full_queue_ends_the_connection_and_lets_go_of_its_frames() {
         let outgoing = Outgoing::new(1_000);
         for _ in 0..10 {
-            outgoing.push(Utf8Bytes::from_static("0123456789"));
+            outgoing.push(frame("0123456789"));
         }
         assert!(!outgoing.has_ended());
         for _ in 0..10 {
-            outgoing.push(Utf8Bytes::from_static("0123456789"));
+            outgoing.push(frame("0123456789"));
         }
         assert_eq!(outgoing.ended().await, Close::SLOW);
         assert_eq!(outgoing.bytes(), 0);
-        assert!(!outgoing.push_with_room(Utf8Bytes::from_static("late")).await);
+        assert!(!outgoing.push_with_room(frame("late")).await);
     }
 
     #[test]
     fn bytes_are_counted_down_by_batches() {
         let outgoing = Outgoing::new(1 << 20);
         for _ in 0..=BATCH_FRAMES {
-            outgoing.push(Utf8Bytes::from_static("0123456789"));
+            outgoing.push(frame("0123456789"));
         }
         let mut batch = Vec::new();
         outgoing.take(&mut batch);
-        assert_eq!((batch.len(), outgoing.bytes()), (BATCH_FRAMES, 10 + FRAME_OVERHEAD_BYTES));
+        assert_eq!((batch.len(), outgoing.bytes()), (BATCH_FRAMES, 12 + FRAME_OVERHEAD_BYTES));
     }
 }

@@ -12,6 +12,7 @@
 
 mod admission;
 mod answers;
+mod arrivals;
 pub mod auth;
 mod body_hash;
 pub mod chat_service;

@@ -9,6 +9,7 @@ const BATCH_RECORDS: &str = "waltalkie_persister_batch_records";
 const BATCH_RETRIES: &str = "waltalkie_persister_batch_retries_total";
 const BATCH_SUPERSEDED: &str = "waltalkie_persister_batches_superseded_total";
 const DEAD_LETTERS: &str = "waltalkie_persister_dead_letters_total";
+const OPEN_DEAD_LETTERS: &str = "waltalkie_persister_open_dead_letters";
 const ACCEPTED: &str = "waltalkie_gateway_commands_accepted_total";
 const ACCEPT_SECONDS: &str = "waltalkie_gateway_accept_seconds";
 const DECIDE_SECONDS: &str = "waltalkie_gateway_decide_seconds";
@@ -34,6 +35,10 @@ pub(crate) fn batch_superseded() {
 
 pub(crate) fn dead_letter() {
     metrics::counter!(DEAD_LETTERS).increment(1);
+}
+
+pub(crate) fn open_dead_letters(count: i64) {
+    metrics::gauge!(OPEN_DEAD_LETTERS).set(count as f64);
 }
 
 pub(crate) fn accepted(took: Duration) {

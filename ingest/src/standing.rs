@@ -21,6 +21,7 @@ use schemas::wire::{Code, Rejection};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::arrivals::Arrivals;
 use crate::error::Error;
 use crate::start;
 use crate::users::unavailable;
@@ -61,9 +62,9 @@ impl Standing {
 
 /// What is known of a person.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Known {
-    refused_before_ms: i64,
-    is_removed: bool,
+pub(crate) struct Known {
+    pub(crate) refused_before_ms: i64,
+    pub(crate) is_removed: bool,
 }
 
 impl Known {
@@ -96,13 +97,14 @@ struct Memory {
 /// What this node knows.
 pub struct Standings {
     pool: Pool,
+    arrivals: Arrivals,
     memory: Mutex<Memory>,
     look: Notify,
 }
 
 impl Standings {
     pub(crate) fn new(pool: Pool) -> Arc<Self> {
-        Arc::new(Self { pool, memory: Mutex::default(), look: Notify::new() })
+        Arc::new(Self { arrivals: Arrivals::new(pool.clone()), pool, memory: Mutex::default(), look: Notify::new() })
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
@@ -128,15 +130,28 @@ impl Standings {
         Ok(self.read(user_id).await?.and(self.memory().seen(user_id)).standing(issued_at_ms))
     }
 
+    /// Remembers somebody if they exist, together with whoever comes in at the same time; `false` if there is no such person.
+    pub(crate) async fn meet(&self, user_id: &str) -> Result<bool, Rejection> {
+        let known = self.arrivals.ask(user_id).await?;
+        if let Some(known) = known {
+            self.keep(user_id, known);
+        }
+        Ok(known.is_some())
+    }
+
     /// Remembers a person who exists, with what the table has of them.
     pub(crate) async fn remember(&self, user_id: &str) -> Result<(), Rejection> {
         let known = self.read(user_id).await?;
+        self.keep(user_id, known);
+        Ok(())
+    }
+
+    fn keep(&self, user_id: &str, known: Known) {
         let mut memory = self.memory();
         if memory.known.len() >= MOST_KNOWN {
             memory.known.clear();
         }
         memory.known.insert(user_id.to_owned(), known);
-        Ok(())
     }
 
     async fn read(&self, user_id: &str) -> Result<Known, Rejection> {

@@ -48,6 +48,9 @@ impl Users {
         if let Some(standing) = self.standings.remembered(user_id, issued_at_ms) {
             return standing.check();
         }
+        if self.standings.meet(user_id).await? {
+            return self.standings.still(user_id, issued_at_ms).check();
+        }
         // Before anything is made: a revoked token makes nobody.
         self.standings.ask(user_id, issued_at_ms).await?.check()?;
         if !self.create(user_id, identity.name.as_deref(), identity.email.as_deref()).await? {

@@ -266,6 +266,13 @@ impl LoneRedisCluster {
         }
     }
 
+    /// SIGSTOP to a node: it answers nothing, and its sockets stay open.
+    pub async fn freeze(&mut self, node: usize) {
+        if let Some(process) = self.nodes[node].process() {
+            process.pause().await;
+        }
+    }
+
     /// Starts a killed node on its port: it comes back as what the others take it for.
     pub async fn start_again(&mut self, node: usize) -> Result<()> {
         if self.nodes[node].is_up() { Ok(()) } else { self.nodes[node].start().await }

@@ -18,7 +18,7 @@ pub use replication::{
 pub use script::{read_script, slot_script, truth_script};
 
 use runtime::Secret;
-use runtime::postgres::{self, PostgresError};
+use runtime::postgres::{self, PostgresError, quoted};
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -150,8 +150,4 @@ pub async fn ensure_database(server_url: &Secret, name: &str) -> Result<bool, Mi
         client.batch_execute(&format!("CREATE DATABASE {}", quoted(name))).await.map_err(statement)?;
     }
     Ok(!there)
-}
-
-pub(crate) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }

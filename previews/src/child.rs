@@ -76,6 +76,9 @@ fn work(job: Job) -> io::Result<()> {
     wire::write(&mut io::stdout().lock(), &answer, &pictures)
 }
 
+/// What was found in a picture, and its previews.
+type Looked = Result<(PictureFound, Vec<Vec<u8>>), Refusal>;
+
 fn decode(input: &mut File, content_type: ContentType, settings: &PictureSettings) -> io::Result<Looked> {
     Ok(read_whole(input, settings.max_bytes)?.and_then(|bytes| picture::look(&bytes, content_type, settings)))
 }

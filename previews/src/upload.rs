@@ -95,9 +95,10 @@ mod tests {
     #[test]
     fn size_and_hash_are_those_of_what_came() {
         let mut uploaded = Upload::read_from(b"abc".as_slice(), None, 3).unwrap();
-        // ba7816bf…f20015ad, the vector of FIPS 180-4.
-        assert!(uploaded.sha256.starts_with(&[0xba, 0x78, 0x16, 0xbf]));
-        assert!(uploaded.sha256.ends_with(&[0xf2, 0x00, 0x15, 0xad]));
+        // The example of FIPS 180-2, appendix B.1.
+        let digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        let byte = |at: usize| u8::from_str_radix(&digest[at..at + 2], 16).unwrap();
+        assert!(uploaded.sha256.iter().copied().eq((0..64).step_by(2).map(byte)));
         assert_eq!(uploaded.size_bytes, 3);
         let mut back = String::new();
         uploaded.reader().unwrap().read_to_string(&mut back).unwrap();

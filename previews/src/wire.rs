@@ -128,6 +128,8 @@ pub(crate) fn read(frame: &[u8]) -> Result<(Answer, Vec<Vec<u8>>), ChildFailure>
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
     use crate::sandbox::Layer;
     use proptest::prelude::*;
@@ -154,20 +156,20 @@ mod tests {
     #[test]
     fn a_frame_comes_back() {
         let picture = b"\xff\xd8\xffabc".to_vec();
-        let (_, pictures) = read(&frame(6, &picture)).unwrap();
+        let (_, pictures) = read(&frame(6, slice::from_ref(&picture))).unwrap();
         assert_eq!(pictures, [picture]);
     }
 
     #[test]
     fn a_frame_that_does_not_add_up_is_an_error() {
         let picture = b"\xff\xd8\xffabc".to_vec();
-        let whole = frame(6, &picture);
+        let whole = frame(6, slice::from_ref(&picture));
         for cut in 0..whole.len() {
             assert!(read(&whole[..cut]).is_err(), "{cut}");
         }
-        assert!(read(&frame(u64::MAX, &picture)).is_err());
-        assert!(read(&frame(5, &picture)).is_err());
-        assert!(read(&frame(6, b"<html>")).is_err());
+        assert!(read(&frame(u64::MAX, slice::from_ref(&picture))).is_err());
+        assert!(read(&frame(5, &[picture])).is_err());
+        assert!(read(&frame(6, &[b"<html>".to_vec()])).is_err());
         assert!(read(&u32::MAX.to_le_bytes()).is_err());
     }
 

@@ -1,5 +1,6 @@
 //! Files that mean harm. Each is refused with an error that says what, how much, and how to mend it; after all of them
 //! there is no file and no process left. One test, so that nobody else's children are counted.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 // For tests as all of this; said once more, since lints ask each module.
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! it replaces it, one of an older message doesn't. An event at or below `head_seq` is old and changes nothing.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
 use schemas::{ChatEvent, MessageState, event_type, timestamp};
@@ -13,6 +14,7 @@ use tokio_postgres::types::Json;
 
 use crate::metrics;
 use crate::projection::{Applied, Input, Projection, Refusal};
+use crate::rebuild::{Pass, Replay};
 use crate::rows::Rows;
 
 const LOAD: &str = "SELECT chat_id, head_seq, last_activity_at, message_seq FROM chat_head WHERE chat_id = ANY($1)";
@@ -51,11 +53,22 @@ impl Input<ChatEvent> for ChatHead {
     const LAG_METRIC: &'static str = metrics::CHAT_HEAD_LAG;
     type State = Rows<String, Head>;
 
-    async fn load(&self, transaction: &Transaction<'_>, events: &[ChatEvent]) -> Result<Self::State, Error> {
-        let chats: BTreeSet<&str> = events.iter().map(|event| event.chat_id.as_str()).collect();
-        let chats: Vec<&str> = chats.into_iter().collect();
+    fn state(&self) -> Self::State {
+        Rows::default()
+    }
+
+    async fn load(
+        &self,
+        transaction: &Transaction<'_>,
+        events: &[ChatEvent],
+        state: &mut Self::State,
+    ) -> Result<(), Error> {
+        let chats = events.iter().map(|event| event.chat_id.as_str()).filter(|chat| state.get(*chat).is_none());
+        let chats: Vec<&str> = chats.collect::<BTreeSet<&str>>().into_iter().collect();
+        if chats.is_empty() {
+            return Ok(());
+        }
         let statement = transaction.prepare_cached(LOAD).await?;
-        let mut state = Rows::default();
         for row in transaction.query(&statement, &[&chats]).await? {
             let head = Head {
                 head_seq: row.try_get(1)?,
@@ -65,7 +78,7 @@ impl Input<ChatEvent> for ChatHead {
             };
             state.loaded(row.try_get(0)?, head);
         }
-        Ok(state)
+        Ok(())
     }
 
     fn apply(state: &mut Self::State, event: &ChatEvent) -> Result<Applied, Refusal> {
@@ -109,6 +122,22 @@ impl Input<ChatEvent> for ChatHead {
         let statement = transaction.prepare_cached(STORE).await?;
         transaction.execute(&statement, &[&chats, &heads, &times, &seqs, &messages]).await?;
         Ok(())
+    }
+
+    fn size(state: &Self::State) -> usize {
+        state.len()
+    }
+
+    fn settle(state: &mut Self::State) {
+        state.settle();
+        // They are large, and the table has them.
+        state.values_mut().for_each(|head| head.message = None);
+    }
+}
+
+impl Replay for ChatHead {
+    async fn replay(self: Arc<Self>, pass: Arc<Pass>) -> Result<(), crate::Error> {
+        pass.input::<Self, ChatEvent>(&self).await
     }
 }
 

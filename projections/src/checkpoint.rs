@@ -14,8 +14,10 @@ use deadpool_postgres::{Pool, Transaction};
 use runtime::kafka::reader::{Loading, Place};
 use runtime::kafka::{OffsetStore, Received, Start};
 use tokio_postgres::Error as PgError;
+use tokio_postgres::types::ToSql;
 
 use crate::error::{self, Error};
+use crate::projection::Projection;
 use crate::status::Status;
 
 const MAKE: &str = "
@@ -28,6 +30,9 @@ const LOAD: &str = "
      WHERE o.consumer = $1";
 const OTHER_LOG: &str =
     "SELECT log_id FROM consumer_offset WHERE consumer = $1 AND topic = $2 AND log_id <> $3 LIMIT 1";
+const FIRST_VERSION: &str =
+    "INSERT INTO projection_version (projection, version) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+const VERSION: &str = "SELECT version FROM projection_version WHERE projection = $1";
 const ADVANCE: &str = "
     UPDATE consumer_offset o SET next_offset = p.next_offset
       FROM unnest($3::text[], $4::int[], $5::bigint[], $6::bigint[]) AS p (topic, partition, first_offset, next_offset)
@@ -37,12 +42,27 @@ const ADVANCE: &str = "
 /// A projection's offsets, for the reader.
 pub(crate) struct Checkpoint {
     pub(crate) consumer: &'static str,
+    pub(crate) version: u32,
     pub(crate) log_id: Arc<str>,
     pub(crate) pool: Pool,
     pub(crate) status: Status,
 }
 
 impl Checkpoint {
+    /// Refuses rows that another version made; the first version that comes makes the first rows.
+    pub(crate) async fn check_version(&self) -> Result<(), Error> {
+        let client = self.pool.get().await?;
+        let query = async {
+            client.execute(FIRST_VERSION, &[&self.consumer, &(self.version as i32)]).await?;
+            client.query_one(VERSION, &[&self.consumer]).await
+        };
+        let found: i32 = query.await.map_err(Error::database("reading versions"))?.get(0);
+        if found as u32 == self.version {
+            return Ok(());
+        }
+        Err(Error::OtherVersion { projection: self.consumer, found: found as u32, wanted: self.version })
+    }
+
     /// Refuses offsets of another log: they would be taken for this one's, and records skipped or repeated.
     pub(crate) async fn check_log(&self, topic: &str) -> Result<(), Error> {
         let client = self.pool.get().await?;
@@ -58,7 +78,8 @@ impl Checkpoint {
         }
     }
 
-    async fn starts(&self, places: &[Place]) -> Result<HashMap<Place, Start>, Error> {
+    /// Where each of these partitions starts; makes the rows that aren't there.
+    pub(crate) async fn starts(&self, places: &[Place]) -> Result<HashMap<Place, Start>, Error> {
         let topics: Vec<&str> = places.iter().map(|(topic, _)| topic.as_str()).collect();
         let partitions: Vec<i32> = places.iter().map(|(_, partition)| *partition).collect();
         let client = self.pool.get().await?;
@@ -88,7 +109,11 @@ impl Checkpoint {
 impl OffsetStore for Checkpoint {
     fn load<'a>(&'a self, places: &'a [Place]) -> Loading<'a> {
         Box::pin(async move {
-            match self.starts(places).await {
+            let starts = async {
+                self.check_version().await?;
+                self.starts(places).await
+            };
+            match starts.await {
                 Ok(starts) => {
                     self.status.ready();
                     Ok(starts)
@@ -103,8 +128,11 @@ impl OffsetStore for Checkpoint {
     }
 }
 
-/// For each partition, the first offset of these records and the one after the last.
-pub(crate) fn ranges(records: &[Received]) -> BTreeMap<(&str, i32), (i64, i64)> {
+/// For each partition, the first offset of some records and the one after the last.
+pub(crate) type Ranges<'a> = BTreeMap<(&'a str, i32), (i64, i64)>;
+
+/// What these records take up.
+pub(crate) fn ranges(records: &[Received]) -> Ranges<'_> {
     let mut ranges = BTreeMap::new();
     for record in records {
         ranges
@@ -117,18 +145,23 @@ pub(crate) fn ranges(records: &[Received]) -> BTreeMap<(&str, i32), (i64, i64)> 
 
 /// Moves the offsets past these records, if no partition's stored offset is past its first; says whether it was so. If
 /// not, the transaction must be rolled back.
-pub(crate) async fn advance(
+///
+/// Nor does it for another version than that which made the rows: of two programs, one of which is newer, only the one whose
+/// tables are there goes on. That is a statement of its own, behind the lock: the first one may have waited for it while the
+/// tables were swapped, and would still see the version of before.
+pub(crate) async fn advance<P: Projection>(
     transaction: &Transaction<'_>,
-    consumer: &str,
     log_id: &str,
-    records: &[Received],
+    places: &Ranges<'_>,
 ) -> Result<bool, PgError> {
-    let places = ranges(records);
     let topics: Vec<&str> = places.iter().map(|((topic, _), _)| *topic).collect();
     let partitions: Vec<i32> = places.iter().map(|((_, partition), _)| *partition).collect();
     let firsts: Vec<i64> = places.iter().map(|(_, (first, _))| *first).collect();
     let nexts: Vec<i64> = places.iter().map(|(_, (_, next))| *next).collect();
-    let statement = transaction.prepare_cached(ADVANCE).await?;
-    let moved = transaction.execute(&statement, &[&consumer, &log_id, &topics, &partitions, &firsts, &nexts]).await?;
-    Ok(moved == places.len() as u64)
+    let (advance, version) = (transaction.prepare_cached(ADVANCE).await?, transaction.prepare_cached(VERSION).await?);
+    let values: [&(dyn ToSql + Sync); 6] = [&P::NAME, &log_id, &topics, &partitions, &firsts, &nexts];
+    let name: [&(dyn ToSql + Sync); 1] = [&P::NAME];
+    let (moved, version) = tokio::join!(transaction.execute(&advance, &values), transaction.query_opt(&version, &name));
+    let is_ours = version?.is_some_and(|row| row.get::<_, i32>(0) == P::VERSION as i32);
+    Ok(is_ours && moved? == places.len() as u64)
 }

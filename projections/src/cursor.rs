@@ -8,6 +8,8 @@
 //!
 //! What was read was delivered. `updated_at` moves only with a value, to the time of the mark that moved it.
 
+mod replay;
+
 use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
@@ -18,6 +20,8 @@ use crate::cursor_writer::{CursorWriter, PublishError};
 use crate::metrics;
 use crate::projection::{Applied, Fence, Input, Projection, Refusal};
 use crate::rows::Rows;
+
+pub use replay::CursorReplay;
 
 const LOAD: &str = "
     SELECT c.chat_id, c.user_id, c.delivered_seq, c.read_seq, c.updated_at FROM chat_cursor c
@@ -39,6 +43,9 @@ impl CursorProjection {
         Self { writer }
     }
 }
+
+/// By chat and person.
+pub type Cursors = Rows<(String, String), Reached>;
 
 /// How far a member has come. Nobody has come before 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,23 +78,14 @@ impl Projection for CursorProjection {
 impl Input<Mark> for CursorProjection {
     const LOOP: &'static str = "cursor";
     const LAG_METRIC: &'static str = metrics::CURSOR_LAG;
-    /// By chat and person.
-    type State = Rows<(String, String), Reached>;
+    type State = Cursors;
 
-    async fn load(&self, transaction: &Transaction<'_>, marks: &[Mark]) -> Result<Self::State, Error> {
-        let chats: Vec<&str> = marks.iter().map(|mark| mark.chat_id.as_str()).collect();
-        let users: Vec<&str> = marks.iter().map(|mark| mark.user_id.as_str()).collect();
-        let statement = transaction.prepare_cached(LOAD).await?;
-        let mut state = Rows::default();
-        for row in transaction.query(&statement, &[&chats, &users]).await? {
-            let reached = Reached {
-                delivered_seq: row.try_get(2)?,
-                read_seq: row.try_get(3)?,
-                updated_at: timestamp::from_offset(row.try_get(4)?),
-            };
-            state.loaded((row.try_get(0)?, row.try_get(1)?), reached);
-        }
-        Ok(state)
+    fn state(&self) -> Self::State {
+        Rows::default()
+    }
+
+    async fn load(&self, transaction: &Transaction<'_>, marks: &[Mark], state: &mut Self::State) -> Result<(), Error> {
+        load(transaction, marks.iter().map(|mark| (&mark.chat_id, &mark.user_id)), state).await
     }
 
     fn apply(state: &mut Self::State, mark: &Mark) -> Result<Applied, Refusal> {
@@ -101,18 +99,15 @@ impl Input<Mark> for CursorProjection {
     }
 
     async fn store(&self, transaction: &Transaction<'_>, state: &Self::State) -> Result<(), Error> {
-        let changed = state.changed();
-        if changed.is_empty() {
-            return Ok(());
-        }
-        let chats: Vec<&str> = changed.iter().map(|((chat, _), _)| chat.as_str()).collect();
-        let users: Vec<&str> = changed.iter().map(|((_, user), _)| user.as_str()).collect();
-        let delivered: Vec<i64> = changed.iter().map(|(_, reached)| reached.delivered_seq).collect();
-        let read: Vec<i64> = changed.iter().map(|(_, reached)| reached.read_seq).collect();
-        let times: Vec<_> = changed.iter().map(|(_, reached)| timestamp::to_offset(reached.updated_at)).collect();
-        let statement = transaction.prepare_cached(STORE).await?;
-        transaction.execute(&statement, &[&chats, &users, &delivered, &read, &times]).await?;
-        Ok(())
+        store(transaction, state).await
+    }
+
+    fn size(state: &Self::State) -> usize {
+        state.len()
+    }
+
+    fn settle(state: &mut Self::State) {
+        state.settle();
     }
 
     async fn publish(&self, state: &Self::State, fence: &Arc<Fence>) -> Result<(), PublishError> {
@@ -129,6 +124,43 @@ impl Input<Mark> for CursorProjection {
             .collect();
         if cursors.is_empty() { Ok(()) } else { self.writer.write(&cursors, fence).await }
     }
+}
+
+async fn load<'a>(
+    transaction: &Transaction<'_>,
+    keys: impl Iterator<Item = (&'a String, &'a String)>,
+    state: &mut Cursors,
+) -> Result<(), Error> {
+    let unknown = keys.filter(|(chat, user)| state.get(&((*chat).clone(), (*user).clone())).is_none());
+    let (chats, users): (Vec<&str>, Vec<&str>) = unknown.map(|(chat, user)| (chat.as_str(), user.as_str())).unzip();
+    if chats.is_empty() {
+        return Ok(());
+    }
+    let statement = transaction.prepare_cached(LOAD).await?;
+    for row in transaction.query(&statement, &[&chats, &users]).await? {
+        let reached = Reached {
+            delivered_seq: row.try_get(2)?,
+            read_seq: row.try_get(3)?,
+            updated_at: timestamp::from_offset(row.try_get(4)?),
+        };
+        state.loaded((row.try_get(0)?, row.try_get(1)?), reached);
+    }
+    Ok(())
+}
+
+async fn store(transaction: &Transaction<'_>, state: &Cursors) -> Result<(), Error> {
+    let changed = state.changed();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let chats: Vec<&str> = changed.iter().map(|((chat, _), _)| chat.as_str()).collect();
+    let users: Vec<&str> = changed.iter().map(|((_, user), _)| user.as_str()).collect();
+    let delivered: Vec<i64> = changed.iter().map(|(_, reached)| reached.delivered_seq).collect();
+    let read: Vec<i64> = changed.iter().map(|(_, reached)| reached.read_seq).collect();
+    let times: Vec<_> = changed.iter().map(|(_, reached)| timestamp::to_offset(reached.updated_at)).collect();
+    let statement = transaction.prepare_cached(STORE).await?;
+    transaction.execute(&statement, &[&chats, &users, &delivered, &read, &times]).await?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -22,13 +22,14 @@ pub(crate) enum DecodeError {
     Poison(Error),
 }
 
-/// Decodes a batch from where an earlier attempt stopped.
+/// Decodes a batch from where an earlier attempt stopped. Records without a value are passed over if they may be there.
 pub(crate) async fn decode<R: Record>(
     decoder: &Decoder<R>,
     batch: &[Received],
     decoded: &mut Decoded<R>,
     projection: &'static str,
     next: &mut usize,
+    may_be_empty: bool,
 ) -> Result<(), DecodeError> {
     while let Some(received) = batch.get(*next) {
         match &received.value {
@@ -40,7 +41,7 @@ pub(crate) async fn decode<R: Record>(
                 Err(error) if error.is_transient() => return Err(DecodeError::Waits(error)),
                 Err(error) => return Err(DecodeError::Poison(poison(projection, received, error))),
             },
-            None if is_compacted::<R>() => {}
+            None if may_be_empty || is_compacted::<R>() => {}
             None => return Err(DecodeError::Poison(poison(projection, received, "it has no value"))),
         }
         *next += 1;
@@ -84,7 +85,7 @@ mod tests {
         // Nothing listens there: a registry that is away.
         let decoder = Decoder::new(Arc::new(Registry::new("http://127.0.0.1:1", "").expect("a URL")), 7);
         let mut decoded = Decoded { places: vec![], records: vec![] };
-        decode(&decoder, batch, &mut decoded, "test", &mut 0).await.map(|()| decoded)
+        decode(&decoder, batch, &mut decoded, "test", &mut 0, false).await.map(|()| decoded)
     }
 
     #[tokio::test]

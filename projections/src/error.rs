@@ -32,8 +32,8 @@ pub enum Error {
     /// The offsets are of another cluster or of a topic that was made anew, so they mean nothing here.
     #[error(
         "projection {projection} has offsets of the log {recorded} (cluster/topic id), but `kafka.brokers` has {found}. \
-         Point `kafka.brokers` at the former one; if it is gone for good, empty the projection's tables and its rows in \
-         consumer_offset, and it is made again from this log's history"
+         Point `kafka.brokers` at the former one; if it is gone for good, `waltalkie rebuild {projection}` makes the \
+         tables again from this log's history"
     )]
     OtherLog {
         /// Projection.
@@ -43,6 +43,60 @@ pub enum Error {
         /// Log that is there.
         found: String,
     },
+    /// The rows were made by another version of the projection.
+    #[error(
+        "projection {projection} has rows of version {found}, and this program has version {wanted}: \
+         `waltalkie rebuild {projection}` makes them again, while the old ones are read"
+    )]
+    OtherVersion {
+        /// Projection.
+        projection: &'static str,
+        /// Version in the table.
+        found: u32,
+        /// Version of this program.
+        wanted: u32,
+    },
+    /// Somebody else rebuilds the same projection, or has its tables in hand.
+    #[error("projection {projection} is being rebuilt by another process; one at a time")]
+    RebuiltElsewhere {
+        /// Projection.
+        projection: &'static str,
+    },
+    /// The live tables were in use each time that they were to be swapped.
+    #[error(
+        "projection {projection} is rebuilt, and its tables couldn't be swapped in: somebody reads or locks the live ones \
+         all the time. Run it again, and it goes on from there; pg_stat_activity tells who it is"
+    )]
+    Busy {
+        /// Projection.
+        projection: &'static str,
+    },
+    /// Something hangs on the live tables that wouldn't come along.
+    #[error("projection {projection} can't be rebuilt: {obstacle}. Remove that first, and make it again afterwards")]
+    Obstacle {
+        /// Projection.
+        projection: &'static str,
+        /// What is in the way.
+        obstacle: String,
+    },
+    /// A schema has the name that a rebuild needs.
+    #[error("the read database has a schema {schema} that no rebuild made; rename or remove it")]
+    ForeignSchema {
+        /// Schema.
+        schema: String,
+    },
+    /// Compacted topics have no past.
+    #[error(
+        "projection {projection} can't be had as of a time: its cursors come from a compacted topic, which keeps the \
+         newest of each only. `membership` and `chat_head` can"
+    )]
+    NoPast {
+        /// Projection.
+        projection: &'static str,
+    },
+    /// Records of a schema that isn't known can't be read while the registry is away.
+    #[error("a rebuild can't go on without the registry: {0}. Run it again, and it goes on from where it was")]
+    Waits(String),
     /// A statement failed.
     #[error("{what} in Postgres failed")]
     Database {

@@ -6,7 +6,8 @@
 //!
 //! *At rest*, when both topics are read to their ends and the sweep has passed, the rows that aren't delivered are
 //! these and no others: one for each message and each member in whose open stay it was sent, other than its sender,
-//! whose cursor is below the message's `seq`. The delay and the order in which the two topics are read decide how many
+//! whose cursor is below the message's `seq`; none for a message to more than `projector.inbox_members` members, of which the
+//! cursors say the same. The delay and the order in which the two topics are read decide how many
 //! rows are made and marked on the way, never which are left.
 //!
 //! *A row that is made while its cursor arrives* in the other loop misses the mark, as neither transaction sees the
@@ -18,25 +19,35 @@
 mod cursors;
 mod events;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use schemas::{ChatEvent, Cursor};
 use uuid::Uuid;
 
+use crate::error::Error;
 use crate::projection::Projection;
+use crate::rebuild::{Pass, Replay};
 
 pub use cursors::CursorState;
 pub use events::EventState;
+
+/// A row that the janitor won't mark and remove.
+const STILL_WAITS: &str = "NOT r.is_delivered AND NOT EXISTS (
+    SELECT FROM inbox_cursor c
+     WHERE c.chat_id = r.chat_id AND c.user_id = r.user_id AND c.delivered_seq >= r.sequence_number)";
 
 /// The projection, for both inputs.
 #[derive(Debug, Clone, Copy)]
 pub struct Inbox {
     delay: Duration,
+    most_members: usize,
 }
 
 impl Inbox {
-    /// An inbox that stays this far behind the history.
-    pub fn staying_behind(delay: Duration) -> Self {
-        Self { delay }
+    /// An inbox that stays this far behind the history, and in which messages to more members than that aren't.
+    pub fn new(delay: Duration, most_members: usize) -> Self {
+        Self { delay, most_members }
     }
 }
 
@@ -53,6 +64,24 @@ impl Projection for Inbox {
     const NAME: &'static str = "inbox";
     const VERSION: u32 = 1;
     const TABLES: &'static [&'static str] = &["inbox", "inbox_member", "inbox_cursor"];
+
+    fn decided(table: &str) -> &'static str {
+        if table == "inbox" { STILL_WAITS } else { "true" }
+    }
+}
+
+impl Replay for Inbox {
+    const HAS_PAST: bool = false;
+
+    fn settings(&self) -> String {
+        format!("most members {}", self.most_members)
+    }
+
+    /// Cursors first: only messages that are still waited for make rows then.
+    async fn replay(self: Arc<Self>, pass: Arc<Pass>) -> Result<(), Error> {
+        pass.input::<Self, Cursor>(&self).await?;
+        pass.input::<Self, ChatEvent>(&self).await
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@
 //!   chat.cursors ────▶ inbox ───────▶ inbox_cursor, inbox.is_delivered
 //! ```
 //!
+//! [`rebuild`] makes the same tables again from the beginning.
+//!
 //! A projection is one file: its name, version and tables, a pure `apply`, and the SQL that loads and stores rows. The
 //! [`runner`] does the rest, one loop an input. Rows and offsets are written in one transaction of the read database,
 //! so each record is applied once, whatever is killed, stopped or rebalanced. Projections never read each other's
@@ -25,6 +27,7 @@ mod membership;
 pub mod metrics;
 mod piece;
 mod projection;
+pub mod rebuild;
 mod rows;
 pub mod runner;
 #[cfg(test)]
@@ -41,7 +44,7 @@ use schemas::{ChatEvent, Cursor, Mark, Record};
 use tokio::task::JoinSet;
 
 pub use chat_head::{ChatHead, Head};
-pub use cursor::{CursorProjection, Reached};
+pub use cursor::{CursorProjection, CursorReplay, Cursors, Reached};
 pub use cursor_writer::{CursorWriter, PublishError};
 pub use error::Error;
 pub use inbox::{CursorState, EventState, Inbox, PendingRow};
@@ -62,13 +65,13 @@ const GATHER_EVERY: Duration = Duration::from_millis(250);
 pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
     let wiring = Wiring::new(Arc::clone(&config))?;
     let board = Board::default();
-    let inbox_delay = Duration::from_millis(config.projector.inbox_delay_ms);
+    let inbox = Inbox::new(Duration::from_millis(config.projector.inbox_delay_ms), config.projector.inbox_members);
     let mut loops = JoinSet::new();
     start::<_, ChatEvent>(&mut loops, MembershipProjection, &wiring, &board, &shutdown);
     start::<_, ChatEvent>(&mut loops, ChatHead, &wiring, &board, &shutdown);
     start::<_, Mark>(&mut loops, CursorProjection::new(CursorWriter::new(&wiring)), &wiring, &board, &shutdown);
-    start::<_, ChatEvent>(&mut loops, Inbox::staying_behind(inbox_delay), &wiring, &board, &shutdown);
-    start::<_, Cursor>(&mut loops, Inbox::staying_behind(inbox_delay), &wiring, &board, &shutdown);
+    start::<_, ChatEvent>(&mut loops, inbox, &wiring, &board, &shutdown);
+    start::<_, Cursor>(&mut loops, inbox, &wiring, &board, &shutdown);
     let (kafka, postgres) = (board.entry("Kafka"), board.entry("Postgres"));
     let watched = (wiring.clone(), shutdown.clone());
     loops.spawn(async move { watch::run(&watched.0, &kafka, &postgres, &watched.1).await });

@@ -3,12 +3,15 @@
 //! Events carry the full state of each stay that they change, so a row is what the newest event says. A stay that has
 //! ended stays ended: whoever comes back begins another one, with another `joined_seq`.
 
+use std::sync::Arc;
+
 use deadpool_postgres::Transaction;
 use schemas::{ChatEvent, Membership};
 use tokio_postgres::Error;
 
 use crate::metrics;
 use crate::projection::{Applied, Input, Projection, Refusal};
+use crate::rebuild::{Pass, Replay};
 use crate::rows::Rows;
 
 const LOAD: &str = "
@@ -49,22 +52,34 @@ impl Input<ChatEvent> for MembershipProjection {
     const LAG_METRIC: &'static str = metrics::MEMBERSHIP_LAG;
     type State = Rows<StayKey, Stay>;
 
-    async fn load(&self, transaction: &Transaction<'_>, events: &[ChatEvent]) -> Result<Self::State, Error> {
-        let mut state = Rows::default();
-        let stays = || events.iter().flat_map(|event| event.memberships.iter().map(move |stay| (event, stay)));
-        let chats: Vec<&str> = stays().map(|(event, _)| event.chat_id.as_str()).collect();
-        if chats.is_empty() {
-            return Ok(state);
+    fn state(&self) -> Self::State {
+        Rows::default()
+    }
+
+    async fn load(
+        &self,
+        transaction: &Transaction<'_>,
+        events: &[ChatEvent],
+        state: &mut Self::State,
+    ) -> Result<(), Error> {
+        let (mut chats, mut users, mut joined) = (Vec::new(), Vec::new(), Vec::new());
+        for (event, stay) in events.iter().flat_map(|event| event.memberships.iter().map(move |stay| (event, stay))) {
+            if state.get(&(event.chat_id.clone(), stay.user_id.clone(), stay.joined_seq)).is_none() {
+                chats.push(event.chat_id.as_str());
+                users.push(stay.user_id.as_str());
+                joined.push(stay.joined_seq);
+            }
         }
-        let users: Vec<&str> = stays().map(|(_, stay)| stay.user_id.as_str()).collect();
-        let joined: Vec<i64> = stays().map(|(_, stay)| stay.joined_seq).collect();
+        if chats.is_empty() {
+            return Ok(());
+        }
         let statement = transaction.prepare_cached(LOAD).await?;
         for row in transaction.query(&statement, &[&chats, &users, &joined]).await? {
             let stay =
                 Stay { left_seq: row.try_get(3)?, visible_from_seq: row.try_get(4)?, member_role: row.try_get(5)? };
             state.loaded((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), stay);
         }
-        Ok(state)
+        Ok(())
     }
 
     fn apply(state: &mut Self::State, event: &ChatEvent) -> Result<Applied, Refusal> {
@@ -95,6 +110,20 @@ impl Input<ChatEvent> for MembershipProjection {
         let statement = transaction.prepare_cached(STORE).await?;
         transaction.execute(&statement, &[&chats, &users, &joined, &left, &visible, &roles]).await?;
         Ok(())
+    }
+
+    fn size(state: &Self::State) -> usize {
+        state.len()
+    }
+
+    fn settle(state: &mut Self::State) {
+        state.settle();
+    }
+}
+
+impl Replay for MembershipProjection {
+    async fn replay(self: Arc<Self>, pass: Arc<Pass>) -> Result<(), crate::Error> {
+        pass.input::<Self, ChatEvent>(&self).await
     }
 }
 

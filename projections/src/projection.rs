@@ -21,6 +21,12 @@ pub trait Projection: Send + Sync + 'static {
     const VERSION: u32;
     /// The tables that it owns. SQL names them without a schema, so that they can be made again in another one.
     const TABLES: &'static [&'static str];
+
+    /// Condition, on a row `r` of one of its tables, for the rows that the history alone decides. Others come and go with
+    /// time, such as those that only wait to be removed; they don't count when live and rebuilt tables are compared.
+    fn decided(_table: &str) -> &'static str {
+        "true"
+    }
 }
 
 /// A topic that a projection reads, with a loop of its own. Records of one partition are applied in order; between
@@ -38,12 +44,16 @@ pub trait Input<R: Record>: Projection {
         Duration::ZERO
     }
 
-    /// The rows that these records can need.
+    /// A state in which nothing is loaded.
+    fn state(&self) -> Self::State;
+
+    /// Adds the rows that these records can need and that the state doesn't have.
     fn load(
         &self,
         transaction: &Transaction<'_>,
         records: &[R],
-    ) -> impl Future<Output = Result<Self::State, tokio_postgres::Error>> + Send;
+        state: &mut Self::State,
+    ) -> impl Future<Output = Result<(), tokio_postgres::Error>> + Send;
 
     /// Applies one record. Pure.
     fn apply(state: &mut Self::State, record: &R) -> Result<Applied, Refusal>;
@@ -60,6 +70,17 @@ pub trait Input<R: Record>: Projection {
         transaction: &Transaction<'_>,
         state: &Self::State,
     ) -> impl Future<Output = Result<(), tokio_postgres::Error>> + Send;
+
+    /// Rows that the state holds, about. A rebuild keeps a state over many batches, as long as it isn't too large.
+    fn size(state: &Self::State) -> usize;
+
+    /// The changes are in the tables: the rows stay known, and are changes no more.
+    fn settle(state: &mut Self::State);
+
+    /// Whether the state is of use for another batch; if not, that one begins with an empty one.
+    fn lasts(_state: &Self::State) -> bool {
+        true
+    }
 
     /// What must be in Kafka before the rows are in Postgres. A crash in between repeats it, so a repetition must be
     /// harmless. Not called when the tables are made again from the history.

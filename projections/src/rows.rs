@@ -43,6 +43,26 @@ impl<K: Hash + Eq + Ord, V: PartialEq> Rows<K, V> {
         }
     }
 
+    /// Rows held.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The rows' values, for changes that are none of the table's.
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.rows.values_mut().map(|row| &mut row.value)
+    }
+
+    /// What changed is in the table by now.
+    pub fn settle(&mut self) {
+        self.rows.values_mut().for_each(|row| row.is_changed = false);
+    }
+
     /// Every row.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.rows.iter().map(|(key, row)| (key, &row.value))
@@ -72,5 +92,7 @@ mod tests {
         rows.set("b".into(), 4);
         rows.set("0".into(), 5);
         assert_eq!(rows.changed(), [(&"0".to_owned(), &5), (&"b".to_owned(), &4)]);
+        rows.settle();
+        assert!(rows.changed().is_empty() && rows.len() == 3);
     }
 }

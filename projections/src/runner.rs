@@ -101,7 +101,9 @@ async fn prepare<P: Input<R>, R: Record>(
         let attempt = async {
             let schema_id = own_schema_id::<R>(&wiring.registry).await?;
             let log_id = Arc::from(Admin::new(&wiring.config.kafka)?.log_id(&topic).await?);
-            checkpoint::<P, R>(wiring, status, &log_id).check_log(&topic).await?;
+            let checkpoint = checkpoint::<P, R>(wiring, status, &log_id);
+            checkpoint.check_version().await?;
+            checkpoint.check_log(&topic).await?;
             Ok::<_, Error>((Decoder::new(Arc::clone(&wiring.registry), schema_id), log_id))
         };
         match attempt.await {
@@ -126,7 +128,13 @@ pub(crate) async fn own_schema_id<R: Record>(registry: &Registry) -> Result<u32,
 }
 
 fn checkpoint<P: Input<R>, R: Record>(wiring: &Wiring, status: &Status, log_id: &Arc<str>) -> Checkpoint {
-    Checkpoint { consumer: P::NAME, log_id: Arc::clone(log_id), pool: wiring.pool.clone(), status: status.clone() }
+    Checkpoint {
+        consumer: P::NAME,
+        version: P::VERSION,
+        log_id: Arc::clone(log_id),
+        pool: wiring.pool.clone(),
+        status: status.clone(),
+    }
 }
 
 enum Outcome {
@@ -179,7 +187,7 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
         let mut next = 0;
         let mut backoff = Backoff::default();
         loop {
-            match decode::decode(&self.decoder, &batch.records, &mut decoded, P::NAME, &mut next).await {
+            match decode::decode(&self.decoder, &batch.records, &mut decoded, P::NAME, &mut next, false).await {
                 Ok(()) => return Ok(Some(decoded)),
                 Err(DecodeError::Poison(failure)) => return Err(failure),
                 Err(DecodeError::Waits(failure)) => {
@@ -241,9 +249,10 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
         );
         let mut client = self.wiring.pool.get().await?;
         let transaction = client.transaction().await.map_err(Error::database("beginning a transaction"))?;
+        let places = checkpoint::ranges(piece.received);
         let (limited, advanced) = tokio::join!(
             transaction.batch_execute(&limits),
-            checkpoint::advance(&transaction, P::NAME, &self.log_id, piece.received)
+            checkpoint::advance::<P>(&transaction, &self.log_id, &places)
         );
         limited.map_err(Error::database("beginning a transaction"))?;
         if !advanced.map_err(Error::database("moving offsets"))? {
@@ -252,8 +261,9 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
         }
         let mut unknown = 0;
         if !piece.records.is_empty() {
-            let mut state =
-                self.projection.load(&transaction, piece.records).await.map_err(Error::database("loading rows"))?;
+            let mut state = self.projection.state();
+            let loading = self.projection.load(&transaction, piece.records, &mut state);
+            loading.await.map_err(Error::database("loading rows"))?;
             for (record, place) in piece.records.iter().zip(piece.places) {
                 let records = place + 1 - piece.first;
                 match P::apply(&mut state, record) {

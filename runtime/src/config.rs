@@ -88,6 +88,10 @@ pub struct Gateway {
     pub outgoing_bytes: usize,
     /// Most people online in a chat who are told of each other's presence and typing; 0: nobody is.
     pub presence_people: usize,
+    /// Most people of a chat whose receipts are told of by name at a time; more are counted.
+    pub receipt_people: usize,
+    /// Compresses WebSocket messages for clients that offer `permessage-deflate`: less traffic for more CPU time.
+    pub compression: bool,
     /// How long a stopping node waits for its connections to leave.
     pub drain_ms: u64,
 }
@@ -102,6 +106,8 @@ impl Default for Gateway {
             heartbeat_ms: 5_000,
             outgoing_bytes: 1 << 20,
             presence_people: 100,
+            receipt_people: 100,
+            compression: false,
             drain_ms: 3_000,
         }
     }
@@ -111,13 +117,16 @@ impl Default for Gateway {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ops {
-    /// Address of `/metrics`, `/healthz` and `/readyz` for operators; empty for none. Keep it off public networks.
+    /// Address of `/ops`, `/metrics`, `/healthz` and `/readyz` for operators; empty for none. Keep it off public networks.
     pub listen: String,
+    /// Addresses, such as `http://10.0.0.7:8090`, of the operators' listeners of the installation's processes: `/ops` shows
+    /// them too. This process' own may be among them.
+    pub peers: Vec<String>,
 }
 
 impl Default for Ops {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8090".into() }
+        Self { listen: "127.0.0.1:8090".into(), peers: Vec::new() }
     }
 }
 
@@ -406,11 +415,13 @@ pub struct Projector {
     /// How far the inbox stays behind the history, so that people who are online have received a message before a row
     /// for it would be written.
     pub inbox_delay_ms: u64,
+    /// Most members of a chat for whom rows of the inbox are made; in larger chats the cursors alone say what waits.
+    pub inbox_members: usize,
 }
 
 impl Default for Projector {
     fn default() -> Self {
-        Self { batch_records: 1_000, inbox_delay_ms: 10_000 }
+        Self { batch_records: 1_000, inbox_delay_ms: 10_000, inbox_members: 1_000 }
     }
 }
 

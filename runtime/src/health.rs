@@ -56,6 +56,14 @@ impl Health {
         RoleHealth { state }
     }
 
+    /// Why a role has ended, for those who ask from then on.
+    pub fn ended(&self, role: &str, reason: impl Into<String>) {
+        let roles = self.roles.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(state) = roles.get(role) {
+            *state.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.into());
+        }
+    }
+
     /// Every role, by name.
     pub fn statuses(&self) -> Vec<RoleStatus> {
         let now_ms = clock::now_ms();
@@ -135,5 +143,9 @@ mod tests {
         drop(role);
         assert!(!health.is_healthy());
         assert_eq!(health.statuses()[0].problem.as_deref(), Some("Kafka is away"));
+        health.ended("persister", "it can write nothing");
+        health.ended("nobody", "there is no such role");
+        assert_eq!(health.statuses()[0].problem.as_deref(), Some("it can write nothing"));
+        assert!(!health.is_healthy());
     }
 }

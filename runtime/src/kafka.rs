@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod flush;
+pub mod partition;
 mod quiet;
 pub mod reader;
 mod topic_ids;

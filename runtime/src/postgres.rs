@@ -77,6 +77,11 @@ pub fn parse(url: &Secret, setting: &'static str) -> Result<Server, PostgresErro
     Server::parse(url, setting)
 }
 
+/// An identifier as SQL has it.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 /// `host:port/database`, for people; several hosts with commas.
 pub fn place(config: &Config) -> String {
     let ports = config.get_ports();
@@ -100,6 +105,15 @@ const LOOKUPS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqs
 
 /// A pool of at most `size` connections, opened when needed.
 pub fn pool(url: &Secret, setting: &'static str, size: usize) -> Result<Pool, PostgresError> {
+    pool_in(url, setting, size, None)
+}
+
+/// A pool whose connections see the tables of this schema and of no other.
+pub fn pool_of_schema(url: &Secret, setting: &'static str, size: usize, schema: &str) -> Result<Pool, PostgresError> {
+    pool_in(url, setting, size, Some(schema))
+}
+
+fn pool_in(url: &Secret, setting: &'static str, size: usize, schema: Option<&str>) -> Result<Pool, PostgresError> {
     let config = parse(url, setting)?;
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = if config.get_ssl_mode() == SslMode::Disable || is_local(&config) {
@@ -107,10 +121,13 @@ pub fn pool(url: &Secret, setting: &'static str, size: usize) -> Result<Pool, Po
     } else {
         Manager::from_config((*config).clone(), connector(&config), recycling)
     };
+    let search_path = schema.map(|schema| format!("; SET search_path = {}", quoted(schema))).unwrap_or_default();
+    let session: std::sync::Arc<str> = format!("{LOOKUPS}{search_path}").into();
     Pool::builder(manager)
         .max_size(size)
-        .post_create(Hook::async_fn(|client, _| {
-            Box::pin(async move { client.batch_execute(LOOKUPS).await.map_err(HookError::Backend) })
+        .post_create(Hook::async_fn(move |client, _| {
+            let session = std::sync::Arc::clone(&session);
+            Box::pin(async move { client.batch_execute(&session).await.map_err(HookError::Backend) })
         }))
         .wait_timeout(Some(Duration::from_secs(10)))
         .create_timeout(Some(Duration::from_secs(10)))
@@ -171,7 +188,8 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
 /// The same for what a pool returns.
 pub fn is_pool_error_transient(error: &PoolError) -> bool {
     match error {
-        PoolError::Backend(error) => is_transient(error),
+        // The hook asks the first question of a connection, which may break then as at any other time.
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => is_transient(error),
         PoolError::Timeout(_) => true,
         _ => false,
     }

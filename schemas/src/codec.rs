@@ -2,10 +2,11 @@
 //!
 //! A framed value is `0x00`, the schema id as four bytes big-endian, then the Avro datum
 //! (<https://docs.confluent.io/platform/current/schema-registry/fundamentals/serdes-develop/index.html#wire-format>).
-//! Values are read with the schema that wrote them: serde matches fields by name, takes defaults for those that the
-//! writer did not have and passes over those that we don't know, which is all that FULL_TRANSITIVE evolution needs.
+//! Values are read with the schema that wrote them: serde matches fields by name and takes defaults for those that the
+//! writer did not have. A writer that has more fields than we know is read through Avro's own resolution instead, which is
+//! slower: serde's way can't pass over a record that it doesn't know. Both are all that FULL_TRANSITIVE evolution needs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -15,6 +16,7 @@ use apache_avro::writer::datum::GenericDatumWriter;
 
 use crate::record::Record;
 use crate::registry::{Registry, RegistryError};
+use crate::shape::Shape;
 
 /// Bytes before the datum.
 pub const HEADER_BYTES: usize = 5;
@@ -123,12 +125,29 @@ impl<R: Record> Encoder<R> {
     }
 }
 
+/// How values of one schema are read.
+enum Reader {
+    /// Straight into our struct.
+    Direct(GenericDatumReader<'static>),
+    /// Resolved to our schema first.
+    Resolved(GenericDatumReader<'static>),
+}
+
+impl Reader {
+    fn read<R: Record>(&self, mut datum: &[u8]) -> Result<R, apache_avro::Error> {
+        match self {
+            Self::Direct(reader) => reader.read_deser(&mut datum),
+            Self::Resolved(reader) => apache_avro::from_value(&reader.read_value(&mut datum)?),
+        }
+    }
+}
+
 /// Reads framed values of one record, whichever version of the schema wrote them.
 ///
 /// Schemas are asked of the registry once an id and kept, so that a reader goes on while the registry is away.
 pub struct Decoder<R> {
     registry: Arc<Registry>,
-    readers: RwLock<HashMap<u32, Arc<GenericDatumReader<'static>>>>,
+    readers: RwLock<HashMap<u32, Arc<Reader>>>,
     record: PhantomData<fn() -> R>,
 }
 
@@ -136,8 +155,8 @@ impl<R: Record> Decoder<R> {
     /// A decoder that knows our own schema's id already.
     pub fn new(registry: Arc<Registry>, own_schema_id: u32) -> Self {
         let decoder = Self { registry, readers: RwLock::default(), record: PhantomData };
-        if let Ok(reader) = reader_for(schema_of::<R>(), own_schema_id) {
-            decoder.keep(own_schema_id, reader);
+        if let Ok(reader) = GenericDatumReader::builder(schema_of::<R>()).human_readable(false).build() {
+            decoder.keep(own_schema_id, Reader::Direct(reader));
         }
         decoder
     }
@@ -150,33 +169,39 @@ impl<R: Record> Decoder<R> {
             Some(reader) => reader,
             None => self.learn(schema_id).await?,
         };
-        reader.read_deser(&mut &value[HEADER_BYTES..]).map_err(|source| FrameError::Datum {
+        reader.read(&value[HEADER_BYTES..]).map_err(|source| FrameError::Datum {
             schema_id,
             record: R::NAME,
             source: Box::new(source),
         })
     }
 
-    async fn learn(&self, schema_id: u32) -> Result<Arc<GenericDatumReader<'static>>, FrameError> {
+    async fn learn(&self, schema_id: u32) -> Result<Arc<Reader>, FrameError> {
         let text =
             self.registry.schema_by_id(schema_id).await.map_err(|source| FrameError::Schema { schema_id, source })?;
-        let schema =
-            Schema::parse_str(&text).map_err(|source| FrameError::BadSchema { schema_id, source: Box::new(source) })?;
+        let bad = |source| FrameError::BadSchema { schema_id, source: Box::new(source) };
         // Few schemas exist in a process' life; leaking them lets readers borrow for ever.
-        Ok(self.keep(schema_id, reader_for(Box::leak(Box::new(schema)), schema_id)?))
+        let schema: &'static Schema = Box::leak(Box::new(Schema::parse_str(&text).map_err(bad)?));
+        let builder = GenericDatumReader::builder(schema).human_readable(false);
+        let reader = if has_more_fields(&text, R::SCHEMA) {
+            Reader::Resolved(builder.reader_schema(schema_of::<R>()).build().map_err(bad)?)
+        } else {
+            Reader::Direct(builder.build().map_err(bad)?)
+        };
+        Ok(self.keep(schema_id, reader))
     }
 
-    fn keep(&self, schema_id: u32, reader: GenericDatumReader<'static>) -> Arc<GenericDatumReader<'static>> {
+    fn keep(&self, schema_id: u32, reader: Reader) -> Arc<Reader> {
         let mut readers = self.readers.write().unwrap_or_else(PoisonError::into_inner);
         readers.entry(schema_id).or_insert_with(|| Arc::new(reader)).clone()
     }
 }
 
-fn reader_for(schema: &'static Schema, schema_id: u32) -> Result<GenericDatumReader<'static>, FrameError> {
-    GenericDatumReader::builder(schema)
-        .human_readable(false)
-        .build()
-        .map_err(|source| FrameError::BadSchema { schema_id, source: Box::new(source) })
+/// Whether a writer's schema has fields that ours doesn't.
+fn has_more_fields(writer: &str, own: &str) -> bool {
+    let (Ok(writer), Ok(own)) = (Shape::parse(writer), Shape::parse(own)) else { return false };
+    let known: HashSet<&str> = own.fields().map(|(_, field)| field.path.as_str()).collect();
+    writer.fields().any(|(_, field)| !known.contains(field.path.as_str()))
 }
 
 #[cfg(test)]

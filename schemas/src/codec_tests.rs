@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::{
     Attachment, ChatCommand, ChatEvent, ChatState, Cursor, Decoder, Encoder, Mark, Membership, MessageState, Origin,
-    PartitionEnd, Position, Record, TopicShape, User, codec, record, registry::Registry,
+    PartitionEnd, Position, Record, TopicShape, User, codec, registry::Registry,
 };
 
 fn decoder<R: Record>() -> Decoder<R> {
@@ -118,74 +118,4 @@ fn every_other_record_comes_back() {
         left_out_at: Some(1),
         written_at: 1,
     });
-}
-
-/// Every field is documented, and no name is one that Flink SQL or ksqlDB would want quoted.
-#[test]
-fn schemas_keep_the_house_rules() {
-    const QUOTED: &[&str] = &[
-        "user",
-        "order",
-        "timestamp",
-        "time",
-        "date",
-        "role",
-        "key",
-        "value",
-        "offset",
-        "partition",
-        "system",
-        "position",
-        "start",
-        "end",
-        "window",
-        "count",
-        "row",
-        "rows",
-        "table",
-        "type",
-        "from",
-        "to",
-        "language",
-        "method",
-        "name",
-    ];
-    fn walk(schema: &serde_json::Value) {
-        match schema {
-            serde_json::Value::Array(union) => {
-                assert_eq!(union.len(), 2, "a union is of null and one type");
-                assert_eq!(union[0], "null");
-                walk(&union[1]);
-            }
-            serde_json::Value::Object(object) => match object["type"].as_str() {
-                Some("record") => {
-                    assert!(object["doc"].is_string(), "{object:?} has no doc");
-                    for field in object["fields"].as_array().expect("fields") {
-                        let name = field["name"].as_str().expect("name");
-                        assert!(field["doc"].as_str().is_some_and(|doc| !doc.is_empty()), "{name} has no doc");
-                        assert!(!QUOTED.contains(&name), "{name} wants quoting");
-                        if field["type"].is_array() {
-                            assert!(
-                                field["default"].is_null() && field.get("default").is_some(),
-                                "{name} has no default"
-                            );
-                        }
-                        walk(&field["type"]);
-                    }
-                }
-                Some("array") => walk(&object["items"]),
-                Some("long") => assert_eq!(object["logicalType"], "timestamp-millis"),
-                _ => panic!("no enums, no fixed, no maps: {object:?}"),
-            },
-            serde_json::Value::String(name) => {
-                assert!(["string", "long", "int", "boolean"].contains(&name.as_str()), "{name}");
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    for (name, schema, _) in record::all() {
-        let schema: serde_json::Value = serde_json::from_str(schema).expect(name);
-        assert_eq!(schema["name"], name);
-        walk(&schema);
-    }
 }

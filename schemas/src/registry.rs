@@ -243,7 +243,8 @@ impl Registry {
         self.ask::<serde_json::Value>(self.http.get(self.url(&["subjects"]))).await.map(drop)
     }
 
-    fn keep(&self, id: u32, schema: &str) {
+    /// Takes a schema for what an id stands for.
+    pub(crate) fn keep(&self, id: u32, schema: &str) {
         self.schemas.write().unwrap_or_else(PoisonError::into_inner).insert(id, schema.to_owned());
     }
 

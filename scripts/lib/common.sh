@@ -14,11 +14,11 @@ die() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
-# web/dist and the package are there, and no source of either is newer.
+# The pages and the package are there, and no source of either is newer.
 web_is_built() {
-    [ -f web/dist/index.html ] && [ -f web/client/dist/index.js ] || return 1
-    [ -z "$(find web/app web/client/src web/client/*.json web/client/vite.config.ts web/package.json web/package-lock.json web/tsconfig.base.json \
-        -type f -newer web/dist/index.html -not -path '*/node_modules/*' -print -quit)" ]
+    [ -f web/dist/index.html ] && [ -f web/ops/dist/index.html ] && [ -f web/client/dist/index.js ] || return 1
+    [ -z "$(find web/app web/ops web/client/src web/client/*.json web/client/vite.config.ts web/package.json web/package-lock.json web/tsconfig.base.json \
+        -type f -newer web/dist/index.html -not -path '*/node_modules/*' -not -path '*/dist/*' -print -quit)" ]
 }
 
 # Installs the web client's packages if the lock file changed since, or there are none.

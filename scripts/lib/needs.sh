@@ -61,6 +61,14 @@ need_java() {
         "brew install openjdk && sudo ln -sfn \"\$(brew --prefix)/opt/openjdk/libexec/openjdk.jdk\" /Library/Java/JavaVirtualMachines/openjdk.jdk"
 }
 
+need_java_compiler() {
+    if has javac || [ -x "${JAVA_HOME:-}/bin/javac" ]; then return; fi
+    lacks "a Java compiler (JDK 17 or newer), for the tests of programs on Java" \
+        "sudo apt-get install default-jdk-headless" \
+        "sudo dnf install java-latest-openjdk-devel" \
+        "brew install openjdk"
+}
+
 need_maven() {
     has mvn && return
     lacks "Maven, to fetch Kafka, the registry, PostgreSQL and Redis once" \

@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use runtime::{Config, telemetry};
 
 use crate::roles::RoleName;
-use crate::{bench, cdc, config_page, dlq, doctor, migrate, roles, schema_commands, tail, token, up};
+use crate::{bench, cdc, config_page, dlq, doctor, explain, migrate, rebuild, roles, schema_commands, tail, token, up};
 
 /// A chat backend whose every message can be replayed.
 #[derive(Debug, Parser)]
@@ -56,7 +56,7 @@ enum Command {
   waltalkie migrate --print                              all that somebody else has to apply, as SQL and shell
   waltalkie migrate --print truth | psql \"$TRUTH\"      one part of it")]
     Migrate(migrate::MigrateArgs),
-    /// Checks or registers the Avro schemas
+    /// Checks, registers or explains the Avro schemas
     #[command(subcommand)]
     Schemas(schema_commands::SchemasCommand),
     /// Prints the documents of the interfaces, without a server
@@ -74,6 +74,23 @@ enum Command {
   waltalkie tail --from beginning --type message.persisted
   waltalkie tail --chat 0197f9d2-8a5b-7c3e-9f10-2b6d4e8a1c55 --from beginning --max 10")]
     Tail(tail::TailArgs),
+    /// Makes read models again from the history, beside the live ones, and swaps them in
+    #[command(after_help = "Examples:
+  waltalkie rebuild chat_head
+  waltalkie rebuild membership chat_head cursor inbox
+  waltalkie rebuild membership --until 2026-01-31T12:00:00Z      as it was then, in a schema of its own
+  waltalkie rebuild inbox --dry-run                              compares, changes nothing")]
+    Rebuild(rebuild::RebuildArgs),
+    /// The way of one message: every station with time and place, and how far each member has come
+    #[command(after_help = "Examples:
+  waltalkie explain 0197f9d2-8a5b-7c3e-9f10-2b6d4e8a1c55
+  waltalkie explain 0197f9d2-8a5b-7c3e-9f10-2b6d4e8a1c55 --json | jq .members")]
+    Explain(explain::ExplainArgs),
+    /// Compares read models with the history, row for row, or the history with the tables
+    #[command(after_help = "Examples:
+  waltalkie verify history
+  waltalkie verify membership chat_head cursor inbox --json")]
+    Verify(rebuild::VerifyArgs),
     /// The CDC worker, by hand
     #[command(subcommand)]
     Cdc(cdc::CdcCommand),
@@ -197,6 +214,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Token(args) => token::run(&up::or_local(config)?, args).await,
         Command::Tail(args) => tail::run(quiet(up::or_local(config)?), args).await,
+        Command::Rebuild(args) => Box::pin(rebuild::run(quiet(up::or_local(config)?), args)).await,
+        Command::Explain(args) => explain::run(quiet(up::or_local(config)?), args).await,
+        Command::Verify(args) => Box::pin(rebuild::verify(quiet(up::or_local(config)?), args)).await,
         Command::Cdc(command) => cdc::run(quiet(up::or_local(config)?), command).await,
         Command::Dlq(command) => dlq::run(&quiet(up::or_local(config)?), command).await,
         Command::Doctor(args) => doctor::run(&quiet(up::or_local(config)?), &args).await,

@@ -1,14 +1,29 @@
-//! What operators and their programs ask: health, readiness, metrics.
+//! What operators and their programs ask: health, readiness, metrics, the pipeline page.
+
+mod lookout;
+#[cfg(test)]
+mod written_tests;
+
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use runtime::{Config, Health, Shutdown, telemetry};
+use runtime::{Config, Health, Shutdown};
+use rust_embed::RustEmbed;
 use serde_json::json;
 use tokio::net::TcpListener;
+
+use self::lookout::{Lookout, PROCESS};
+use crate::pages;
+
+/// What `npm run build` made of the pipeline page: a folder of its own, so that the public listener has nothing of it.
+#[derive(RustEmbed)]
+#[folder = "../web/ops/dist"]
+struct Page;
 
 /// `/healthz`: every role's loop turns. `/readyz`: every role does its work.
 pub(crate) fn health_router(health: Health) -> Router {
@@ -41,13 +56,33 @@ pub(crate) async fn bind(config: &Config) -> Result<Option<TcpListener>> {
 }
 
 /// Serves operators until it is time to stop.
-pub(crate) async fn serve(listener: TcpListener, health: Health, shutdown: Shutdown) -> Result<()> {
-    let metrics = telemetry::metrics();
-    let router = health_router(health).merge(Router::new().route("/metrics", get(render)).with_state(metrics));
+pub(crate) async fn serve(listener: TcpListener, config: &Config, health: Health, shutdown: Shutdown) -> Result<()> {
+    let own = format!("http://{}", listener.local_addr()?);
+    let lookout = Arc::new(Lookout::new(own, &config.ops.peers, health.clone())?);
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/ops", get(|headers: HeaderMap| async move { file("index.html", &headers) }))
+        .route("/ops/", get(|| async { Redirect::permanent("/ops") }))
+        .route("/ops/data.json", get(data))
+        .route("/ops/{*path}", get(|Path(path): Path<String>, headers: HeaderMap| async move { file(&path, &headers) }))
+        .with_state(lookout)
+        .merge(health_router(health))
+        // The page links to the runbook.
+        .merge(pages::documentation());
     let stop = async move { shutdown.begun().await };
     axum::serve(listener, router).with_graceful_shutdown(stop).await.context("the operators' listener failed")
 }
 
-async fn render(State(metrics): State<&'static metrics_exporter_prometheus::PrometheusHandle>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
+async fn metrics(State(lookout): State<Arc<Lookout>>) -> Response {
+    let headers = [(header::CONTENT_TYPE.as_str(), "text/plain; version=0.0.4"), (PROCESS, lookout.process())];
+    (headers, lookout.metrics()).into_response()
+}
+
+async fn data(State(lookout): State<Arc<Lookout>>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
+    (headers, lookout.look().await).into_response()
+}
+
+fn file(path: &str, request: &HeaderMap) -> Response {
+    pages::embedded(Page::get(path), path, request)
 }

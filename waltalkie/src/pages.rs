@@ -24,9 +24,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 pub(crate) fn router() -> Router {
     Router::new()
         .route("/", get(|headers: HeaderMap| async move { file("index.html", &headers) }))
-        .route("/docs", get(docs::index))
-        .route("/docs/{page}", get(docs::page))
-        .route("/docs/errors/{code}", get(errors::page))
+        .merge(documentation())
         .route("/openapi.json", get(|| async { document(ingest::gateway::openapi_json()) }))
         .route("/asyncapi.json", get(|| async { document(schemas::asyncapi::asyncapi_json()) }))
         .fallback(get(|uri: axum::http::Uri, headers: HeaderMap| async move {
@@ -34,8 +32,31 @@ pub(crate) fn router() -> Router {
         }))
 }
 
+/// `/docs` and what is below it.
+pub(crate) fn documentation() -> Router {
+    Router::new()
+        .route("/docs", get(docs::index))
+        .route("/docs/{page}", get(docs::page))
+        .route("/docs/errors/{code}", get(errors::page))
+}
+
+/// The catalogue of topics and fields, as Markdown.
+pub(crate) fn catalogue_text() -> String {
+    format!("# Topics and events of Waltalkie {}\n\n{}", env!("CARGO_PKG_VERSION"), reference::catalogue())
+}
+
+/// The same as a page that stands alone.
+pub(crate) fn catalogue_page() -> String {
+    docs::standalone(&catalogue_text())
+}
+
 fn file(path: &str, request: &HeaderMap) -> Response {
-    let Some(file) = Dist::get(path) else {
+    embedded(Dist::get(path), path, request)
+}
+
+/// A file that a page is made of, by its path in the page's folder.
+pub(crate) fn embedded(file: Option<EmbeddedFile>, path: &str, request: &HeaderMap) -> Response {
+    let Some(file) = file else {
         return (StatusCode::NOT_FOUND, "There is nothing at this path.\n").into_response();
     };
     let EmbeddedFile { data, metadata } = file;

@@ -135,7 +135,7 @@ pub(crate) async fn start(config: Arc<Config>, names: &[RoleName]) -> Result<Run
         let (health, shutdown) = (health.clone(), shutdown.clone());
         let serving = shutdown.clone();
         shutdown.spawn(async move {
-            if let Err(error) = ops::serve(listener, health, serving).await {
+            if let Err(error) = ops::serve(listener, &config, health, serving).await {
                 tracing::error!(error = %error, "operators can't be served");
             }
         });
@@ -147,7 +147,7 @@ impl Running {
     /// Waits until no role is left. One that fails leaves the others alive; health tells of it.
     pub(crate) async fn all_ended(&mut self) {
         while let Some(ended) = self.roles.join_next().await {
-            self.has_failed |= !report(ended);
+            self.has_failed |= !self.report(ended);
         }
     }
 
@@ -178,7 +178,7 @@ impl Running {
         let mut is_clean = !self.has_failed;
         let drained = tokio::time::timeout(DRAIN, async {
             while let Some(ended) = self.roles.join_next().await {
-                is_clean &= report(ended);
+                is_clean &= self.report(ended);
             }
         });
         if drained.await.is_err() {
@@ -188,18 +188,20 @@ impl Running {
         is_clean &= self.shutdown.finish(Duration::from_secs(5)).await;
         Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
 
-fn report(ended: Result<(&'static str, Result<()>), tokio::task::JoinError>) -> bool {
-    match ended {
-        Ok((_, Ok(()))) => true,
-        Ok((role, Err(error))) => {
-            tracing::error!(role, error = format!("{error:#}"), "a role has ended and needs somebody");
-            false
-        }
-        Err(error) => {
-            tracing::error!(error = %error, "a role has crashed");
-            false
+    fn report(&self, ended: Result<(&'static str, Result<()>), tokio::task::JoinError>) -> bool {
+        match ended {
+            Ok((_, Ok(()))) => true,
+            Ok((role, Err(error))) => {
+                let reason = format!("{error:#}");
+                tracing::error!(role, error = reason, "a role has ended and needs somebody");
+                self.health.ended(role, reason);
+                false
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "a role has crashed");
+                false
+            }
         }
     }
 }

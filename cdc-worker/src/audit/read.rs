@@ -1,6 +1,8 @@
 //! Both sides, read from beginning to end.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::message::Message;
@@ -18,6 +20,8 @@ use crate::record::Topics;
 
 /// Events that are read from the tables at once.
 const PAGE: i64 = 5_000;
+/// When the history doesn't have everything yet.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// Why history and tables couldn't be compared.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,55 @@ pub async fn audit(config: &Arc<Config>) -> Result<Verdict, AuditError> {
     let client = checks::connect(config).await?;
     let tables = tables(&client).await?;
     Ok(compare(log, tables))
+}
+
+/// The same while people go on writing: what was in the tables when they were read, which the history has within this time.
+pub async fn audit_running(config: &Arc<Config>, patience: Duration) -> Result<Verdict, AuditError> {
+    let registry = Arc::new(Registry::new(config.registry.url.expose(), config.names().prefix()).map_err(Error::from)?);
+    let own_id = registry.id_of::<ChatEvent>().await.map_err(Error::from)?;
+    let decoder = Decoder::<ChatEvent>::new(registry, own_id);
+    let client = checks::connect(config).await?;
+    let mut rows = tables(&client).await?;
+    let began = Instant::now();
+    loop {
+        let log = committed(config, &decoder).await?;
+        // What was written after the tables were read is there by now, if it was ever.
+        rows.extend(rows_since(&client, &rows, &log).await?);
+        let verdict = compare(log, rows.iter().cloned());
+        if !verdict.is_late() || began.elapsed() >= patience {
+            return Ok(verdict);
+        }
+        tokio::time::sleep(LOOK_AGAIN_AFTER).await;
+    }
+}
+
+/// Rows of the events that are past what was read of their chats.
+async fn rows_since(
+    client: &Client,
+    rows: &[Fingerprint],
+    log: &[Vec<Fingerprint>],
+) -> Result<Vec<Fingerprint>, AuditError> {
+    let mut read = HashMap::<&str, i64>::new();
+    for row in rows {
+        let head = read.entry(&row.chat_id).or_default();
+        *head = row.seq.max(*head);
+    }
+    let mut heads = HashMap::<&str, i64>::new();
+    for event in log.iter().flatten() {
+        let head = heads.entry(&event.chat_id).or_default();
+        *head = event.seq.max(*head);
+    }
+    let mut found = Vec::new();
+    for (chat_id, head) in heads {
+        let mut from = read.get(chat_id).copied().unwrap_or(0) + 1;
+        while from <= head {
+            let page = history::read_range(client, chat_id, from, head, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            from = last.seq + 1;
+            found.extend(page.into_iter().map(Fingerprint::of));
+        }
+    }
+    Ok(found)
 }
 
 /// Records of the history, those of committed transactions, and those of all. The difference was aborted, or is undecided.

@@ -5,7 +5,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-use schemas::{ChatEvent, Origin};
+use schemas::{ChatEvent, Origin, event_type};
 
 /// Faults of one kind that are named; the rest is counted.
 const NAMED: usize = 5;
@@ -19,6 +19,12 @@ pub struct Fingerprint {
     pub seq: i64,
     /// Hash of everything but the origin, which the tables don't hold.
     pub content: u64,
+    /// The same without what a delete takes away.
+    pub skeleton: u64,
+    /// Whether there is a body that a delete could take away.
+    pub has_body: bool,
+    /// Whether a delete has taken it.
+    pub is_emptied: bool,
     /// Place in the WAL.
     pub origin: (i64, i64),
 }
@@ -26,12 +32,26 @@ pub struct Fingerprint {
 impl Fingerprint {
     /// Of an event.
     pub fn of(mut event: ChatEvent) -> Self {
-        let origin = std::mem::take(&mut event.origin);
-        let mut hasher = DefaultHasher::new();
-        serde_json::to_string(&event).unwrap_or_default().hash(&mut hasher);
-        let Origin { commit_lsn, ordinal, .. } = origin;
-        Self { chat_id: event.chat_id, seq: event.seq, content: hasher.finish(), origin: (commit_lsn, ordinal) }
+        let Origin { commit_lsn, ordinal, .. } = std::mem::take(&mut event.origin);
+        let content = hash_of(&event);
+        let has_body = event.message.as_ref().is_some_and(|message| message.content.is_some());
+        // The row of a send says so; that of an edit has no body then, which an edit never makes.
+        let is_edit = event.event_type == event_type::MESSAGE_EDITED;
+        let is_emptied =
+            !has_body && event.message.as_ref().is_some_and(|message| is_edit || message.deleted_at.is_some());
+        if let Some(message) = &mut event.message {
+            (message.content, message.app_data, message.deleted_at) = (None, None, None);
+            message.attachments.clear();
+        }
+        let (skeleton, origin) = (hash_of(&event), (commit_lsn, ordinal));
+        Self { chat_id: event.chat_id, seq: event.seq, content, skeleton, has_body, is_emptied, origin }
     }
+}
+
+fn hash_of(event: &ChatEvent) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_string(event).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What was found.
@@ -116,7 +136,16 @@ impl fmt::Display for Verdict {
 
 struct Row {
     content: u64,
+    skeleton: u64,
+    is_emptied: bool,
     is_seen: bool,
+}
+
+impl Row {
+    /// Whether an event says what the row says, or said before a delete emptied it.
+    fn says(&self, event: &Fingerprint) -> bool {
+        self.content == event.content || self.is_emptied && event.has_body && self.skeleton == event.skeleton
+    }
 }
 
 /// Compares the committed history, partition by partition in the order of offsets, with the tables' events in any order.
@@ -126,16 +155,16 @@ pub fn compare(
 ) -> Verdict {
     let mut verdict = Verdict::default();
     let mut rows: BTreeMap<String, BTreeMap<i64, Row>> = BTreeMap::new();
-    for Fingerprint { chat_id, seq, content, .. } in tables {
+    for Fingerprint { chat_id, seq, content, skeleton, is_emptied, .. } in tables {
         verdict.rows += 1;
-        rows.entry(chat_id).or_default().insert(seq, Row { content, is_seen: false });
+        rows.entry(chat_id).or_default().insert(seq, Row { content, skeleton, is_emptied, is_seen: false });
     }
     let mut lasts: BTreeMap<String, i64> = BTreeMap::new();
     for partition in log {
         let mut last_origin = None;
         for event in partition {
             verdict.events += 1;
-            let Fingerprint { chat_id, seq, content, origin } = event;
+            let (chat_id, seq, origin) = (event.chat_id.clone(), event.seq, event.origin);
             let last = lasts.entry(chat_id.clone()).or_default();
             let mut is_repeated = false;
             match rows.get_mut(&chat_id).and_then(|chat| chat.get_mut(&seq)) {
@@ -143,7 +172,7 @@ pub fn compare(
                 Some(row) => {
                     is_repeated = row.is_seen;
                     row.is_seen = true;
-                    if row.content != content {
+                    if !row.says(&event) {
                         verdict.different.add(&chat_id, seq);
                     }
                 }

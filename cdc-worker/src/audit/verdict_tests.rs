@@ -6,6 +6,9 @@ fn history() -> (Vec<Vec<Fingerprint>>, Vec<Fingerprint>) {
         chat_id: chat.to_owned(),
         seq,
         content: (chat.len() as u64) << 32 | seq as u64,
+        skeleton: seq as u64,
+        has_body: true,
+        is_emptied: false,
         // Two rows a transaction.
         origin: (lsn / 2, lsn % 2),
     };
@@ -86,6 +89,17 @@ fn an_event_of_nothing_is_unknown_and_one_with_another_content_different() {
     assert_eq!(verdict.unknown.first, ["ccc/10"]);
     assert_eq!(verdict.different.first, ["a/3"]);
     assert_eq!(verdict.to_string(), "30 events of 29 rows; 1 unknown (ccc/10); 1 different (a/3)");
+}
+
+#[test]
+fn a_row_that_a_delete_emptied_says_the_rest_of_its_event() {
+    let (log, mut rows) = history();
+    rows[4].content = 0;
+    assert_eq!(compare(log.clone(), rows.clone()).different.count, 1, "a body that is gone without a delete");
+    rows[4].is_emptied = true;
+    assert!(compare(log.clone(), rows.clone()).is_clean());
+    rows[4].skeleton += 1;
+    assert_eq!(compare(log, rows).different.count, 1, "another sender, say");
 }
 
 #[test]

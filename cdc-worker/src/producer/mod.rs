@@ -26,7 +26,6 @@ mod broker;
 mod cluster;
 mod compress;
 mod error;
-mod partitioner;
 mod sasl;
 mod security;
 mod sending;
@@ -179,7 +178,7 @@ impl Producer {
     /// Blocks while Kafka doesn't take more.
     pub fn append(&mut self, topic: usize, partition: Option<i32>, record: &Record<'_>) -> Result<(), ProduceError> {
         let partitions = self.cluster.partitions(topic);
-        let number = partition.unwrap_or_else(|| partitioner::partition_of(record.key, partitions));
+        let number = partition.unwrap_or_else(|| schemas::partitioner::partition_of(record.key, partitions));
         let name = &self.topics[topic].name;
         let Some(partition) = self.topics[topic].partitions.get(number as usize) else {
             return Err(ProduceError::NoTopic(format!("partition {number} of topic {}", name.as_str())));

@@ -1,8 +1,3 @@
 """A client of Waltalkie: what docs/clients.md describes, in Python."""
-
-from .client import Client, Closed
-from .cursor import Event
-from .outbox import Refused
-from .session import Session
-
-__all__ = ["Client", "Closed", "Event", "Refused", "Session"]
+from .client import Client as Client, Closed as Closed
+from .sync import Event as Event, Refused as Refused, Session as Session

@@ -28,7 +28,7 @@ pub(super) enum Due {
 pub(super) struct Timers {
     heartbeat: Duration,
     last_heard: Instant,
-    next_ping: Instant,
+    last_pinged: Instant,
     expires_at_ms: i64,
     expiry: Instant,
     notice: Option<Instant>,
@@ -45,7 +45,7 @@ impl Timers {
         let mut timers = Self {
             heartbeat,
             last_heard: now,
-            next_ping: now + heartbeat,
+            last_pinged: now,
             expires_at_ms,
             expiry: now,
             notice: None,
@@ -79,10 +79,15 @@ impl Timers {
         self.leave = Some(now + Duration::from_millis(most_ms));
     }
 
+    /// Whoever sends heartbeats in time needs no pings.
+    fn next_ping(&self) -> Instant {
+        self.last_heard.max(self.last_pinged) + self.heartbeat * 5 / 4
+    }
+
     /// When to look again.
     pub(super) fn next(&self) -> Instant {
         let silence = self.last_heard + self.heartbeat * MISSED_HEARTBEATS;
-        let mut next = self.next_ping.min(silence).min(self.expiry);
+        let mut next = self.next_ping().min(silence).min(self.expiry);
         for at in [self.notice, self.reconnect, self.leave].into_iter().flatten() {
             next = next.min(at);
         }
@@ -113,8 +118,8 @@ impl Timers {
             self.notice = None;
             return Some(Due::TokenExpiring(self.expires_at_ms));
         }
-        if now >= self.next_ping {
-            self.next_ping = now + self.heartbeat;
+        if now >= self.next_ping() {
+            self.last_pinged = now;
             return Some(Due::Ping);
         }
         None
@@ -131,12 +136,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn silence_ends_after_three_heartbeats() {
+    async fn silence_is_pinged_and_ends_after_three_heartbeats() {
         let mut timers = Timers::new(1_000, clock::now_ms() + 3_600_000);
-        assert_eq!(due_after(&mut timers, 1_000).await, Some(Due::Ping));
+        assert_eq!(due_after(&mut timers, 1_250).await, Some(Due::Ping));
         timers.heard();
-        assert_eq!(due_after(&mut timers, 2_900).await, Some(Due::Ping));
-        assert_eq!(due_after(&mut timers, 100).await, Some(Due::Close(Close::SILENT)));
+        assert_eq!(due_after(&mut timers, 1_249).await, None);
+        assert_eq!(due_after(&mut timers, 1).await, Some(Due::Ping));
+        assert_eq!(due_after(&mut timers, 1_250).await, Some(Due::Ping));
+        assert_eq!(due_after(&mut timers, 500).await, Some(Due::Close(Close::SILENT)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_heartbeats_isnt_pinged() {
+        let mut timers = Timers::new(1_000, clock::now_ms() + 3_600_000);
+        for _ in 0..10 {
+            assert_eq!(due_after(&mut timers, 1_000).await, None);
+            timers.heard();
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,17 +2,17 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use axum::extract::ws::Utf8Bytes;
 use schemas::wire::json::Way;
 use schemas::wire::server;
 use schemas::{ChatEvent, Membership};
+use smallvec::SmallVec;
 
 use super::desk::{Desk, Head};
 use super::entitlement::{Share, Stays};
 use super::present::Present;
 use super::sequence::Sequence;
+use crate::websocket::Frame;
 
 /// Events that may come before the chat's head is known. More are read again.
 const EARLY: usize = 256;
@@ -33,14 +33,14 @@ pub(crate) enum Mode {
     /// As they come.
     Live,
     /// Behind a resume that is being read: those after `to`.
-    Held(Held),
+    Held(Box<Held>),
     /// Not until it resumes again: it was told how far it came.
     Behind,
 }
 
 #[derive(Default)]
 pub(crate) struct Held {
-    frames: Vec<Utf8Bytes>,
+    frames: Vec<Frame>,
     /// Too many came; what is held is not the whole.
     pub(crate) is_broken: bool,
     /// Where the connection wants to resume once more.
@@ -48,7 +48,7 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    fn push(&mut self, frame: Utf8Bytes) {
+    fn push(&mut self, frame: Frame) {
         if self.frames.len() >= HELD_FRAMES {
             self.is_broken = true;
             self.frames = Vec::new();
@@ -73,7 +73,7 @@ pub(crate) struct Member {
     pub(crate) stays: Stays,
     /// The chat's head when the stays were read: events up to it are in them.
     pub(crate) loaded_at: i64,
-    pub(crate) links: Vec<Link>,
+    pub(crate) links: SmallVec<[Link; 1]>,
 }
 
 /// What a delivery means for the hub.
@@ -88,7 +88,7 @@ pub(crate) struct Outcome {
 
 pub(crate) struct Chat {
     pub(crate) id: Arc<str>,
-    pub(crate) head: Head,
+    pub(crate) head: Arc<Head>,
     /// None until the head was read.
     pub(crate) sequence: Option<Sequence<Item>>,
     early: Vec<Item>,
@@ -107,8 +107,8 @@ pub(crate) struct Chat {
 impl Chat {
     pub(crate) fn new(id: Arc<str>, now_ms: u64) -> Self {
         Self {
+            head: Arc::new(Head::new(Arc::clone(&id))),
             id,
-            head: Head::default(),
             sequence: None,
             early: Vec::new(),
             members: HashMap::new(),
@@ -135,7 +135,7 @@ impl Chat {
                 sequence.skip_to(head);
                 self.recent.clear();
                 self.recent_from = head;
-                self.head.store(head, Ordering::Release);
+                self.head.set(head);
             }
             return;
         }
@@ -145,7 +145,7 @@ impl Chat {
         }
         self.early = Vec::new();
         self.recent_from = head;
-        self.head.store(head, Ordering::Release);
+        self.head.set(head);
         self.sequence = Some(sequence);
     }
 
@@ -179,12 +179,12 @@ impl Chat {
 
     /// Adds a connection of a member.
     pub(crate) fn link(&mut self, user_id: &Arc<str>, stays: &Stays, loaded_at: i64, link: Link, told: i64) {
-        link.desk.attach(&self.id, &self.head, told);
+        link.desk.attach(&self.head, told);
         self.idle_since_ms = None;
         let member = self.members.entry(Arc::clone(user_id)).or_insert_with(|| Member {
             stays: stays.clone(),
             loaded_at,
-            links: Vec::new(),
+            links: SmallVec::new(),
         });
         if loaded_at > member.loaded_at {
             member.stays.clone_from(stays);
@@ -234,10 +234,10 @@ impl Chat {
             outcome.changes_members = true;
         }
         // Before the frames: marks of them are bounded by it, and a client can be quicker than this loop.
-        self.head.store(event.seq, Ordering::Release);
+        self.head.set(event.seq);
         // Made once each, and only if somebody gets them.
-        let mut shown: Option<Utf8Bytes> = None;
-        let mut hidden: Option<Utf8Bytes> = None;
+        let mut shown: Option<Frame> = None;
+        let mut hidden: Option<Frame> = None;
         for member in self.members.values_mut() {
             let frame = match member.stays.share(event) {
                 Share::Shown => shown.get_or_insert_with(|| server::event_frame(event, item.way.clone()).into()),

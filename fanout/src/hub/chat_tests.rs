@@ -71,7 +71,7 @@ impl Fixture {
             .take_all()
             .iter()
             .map(|frame| {
-                let frame: serde_json::Value = serde_json::from_str(frame).expect("JSON");
+                let frame: serde_json::Value = serde_json::from_str(frame.text()).expect("JSON");
                 let payload = &frame["payload"];
                 let seq = payload["seq"].as_i64().or(payload["to_seq"].as_i64()).expect("seq");
                 (frame["event"].as_str().expect("event").to_owned(), seq)
@@ -97,7 +97,7 @@ fn the_leaver_gets_the_leaving_and_nothing_after() {
 
 #[test]
 fn live_events_wait_behind_a_resume() {
-    let mut fixture = fixture(Mode::Held(Held::default()));
+    let mut fixture = fixture(Mode::Held(Box::default()));
     fixture.live(message(11));
     assert_eq!(fixture.events(), []);
     let done = Resumed { from_seq: 3, to_seq: 10, is_complete: true, is_announced: true };
@@ -108,7 +108,7 @@ fn live_events_wait_behind_a_resume() {
 
 #[test]
 fn a_resume_that_did_not_come_to_its_end_leaves_the_chat_behind() {
-    let mut fixture = fixture(Mode::Held(Held::default()));
+    let mut fixture = fixture(Mode::Held(Box::default()));
     fixture.live(message(11));
     let done = Resumed { from_seq: 3, to_seq: 7, is_complete: false, is_announced: true };
     fixture.chat.finish_resume(USER, 1, &done, 0);
@@ -118,7 +118,7 @@ fn a_resume_that_did_not_come_to_its_end_leaves_the_chat_behind() {
 
 #[test]
 fn too_many_held_events_break_the_holding() {
-    let mut fixture = fixture(Mode::Held(Held::default()));
+    let mut fixture = fixture(Mode::Held(Box::default()));
     for seq in 11..=11 + HELD_FRAMES as i64 {
         fixture.live(message(seq));
     }
@@ -126,12 +126,12 @@ fn too_many_held_events_break_the_holding() {
     fixture.chat.finish_resume(USER, 1, &done, 0);
     let frames = fixture.desk.outgoing.take_all();
     assert_eq!(frames.len(), 1);
-    assert!(frames[0].contains(r#""complete":false"#), "{}", frames[0].as_str());
+    assert!(frames[0].text().contains(r#""complete":false"#), "{}", frames[0].text());
 }
 
 #[test]
 fn who_leaves_during_a_resume_still_gets_the_leaving() {
-    let mut fixture = fixture(Mode::Held(Held::default()));
+    let mut fixture = fixture(Mode::Held(Box::default()));
     fixture.live(left(11, USER));
     fixture.live(message(12));
     assert_eq!(fixture.chat.members.len(), 1);
@@ -144,7 +144,7 @@ fn who_leaves_during_a_resume_still_gets_the_leaving() {
 /// The connection must find the link again when it ends, though its person isn't in the chat any more.
 #[test]
 fn who_leaves_during_a_resume_and_disconnects_is_gone() {
-    let mut fixture = fixture(Mode::Held(Held::default()));
+    let mut fixture = fixture(Mode::Held(Box::default()));
     fixture.live(left(11, USER));
     assert_eq!(fixture.desk.head_of("c"), None);
     let chats = fixture.desk.take_chats();
@@ -155,7 +155,7 @@ fn who_leaves_during_a_resume_and_disconnects_is_gone() {
 
 #[test]
 fn who_is_back_when_a_resume_ends_is_in_the_chat() {
-    let mut fixture = fixture(Mode::Held(Held::default()));
+    let mut fixture = fixture(Mode::Held(Box::default()));
     fixture.live(left(11, USER));
     let mut back = left(12, USER);
     back.event.memberships[0].joined_seq = 12;
@@ -286,7 +286,7 @@ impl World {
             Mode::Held(held) => held.again_from = Some(cursor.min(last)),
             mode if cursor >= last => *mode = Mode::Live,
             mode => {
-                *mode = Mode::Held(Held::default());
+                *mode = Mode::Held(Box::default());
                 self.resuming = Some((cursor, last));
             }
         }

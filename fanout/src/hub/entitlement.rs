@@ -1,6 +1,7 @@
 //! Who may see what: a person's stays in one chat. Pure.
 
 use schemas::{ChatEvent, Membership};
+use smallvec::SmallVec;
 
 /// One stay, in the words of the tables.
 #[allow(clippy::struct_field_names, reason = "the columns")]
@@ -30,7 +31,7 @@ pub(crate) enum Share {
 
 /// All stays of one person in one chat, by `joined_seq`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Stays(Vec<Stay>);
+pub(crate) struct Stays(SmallVec<[Stay; 1]>);
 
 impl Stays {
     pub(crate) fn push(&mut self, stay: Stay) {

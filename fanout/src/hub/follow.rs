@@ -232,7 +232,7 @@ impl Task {
             self.subscribe(self.names.chat_channel(chat_id));
         }
         let id: Arc<str> = Arc::from(chat_id);
-        let chat = self.chats.entry(Arc::clone(&id)).or_insert_with(|| Chat::new(id, now_ms));
+        let chat = self.chats.entry(Arc::clone(&id)).or_insert_with(|| Box::new(Chat::new(id, now_ms)));
         if chat.idle_since_ms.is_some() {
             // Somebody is on the way to it.
             chat.idle_since_ms = Some(now_ms);
@@ -247,6 +247,7 @@ impl Task {
         let mut entries = Vec::with_capacity(places.len());
         let mut attached = Vec::new();
         let now_ms = self.now_ms();
+        desk.expect(places.len());
         for place in places {
             let mut stays = place.stays.clone();
             let mut head = place.head;

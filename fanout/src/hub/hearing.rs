@@ -1,6 +1,5 @@
 //! What comes over Pub/Sub: events of chats, joins of people, receipts, typing, presence.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use runtime::clock;
@@ -8,12 +7,9 @@ use runtime::redis::Heard;
 use schemas::ChatEvent;
 use schemas::wire::json::{Way, lsn_text};
 use schemas::wire::relay::{Kind, Relayed};
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 use super::chat::Item;
 use super::task::Task;
-use crate::frames;
 
 impl Task {
     pub(super) async fn take_heard(&mut self, heard: Heard) {
@@ -75,34 +71,6 @@ impl Task {
             event.memberships.iter().any(|membership| membership.user_id == user_id && membership.left_seq.is_none());
         if is_in {
             self.want_join(&user_id, &event.chat_id, event.seq);
-        }
-    }
-
-    /// Passes cursors on to those who are in the chat, without people who have left it.
-    fn take_receipts(&mut self, json: &[u8]) {
-        #[derive(Deserialize)]
-        struct Receipts<'a> {
-            #[serde(borrow)]
-            chat_id: &'a str,
-            #[serde(borrow)]
-            users: HashMap<&'a str, &'a RawValue>,
-        }
-        let Ok(mut receipts) = serde_json::from_slice::<Receipts<'_>>(json) else {
-            tracing::warn!("receipts on a channel of ours can't be read and are passed over");
-            return;
-        };
-        let Some(chat) = self.chats.get(receipts.chat_id) else { return };
-        receipts
-            .users
-            .retain(|user_id, _| chat.members.get(*user_id).is_none_or(|member| member.stays.open_since().is_some()));
-        if receipts.users.is_empty() {
-            return;
-        }
-        let frame = frames::receipt(receipts.chat_id, &receipts.users);
-        for member in chat.members.values().filter(|member| member.stays.open_since().is_some()) {
-            for link in &member.links {
-                link.desk.outgoing.push(frame.clone());
-            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::chat::{Chat, Held, Link, Mode};
+use super::chat::{Chat, Link, Mode};
 use super::load::{self, Failure, Place};
 use super::resume::Job;
 use super::task::{Found, Join, Stage, Task};
@@ -33,7 +33,7 @@ impl Task {
                 if seq > 0 && connection.joins.len() < EARLY_JOINS {
                     connection.joins.push((Arc::clone(&chat_id), seq));
                 }
-            } else if !is_linked(self.chats.get_mut(&chat_id), &user_id, id) {
+            } else if !is_linked(self.chats.get_mut(&chat_id).map(Box::as_mut), &user_id, id) {
                 is_missing = true;
             }
         }
@@ -125,7 +125,7 @@ impl Task {
             for page in frames::chats(&[entry]) {
                 desk.outgoing.push(page);
             }
-            let mode = if from < last { Mode::Held(Held::default()) } else { Mode::Live };
+            let mode = if from < last { Mode::Held(Box::default()) } else { Mode::Live };
             chat.link(user_id, &stays, place.head, Link { connection: id, desk, mode, knows_presence: false }, from);
             if from < last {
                 let job = Job::known(&chat_id, from, last, stays.clone(), false);

@@ -25,6 +25,7 @@ mod load;
 mod presence;
 mod present;
 mod reads;
+mod receipts;
 mod resume;
 mod sequence;
 mod task;

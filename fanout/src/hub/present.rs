@@ -3,7 +3,7 @@
 //! Each node says over the chat's channel which members are connected to it. What it says may be lost, so a node that may have
 //! missed something asks, and takes whoever isn't in the answer for gone.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -44,19 +44,56 @@ pub(crate) struct Turn {
     pub(crate) next_ms: Option<u64>,
 }
 
+/// Who has been said to be online, and to whom: one table for both, since most people are in both.
+#[derive(Default)]
+struct Online(HashMap<Arc<str>, u8>);
+
+/// The connections here were told.
+const TOLD: u8 = 1;
+/// The other nodes were told, and that it is here.
+const ANNOUNCED: u8 = 2;
+
+impl Online {
+    fn is(&self, user_id: &str, to: u8) -> bool {
+        self.0.get(user_id).is_some_and(|known| known & to != 0)
+    }
+
+    fn set(&mut self, user_id: &Arc<str>, to: u8) {
+        match self.0.get_mut(user_id) {
+            Some(known) => *known |= to,
+            None => drop(self.0.insert(Arc::clone(user_id), to)),
+        }
+    }
+
+    fn unset(&mut self, user_id: &str, to: u8) {
+        if let Some(known) = self.0.get_mut(user_id) {
+            *known &= !to;
+            if *known == 0 {
+                self.0.remove(user_id);
+            }
+        }
+    }
+
+    fn of(&self, to: u8) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().filter(move |(_, known)| *known & to != 0).map(|(user_id, _)| user_id)
+    }
+
+    /// Those who aren't online any more.
+    fn without(&self, to: u8, online: &HashSet<Arc<str>>) -> Vec<Arc<str>> {
+        self.of(to).filter(|user_id| !online.contains(*user_id)).cloned().collect()
+    }
+}
+
 /// What a node knows of one chat.
 #[derive(Default)]
 pub(crate) struct Present {
     /// People connected to other nodes, and to which.
     elsewhere: HashMap<Arc<str>, HashSet<Arc<str>>>,
     /// People whose last connection here has ended: until when they count as here, and when it was.
-    leaving: HashMap<Arc<str>, (u64, i64)>,
+    leaving: BTreeMap<Arc<str>, (u64, i64)>,
     /// When people were last seen who went since the last turn.
-    last_seen: HashMap<Arc<str>, i64>,
-    /// People whom the connections here were told to be online.
-    told: HashSet<Arc<str>>,
-    /// People whom the other nodes were told to be online here.
-    announced: HashSet<Arc<str>>,
+    last_seen: BTreeMap<Arc<str>, i64>,
+    online: Online,
     asks: bool,
     answers: bool,
     /// Nodes that were asked and haven't answered, and until when they may.
@@ -137,7 +174,7 @@ impl Present {
 
     /// People who are online, as the connections here were told.
     pub(crate) fn told(&self) -> Vec<(Arc<str>, State)> {
-        self.told.iter().map(|user_id| (Arc::clone(user_id), State::Online)).collect()
+        self.online.of(TOLD).map(|user_id| (Arc::clone(user_id), State::Online)).collect()
     }
 
     /// Whether more are online than are told of each other.
@@ -166,12 +203,18 @@ impl Present {
 
         let mut changes = Vec::new();
         if self.is_large {
-            changes.extend(self.told.drain().map(|user_id| (user_id, State::Offline(None))));
-        } else {
-            changes.extend(online.difference(&self.told).map(|user_id| (Arc::clone(user_id), State::Online)));
-            let gone = self.told.difference(&online);
-            changes.extend(gone.map(|id| (Arc::clone(id), State::Offline(self.last_seen.get(id).copied()))));
-            self.told = online;
+            online.clear();
+        }
+        for user_id in self.online.without(TOLD, &online) {
+            self.online.unset(&user_id, TOLD);
+            let seen_at = if self.is_large { None } else { self.last_seen.get(&user_id).copied() };
+            changes.push((user_id, State::Offline(seen_at)));
+        }
+        for user_id in online {
+            if !self.online.is(&user_id, TOLD) {
+                self.online.set(&user_id, TOLD);
+                changes.push((user_id, State::Online));
+            }
         }
         let announcement = self.announce(node, &here, now_ms, most);
         self.last_seen.clear();
@@ -199,13 +242,16 @@ impl Present {
 
     /// One more than are told of each other are announced at most: enough for every node to find that there are too many.
     fn announce(&mut self, node: &str, here: &HashSet<Arc<str>>, now_ms: u64, most: usize) -> Option<Announcement> {
-        let gone: Vec<Arc<str>> = self.announced.difference(here).cloned().collect();
+        let gone = self.online.without(ANNOUNCED, here);
         for user_id in &gone {
-            self.announced.remove(user_id);
+            self.online.unset(user_id, ANNOUNCED);
         }
-        let room = (most + 1).saturating_sub(self.announced.len());
-        let new: Vec<Arc<str>> = here.difference(&self.announced).take(room).cloned().collect();
-        self.announced.extend(new.iter().cloned());
+        let room = (most + 1).saturating_sub(self.online.of(ANNOUNCED).count());
+        let is_new = |user_id: &&Arc<str>| !self.online.is(user_id, ANNOUNCED);
+        let new: Vec<Arc<str>> = here.iter().filter(is_new).take(room).cloned().collect();
+        for user_id in &new {
+            self.online.set(user_id, ANNOUNCED);
+        }
         let (ask, is_whole) = (std::mem::take(&mut self.asks), std::mem::take(&mut self.answers));
         if ask {
             let nodes: HashSet<Arc<str>> = self.elsewhere.values().flatten().cloned().collect();
@@ -216,7 +262,7 @@ impl Present {
             node: node.to_owned(),
             ask,
             is_whole,
-            online: if is_whole { names(&mut self.announced.iter()) } else { names(&mut new.iter()) },
+            online: if is_whole { names(&mut self.online.of(ANNOUNCED)) } else { names(&mut new.iter()) },
             offline: gone.iter().map(|id| (id.to_string(), self.last_seen.get(id).copied())).collect(),
         };
         let says_something = ask || is_whole || !announcement.online.is_empty() || !announcement.offline.is_empty();

@@ -5,13 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::ws::Utf8Bytes;
 use deadpool_postgres::Pool;
 use schemas::wire::{Code, Rejection, server};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::chat::{Held, Item, Mode, Resumed};
+use super::chat::{Item, Mode, Resumed};
 use super::desk::Desk;
 use super::entitlement::{Share, Stays};
 use super::load;
@@ -19,6 +18,7 @@ use super::reads::Reads;
 use super::sequence::PAGE;
 use super::task::{Found, Stage, Task};
 use crate::metrics;
+use crate::websocket::Frame;
 
 /// Most events of one chat that one resume reads; the client goes on from there.
 pub(crate) const EVENTS_PER_RESUME: i64 = 1_000;
@@ -84,7 +84,7 @@ impl Task {
                 None
             }
             mode => {
-                *mode = Mode::Held(Held::default());
+                *mode = Mode::Held(Box::default());
                 Some(Job::known(&chat_id, from, last, member.stays.clone(), true))
             }
         }
@@ -268,7 +268,7 @@ impl Filler {
         None
     }
 
-    async fn push(&self, frame: impl Into<Utf8Bytes>) -> bool {
+    async fn push(&self, frame: impl Into<Frame>) -> bool {
         self.desk.outgoing.push_with_room(frame.into()).await
     }
 

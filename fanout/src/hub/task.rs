@@ -102,6 +102,8 @@ pub(super) struct Task {
     pub(super) decoder: Decoder<ChatEvent>,
     pub(super) development: bool,
     pub(super) heartbeat_ms: u64,
+    /// Most people whose receipts are told of by name at a time.
+    pub(super) receipt_people: usize,
     drain_ms: u64,
     subscriptions: Subscriptions,
     changes: VecDeque<Change>,
@@ -113,7 +115,7 @@ pub(super) struct Task {
     heals: Reads,
     pub(super) resumes: Reads,
     pub(super) lookups: Arc<Semaphore>,
-    pub(super) chats: HashMap<Arc<str>, Chat>,
+    pub(super) chats: HashMap<Arc<str>, Box<Chat>>,
     pub(super) users: HashMap<Arc<str>, User>,
     pub(super) connections: HashMap<u64, Connection>,
     /// Connections in [`Stage::Subscribing`].
@@ -138,6 +140,7 @@ pub(super) struct Task {
     /// Counts confirmations and loads, so that it is known which came first.
     moment: u64,
     deliveries: ::metrics::Counter,
+    busy: ::metrics::Counter,
     pub(super) events: ::metrics::Counter,
     pub(super) age: ::metrics::Histogram,
 }
@@ -162,6 +165,7 @@ impl Task {
             decoder,
             development: config.development,
             heartbeat_ms: config.gateway.heartbeat_ms,
+            receipt_people: config.gateway.receipt_people,
             drain_ms: config.gateway.drain_ms,
             subscriptions,
             changes: VecDeque::new(),
@@ -193,6 +197,7 @@ impl Task {
             presence,
             moment: 0,
             deliveries: ::metrics::counter!(metrics::DELIVERIES),
+            busy: ::metrics::counter!(metrics::HUB_BUSY),
             events: ::metrics::counter!(metrics::EVENTS),
             age: ::metrics::histogram!(metrics::EVENT_AGE),
         }
@@ -208,16 +213,25 @@ impl Task {
         let mut end_at: Option<Instant> = None;
         self.health.ready();
         loop {
+            let began;
             // Answers of reads and requests first: they are few, and events wait for them. A flood of events can't
             // keep time from going on, since each turn takes a bounded batch and ticks are looked at before it.
             tokio::select! {
                 biased;
-                Some(found) = finding.recv() => self.take_found(found),
-                Some(ask) = asked.recv() => self.take_ask(ask),
+                Some(found) = finding.recv() => {
+                    began = Instant::now();
+                    self.take_found(found);
+                }
+                Some(ask) = asked.recv() => {
+                    began = Instant::now();
+                    self.take_ask(ask);
+                }
                 () = subscribe_one(&self.subscriptions, self.changes.front()), if !self.changes.is_empty() => {
+                    began = Instant::now();
                     self.changes.pop_front();
                 }
                 _ = tick.tick() => {
+                    began = Instant::now();
                     self.tick();
                     if self.shutdown.has_begun() {
                         let end = *end_at.get_or_insert_with(|| Instant::now() + Duration::from_millis(self.drain_ms + 2_000));
@@ -227,6 +241,7 @@ impl Task {
                     }
                 }
                 count = hearing.recv_many(&mut heard, HEARD_BATCH), if is_hearing => {
+                    began = Instant::now();
                     is_hearing = count > 0;
                     for heard in heard.drain(..) {
                         self.take_heard(heard).await;
@@ -234,6 +249,7 @@ impl Task {
                 }
             }
             self.load_and_join();
+            self.busy.increment(began.elapsed().as_micros() as u64);
         }
     }
 

@@ -310,8 +310,30 @@ async fn receipts_reach_those_who_are_in_the_chat() {
     let mut world = World::start().await;
     let chat = world.chat(&["alice", "bob"]).await;
     let mut alice = world.online("alice").await;
-    let payload =
-        serde_json::json!({"chat_id": chat, "users": {"bob": {"delivered_seq": 1, "read_seq": 1}}}).to_string();
+    let payload = serde_json::json!({"chat_id": chat, "users": {"bob": {"delivered_seq": 1, "read_seq": 1}}});
+    receipts(&mut world, &chat, &payload).await;
+    assert_eq!(alice.expect("receipt").await, payload);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receipts_of_a_crowd_are_counted_and_ones_own_comes_by_name() {
+    let mut setup = Setup::default();
+    setup.config.gateway.receipt_people = 2;
+    let mut world = World::with(setup).await;
+    let chat = world.chat(&["alice", "bob", "carol", "dave"]).await;
+    let (mut alice, mut dave) = (world.online("alice").await, world.online("dave").await);
+    let marks =
+        |delivered_seq: i64, read_seq: i64| serde_json::json!({"delivered_seq": delivered_seq, "read_seq": read_seq});
+    let users = serde_json::json!({"alice": marks(5, 5), "bob": marks(5, 4), "carol": marks(5, 5)});
+    receipts(&mut world, &chat, &serde_json::json!({"chat_id": chat, "users": users})).await;
+    let own = serde_json::json!({"chat_id": chat, "users": {"alice": marks(5, 5)}});
+    let counts = serde_json::json!({"chat_id": chat, "counts": {"delivered": {"5": 3}, "read": {"4": 1, "5": 2}}});
+    assert_eq!((alice.expect("receipt").await, alice.expect("receipt").await), (own, counts.clone()));
+    assert_eq!(dave.expect("receipt").await, counts);
+}
+
+async fn receipts(world: &mut World, chat_id: &str, payload: &Value) {
+    let payload = payload.to_string();
     let relayed = schemas::wire::Relayed {
         kind: schemas::wire::relay::Kind::Receipts,
         partition: 0,
@@ -319,7 +341,5 @@ async fn receipts_reach_those_who_are_in_the_chat() {
         relayed_at_ms: 0,
         value: payload.as_bytes(),
     };
-    let channel = world.names.chat_channel(&chat);
-    world.spublish(channel, &relayed.to_bytes()).await;
-    assert_eq!(alice.expect("receipt").await, serde_json::from_str::<Value>(&payload).expect("JSON"));
+    world.spublish(world.names.chat_channel(chat_id), &relayed.to_bytes()).await;
 }

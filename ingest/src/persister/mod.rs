@@ -22,6 +22,7 @@ mod dead_letter;
 mod intake;
 mod load;
 mod offsets;
+mod open_letters;
 pub(crate) mod roles;
 mod sequencer;
 mod state;
@@ -73,6 +74,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
     let health = Arc::new(health);
     let reader = Reader::start(settings, Arc::new(store), &shutdown)?;
     let dead_letters = Arc::new(DeadLetters::new(&config.kafka, &names)?);
+    shutdown.spawn(open_letters::watch(Arc::clone(&config), ground.pool.clone(), shutdown.clone()));
     let persister = Persister {
         pool: ground.pool,
         log_id: ground.log_id,

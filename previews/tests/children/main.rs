@@ -1,4 +1,5 @@
 //! The previewer with its child, as a program uses it.
+#![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
 // All of it is for tests; said once more, since lints ask each module.
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Sound, film and pages. Film is made by ffmpeg, the one that is asked to read it.
 
 use std::f32::consts::TAU;
+use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -37,12 +38,13 @@ pub fn pdf() -> Vec<u8> {
     let mut table = vec!["0000000000 65535 f \n".to_owned()];
     let length = |pdf: &[String]| pdf.iter().map(String::len).sum::<usize>();
     for (index, object) in objects.iter().enumerate() {
-        table.push(format!("{:010} 00000 n \n", length(&pdf)));
-        pdf.push(format!("{} 0 obj\n{object}\nendobj\n", index + 1));
+        writeln!(table, "{:010} 00000 n ", pdf.len()).unwrap();
+        write!(pdf, "{} 0 obj\n{object}\nendobj\n", index + 1).unwrap();
     }
-    let (table, table_at) = (table.concat(), length(&pdf));
-    pdf.push(format!("xref\n0 5\n{table}trailer\n<< /Size 5 /Root 1 0 R >>\nstartxref\n{table_at}\n%%EOF\n"));
-    pdf.concat().into_bytes()
+    let table_at = pdf.len();
+    let trailer = "trailer\n<< /Size 5 /Root 1 0 R >>\nstartxref";
+    write!(pdf, "xref\n0 5\n{table}{trailer}\n{table_at}\n%%EOF\n").unwrap();
+    pdf.into_bytes()
 }
 
 /// What ffmpeg makes of `arguments`, as a file with this ending.

@@ -30,15 +30,28 @@ impl Input<Cursor> for Inbox {
     const LAG_METRIC: &'static str = metrics::INBOX_CURSORS_LAG;
     type State = CursorState;
 
-    async fn load(&self, transaction: &Transaction<'_>, cursors: &[Cursor]) -> Result<CursorState, Error> {
-        let chats: Vec<&str> = cursors.iter().map(|cursor| cursor.chat_id.as_str()).collect();
-        let users: Vec<&str> = cursors.iter().map(|cursor| cursor.user_id.as_str()).collect();
+    fn state(&self) -> CursorState {
+        CursorState::default()
+    }
+
+    async fn load(
+        &self,
+        transaction: &Transaction<'_>,
+        cursors: &[Cursor],
+        state: &mut CursorState,
+    ) -> Result<(), Error> {
+        let is_unknown = |cursor: &&Cursor| state.get(&(cursor.chat_id.clone(), cursor.user_id.clone())).is_none();
+        let unknown: Vec<&Cursor> = cursors.iter().filter(is_unknown).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        let chats: Vec<&str> = unknown.iter().map(|cursor| cursor.chat_id.as_str()).collect();
+        let users: Vec<&str> = unknown.iter().map(|cursor| cursor.user_id.as_str()).collect();
         let statement = transaction.prepare_cached(LOAD).await?;
-        let mut state = CursorState::default();
         for row in transaction.query(&statement, &[&chats, &users]).await? {
             state.loaded((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?);
         }
-        Ok(state)
+        Ok(())
     }
 
     fn apply(state: &mut CursorState, cursor: &Cursor) -> Result<Applied, Refusal> {
@@ -62,5 +75,13 @@ impl Input<Cursor> for Inbox {
         let statement = transaction.prepare_cached(MARK_DELIVERED).await?;
         transaction.execute(&statement, &[&chats, &users, &seqs]).await?;
         Ok(())
+    }
+
+    fn size(state: &CursorState) -> usize {
+        state.len()
+    }
+
+    fn settle(state: &mut CursorState) {
+        state.settle();
     }
 }

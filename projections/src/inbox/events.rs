@@ -1,6 +1,6 @@
 //! Input `chat.events`: who is a member, which messages wait for whom.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
@@ -13,11 +13,14 @@ use crate::metrics;
 use crate::projection::{Applied, Input, Refusal};
 use crate::rows::Rows;
 
+/// Of a crowd only so many that it is known to be one.
 const LOAD_STAYS: &str = "
-    SELECT chat_id, user_id, joined_seq, left_seq FROM inbox_member WHERE chat_id = ANY($1) AND left_seq IS NULL
+    SELECT k.chat_id, m.user_id, m.joined_seq, m.left_seq FROM unnest($1::text[], $2::bigint[]) AS k (chat_id, most)
+     CROSS JOIN LATERAL (SELECT user_id, joined_seq, left_seq FROM inbox_member
+                          WHERE chat_id = k.chat_id AND left_seq IS NULL LIMIT k.most) AS m
      UNION ALL
     SELECT m.chat_id, m.user_id, m.joined_seq, m.left_seq FROM inbox_member m
-      JOIN unnest($2::text[], $3::text[], $4::bigint[]) AS k (chat_id, user_id, joined_seq)
+      JOIN unnest($3::text[], $4::text[], $5::bigint[]) AS k (chat_id, user_id, joined_seq)
         ON m.chat_id = k.chat_id AND m.user_id = k.user_id AND m.joined_seq = k.joined_seq
      WHERE m.left_seq IS NOT NULL";
 /// Cursors below the batch's first message of the chat would decide nothing.
@@ -44,8 +47,17 @@ const MAKE: &str = "
 const ROWS_A_TRANSACTION: usize = 20_000;
 
 /// What a batch of events knows and changes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventState {
+    /// A message to more members makes no rows.
+    most_members: usize,
+    /// Chats that have more members than that before, in and after this batch. Not all of them are loaded.
+    crowds: HashSet<String>,
+    /// Chats whose open stays are loaded; and those whose cursors are.
+    known: HashSet<String>,
+    with_cursors: HashSet<String>,
+    /// How many of them.
+    cursors: usize,
     /// Stays, by chat, person and the `seq` at which they began; the value is where they ended.
     pub(super) stays: Rows<(String, String, i64), Option<i64>>,
     /// The open ones among them: by chat and person, where they began.
@@ -61,6 +73,22 @@ pub struct EventState {
 }
 
 impl EventState {
+    pub(super) fn new(most_members: usize) -> Self {
+        Self {
+            most_members,
+            crowds: HashSet::new(),
+            known: HashSet::new(),
+            with_cursors: HashSet::new(),
+            cursors: 0,
+            stays: Rows::default(),
+            open: HashMap::new(),
+            delivered: HashMap::new(),
+            made: BTreeMap::new(),
+            deleted: BTreeSet::new(),
+            left: BTreeMap::new(),
+        }
+    }
+
     /// Takes a stay as it is in the table.
     pub(super) fn loaded_stay(&mut self, chat_id: String, user_id: String, joined_seq: i64, left_seq: Option<i64>) {
         if left_seq.is_none() {
@@ -71,6 +99,7 @@ impl EventState {
 
     /// Takes a cursor as it is in the table.
     pub(super) fn loaded_cursor(&mut self, chat_id: String, user_id: String, delivered_seq: i64) {
+        self.cursors += 1;
         self.delivered.entry(chat_id).or_default().insert(user_id, delivered_seq);
     }
 
@@ -88,7 +117,12 @@ impl EventState {
                 if open.get(&stay.user_id) == Some(&stay.joined_seq) {
                     open.remove(&stay.user_id);
                 }
-                self.made.retain(|(chat, seq, user), _| chat != chat_id || *user != stay.user_id || *seq > left_seq);
+                let (first, last) =
+                    ((chat_id.to_owned(), 0, String::new()), (chat_id.to_owned(), left_seq + 1, String::new()));
+                let theirs = self.made.range(first..last).filter(|((_, _, user), _)| *user == stay.user_id);
+                for key in theirs.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+                    self.made.remove(&key);
+                }
                 let last = self.left.entry((chat_id.to_owned(), stay.user_id.clone())).or_insert(left_seq);
                 *last = left_seq.max(*last);
             }
@@ -99,8 +133,12 @@ impl EventState {
         let message_id = Uuid::try_parse(&message.message_id)
             .map_err(|_| Refusal(format!("message.message_id `{}` is no UUID", message.message_id)))?;
         let row = PendingRow { message_id, created_at: message.created_at, is_deleted: message.deleted_at.is_some() };
+        let Some(open) = self.open.get(chat_id) else { return Ok(()) };
+        if open.len() > self.most_members || self.crowds.contains(chat_id) {
+            return Ok(());
+        }
         let delivered = self.delivered.get(chat_id);
-        for (user, joined_seq) in self.open.get(chat_id).into_iter().flatten() {
+        for (user, joined_seq) in open {
             let delivered_seq = delivered.and_then(|users| users.get(user)).copied().unwrap_or(0);
             if *joined_seq <= seq && *user != message.sender_id && delivered_seq < seq {
                 self.made.insert((chat_id.to_owned(), seq, user.clone()), row);
@@ -128,35 +166,18 @@ impl Input<ChatEvent> for Inbox {
         self.delay
     }
 
-    async fn load(&self, transaction: &Transaction<'_>, events: &[ChatEvent]) -> Result<EventState, Error> {
-        let mut firsts = BTreeMap::<&str, i64>::new();
-        for event in events.iter().filter(|event| event.event_type == event_type::MESSAGE_PERSISTED) {
-            let first = firsts.entry(&event.chat_id).or_insert(event.seq);
-            *first = event.seq.min(*first);
-        }
-        let stays = || events.iter().flat_map(|event| event.memberships.iter().map(move |stay| (event, stay)));
-        let mut chats: BTreeSet<&str> = firsts.keys().copied().collect();
-        chats.extend(stays().map(|(event, _)| event.chat_id.as_str()));
-        let mut state = EventState::default();
-        if chats.is_empty() {
-            return Ok(state);
-        }
-        let chats: Vec<&str> = chats.into_iter().collect();
-        let stay_chats: Vec<&str> = stays().map(|(event, _)| event.chat_id.as_str()).collect();
-        let stay_users: Vec<&str> = stays().map(|(_, stay)| stay.user_id.as_str()).collect();
-        let stay_joined: Vec<i64> = stays().map(|(_, stay)| stay.joined_seq).collect();
-        let statement = transaction.prepare_cached(LOAD_STAYS).await?;
-        for row in transaction.query(&statement, &[&chats, &stay_chats, &stay_users, &stay_joined]).await? {
-            state.loaded_stay(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-        }
-        if !firsts.is_empty() {
-            let (chats, seqs): (Vec<&str>, Vec<i64>) = firsts.into_iter().unzip();
-            let statement = transaction.prepare_cached(LOAD_CURSORS).await?;
-            for row in transaction.query(&statement, &[&chats, &seqs]).await? {
-                state.loaded_cursor(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            }
-        }
-        Ok(state)
+    fn state(&self) -> EventState {
+        EventState::new(self.most_members)
+    }
+
+    async fn load(
+        &self,
+        transaction: &Transaction<'_>,
+        events: &[ChatEvent],
+        state: &mut EventState,
+    ) -> Result<(), Error> {
+        load_stays(transaction, events, state).await?;
+        load_cursors(transaction, events, state).await
     }
 
     fn apply(state: &mut EventState, event: &ChatEvent) -> Result<Applied, Refusal> {
@@ -199,6 +220,83 @@ impl Input<ChatEvent> for Inbox {
         }
         make(transaction, state).await
     }
+
+    fn size(state: &EventState) -> usize {
+        state.stays.len() + state.cursors + state.made.len()
+    }
+
+    fn settle(state: &mut EventState) {
+        state.stays.settle();
+        state.made.clear();
+        state.deleted.clear();
+        state.left.clear();
+    }
+
+    /// Of a crowd too little is known for more than the batch that it was loaded for.
+    fn lasts(state: &EventState) -> bool {
+        state.crowds.is_empty()
+    }
+}
+
+/// The stays of the chats in which something happens, and those that these events change.
+async fn load_stays(transaction: &Transaction<'_>, events: &[ChatEvent], state: &mut EventState) -> Result<(), Error> {
+    let stays = || events.iter().flat_map(|event| event.memberships.iter().map(move |stay| (event, stay)));
+    let is_new = |chat: &str| !state.known.contains(chat);
+    let sends = events.iter().filter(|event| event.event_type == event_type::MESSAGE_PERSISTED);
+    let most = state.most_members + 1;
+    let mut chats: BTreeMap<&str, usize> =
+        sends.map(|event| (event.chat_id.as_str(), most)).filter(|(chat, _)| is_new(chat)).collect();
+    // Each stay in the batch makes a chat smaller by one at most: with so many members it stays a crowd.
+    for (event, _) in stays().filter(|(event, _)| is_new(&event.chat_id)) {
+        *chats.entry(&event.chat_id).or_insert(most) += 1;
+    }
+    let (mut stay_chats, mut stay_users, mut stay_joined) = (Vec::new(), Vec::new(), Vec::new());
+    for (event, stay) in stays() {
+        if state.stays.get(&(event.chat_id.clone(), stay.user_id.clone(), stay.joined_seq)).is_none() {
+            stay_chats.push(event.chat_id.as_str());
+            stay_users.push(stay.user_id.as_str());
+            stay_joined.push(stay.joined_seq);
+        }
+    }
+    if chats.is_empty() && stay_chats.is_empty() {
+        return Ok(());
+    }
+    let (names, rows): (Vec<&str>, Vec<i64>) = chats.iter().map(|(chat, most)| (*chat, *most as i64)).unzip();
+    let statement = transaction.prepare_cached(LOAD_STAYS).await?;
+    for row in transaction.query(&statement, &[&names, &rows, &stay_chats, &stay_users, &stay_joined]).await? {
+        state.loaded_stay(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+    }
+    for (chat, most) in chats {
+        if state.open.get(chat).is_some_and(|open| open.len() >= most) {
+            state.crowds.insert(chat.to_owned());
+        }
+        state.known.insert(chat.to_owned());
+    }
+    Ok(())
+}
+
+/// How far the members have come of the chats in which a message is sent.
+async fn load_cursors(
+    transaction: &Transaction<'_>,
+    events: &[ChatEvent],
+    state: &mut EventState,
+) -> Result<(), Error> {
+    let mut firsts = BTreeMap::<&str, i64>::new();
+    for event in events.iter().filter(|event| event.event_type == event_type::MESSAGE_PERSISTED) {
+        let first = firsts.entry(&event.chat_id).or_insert(event.seq);
+        *first = event.seq.min(*first);
+    }
+    firsts.retain(|chat, _| !state.crowds.contains(*chat) && !state.with_cursors.contains(*chat));
+    if firsts.is_empty() {
+        return Ok(());
+    }
+    state.with_cursors.extend(firsts.keys().map(|chat| (*chat).to_owned()));
+    let (chats, seqs): (Vec<&str>, Vec<i64>) = firsts.into_iter().unzip();
+    let statement = transaction.prepare_cached(LOAD_CURSORS).await?;
+    for row in transaction.query(&statement, &[&chats, &seqs]).await? {
+        state.loaded_cursor(row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    }
+    Ok(())
 }
 
 async fn store_stays(transaction: &Transaction<'_>, state: &EventState) -> Result<(), Error> {

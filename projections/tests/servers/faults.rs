@@ -41,13 +41,29 @@ impl<const SIDE: u8> Input<ChatEvent> for Counting<SIDE> {
     const LAG_METRIC: &'static str = "counting_lag_records";
     type State = Rows<String, i64>;
 
-    async fn load(&self, transaction: &Transaction<'_>, events: &[ChatEvent]) -> Result<Self::State, PgError> {
+    fn state(&self) -> Self::State {
+        Rows::default()
+    }
+
+    async fn load(
+        &self,
+        transaction: &Transaction<'_>,
+        events: &[ChatEvent],
+        state: &mut Self::State,
+    ) -> Result<(), PgError> {
         let chats: Vec<&str> = events.iter().map(|event| event.chat_id.as_str()).collect();
-        let mut state = Rows::default();
         for row in transaction.query("SELECT chat_id, events FROM counted WHERE chat_id = ANY($1)", &[&chats]).await? {
             state.loaded(row.get(0), row.get(1));
         }
-        Ok(state)
+        Ok(())
+    }
+
+    fn size(state: &Self::State) -> usize {
+        state.len()
+    }
+
+    fn settle(state: &mut Self::State) {
+        state.settle();
     }
 
     fn apply(state: &mut Self::State, event: &ChatEvent) -> Result<Applied, Refusal> {
@@ -245,7 +261,7 @@ async fn a_member_that_was_expelled_cannot_publish_cursors() {
         let wiring = stack.wiring.clone();
         let inbox = tokio::spawn(async move {
             let status = Board::default().entry("inbox");
-            let inbox = projections::Inbox::staying_behind(Duration::ZERO);
+            let inbox = projections::Inbox::new(Duration::ZERO, usize::MAX);
             runner::run::<_, Cursor>(&inbox, &wiring, &status, &Shutdown::new()).await
         });
         writer

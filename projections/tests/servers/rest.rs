@@ -16,9 +16,9 @@ use schemas::topics::Topic;
 use schemas::{ChatEvent, Mark, event_type};
 use tokio::task::JoinHandle;
 
-type Task = JoinHandle<Result<(), Error>>;
+pub(crate) type Task = JoinHandle<Result<(), Error>>;
 
-fn projector(config: &Arc<Config>) -> Task {
+pub(crate) fn projector(config: &Arc<Config>) -> Task {
     let config = Arc::clone(config);
     tokio::spawn(async move {
         let health = Health::default();
@@ -27,7 +27,7 @@ fn projector(config: &Arc<Config>) -> Task {
 }
 
 /// Marks of the same chats and people as the samples', in no order.
-fn marks(count: i64) -> Vec<Mark> {
+pub(crate) fn marks(count: i64) -> Vec<Mark> {
     let one = |at: i64| {
         let (chat, user, seq) = (at % 2, at / 2 % 4, at * 37 % 150);
         mark(&format!("chat{chat}"), &format!("u{user}"), seq, if at % 3 == 0 { seq / 2 } else { 0 })
@@ -35,15 +35,19 @@ fn marks(count: i64) -> Vec<Mark> {
     (0..count).map(one).collect()
 }
 
+/// A history of about so many events.
+pub(crate) fn events(count: usize) -> Vec<ChatEvent> {
+    let mut random = TestRunner::deterministic();
+    let actions = proptest::collection::vec(samples::actions(2), count).prop_map(|parts| parts.concat());
+    let actions = actions.new_tree(&mut random).expect("a sample").current();
+    let now = clock::now_ms();
+    samples::history(&actions).into_iter().map(|event| ChatEvent { occurred_at: now, ..event }).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_and_cut_projectors_leave_what_the_history_says() {
     with_stack(|stack| async move {
-        let mut random = TestRunner::deterministic();
-        let actions = proptest::collection::vec(samples::actions(2), 900).prop_map(|parts| parts.concat());
-        let actions = actions.new_tree(&mut random).expect("a sample").current();
-        let now = clock::now_ms();
-        let events: Vec<ChatEvent> =
-            samples::history(&actions).into_iter().map(|event| ChatEvent { occurred_at: now, ..event }).collect();
+        let events = events(900);
         let marks = marks(300);
         assert!(events.len() > marks.len(), "only {} events", events.len());
 
@@ -112,7 +116,7 @@ async fn cut_a_transaction(stack: &Stack) {
 }
 
 /// Whether all projections are through. The topics hold records only, no markers, so offsets count them.
-async fn is_read(stack: &Stack, events: i64, marks: i64) -> bool {
+pub(crate) async fn is_read(stack: &Stack, events: i64, marks: i64) -> bool {
     let sql =
         "SELECT consumer, sum(next_offset)::bigint FROM consumer_offset WHERE topic = ANY($1) GROUP BY 1 ORDER BY 1";
     let topics = [Topic::ChatEvents, Topic::ChatMarks].map(|topic| stack.names.topic(topic));
@@ -121,15 +125,31 @@ async fn is_read(stack: &Stack, events: i64, marks: i64) -> bool {
     read == [("chat_head", events), ("cursor", marks), ("inbox", events), ("membership", events)]
 }
 
-type Stays = BTreeMap<(String, String, i64), (Option<i64>, i64, String)>;
+/// Somebody leaves who was there from the beginning.
+pub(crate) fn left(chat: &str, seq: i64, user: &str) -> ChatEvent {
+    let mut event = crate::support::event(chat, seq, event_type::MEMBER_LEFT);
+    let stay = crate::support::created(chat, &[user]).memberships.remove(0);
+    event.memberships = vec![schemas::Membership { left_seq: Some(seq), ..stay }];
+    event
+}
 
-async fn membership(stack: &Stack) -> Stays {
+/// The same where nobody marks anything.
+pub(crate) async fn is_read_but_for_cursors(stack: &Stack, events: i64) -> bool {
+    let sql = "SELECT count(*) FROM (SELECT consumer FROM consumer_offset WHERE topic = $1
+                GROUP BY consumer HAVING sum(next_offset)::bigint = $2) AS through";
+    let topic = stack.names.topic(Topic::ChatEvents);
+    stack.db.query_one(sql, &[&topic, &events]).await.expect("rows").get::<_, i64>(0) == 3
+}
+
+pub(crate) type Stays = BTreeMap<(String, String, i64), (Option<i64>, i64, String)>;
+
+pub(crate) async fn membership(stack: &Stack) -> Stays {
     let sql = "SELECT chat_id, user_id, joined_seq, left_seq, visible_from_seq, member_role FROM membership";
     let rows = stack.db.query(sql, &[]).await.expect("rows");
     rows.iter().map(|row| ((row.get(0), row.get(1), row.get(2)), (row.get(3), row.get(4), row.get(5)))).collect()
 }
 
-fn expected_membership(events: &[ChatEvent]) -> Stays {
+pub(crate) fn expected_membership(events: &[ChatEvent]) -> Stays {
     let stays = events.iter().flat_map(|event| event.memberships.iter().map(move |stay| (event, stay)));
     stays
         .map(|(event, stay)| {
@@ -139,15 +159,15 @@ fn expected_membership(events: &[ChatEvent]) -> Stays {
         .collect()
 }
 
-type Heads = BTreeMap<String, (i64, Option<i64>, Option<String>)>;
+pub(crate) type Heads = BTreeMap<String, (i64, Option<i64>, Option<String>)>;
 
-async fn heads(stack: &Stack) -> Heads {
+pub(crate) async fn heads(stack: &Stack) -> Heads {
     let sql = "SELECT chat_id, head_seq, message_seq, message->>'content' FROM chat_head";
     let rows = stack.db.query(sql, &[]).await.expect("rows");
     rows.iter().map(|row| (row.get(0), (row.get(1), row.get(2), row.get(3)))).collect()
 }
 
-fn expected_heads(events: &[ChatEvent]) -> Heads {
+pub(crate) fn expected_heads(events: &[ChatEvent]) -> Heads {
     let mut heads = Heads::new();
     for event in events {
         let head = heads.entry(event.chat_id.clone()).or_default();
@@ -161,15 +181,15 @@ fn expected_heads(events: &[ChatEvent]) -> Heads {
     heads
 }
 
-type Reached = BTreeMap<(String, String), i64>;
+pub(crate) type Reached = BTreeMap<(String, String), i64>;
 
-async fn cursors(stack: &Stack, table: &str) -> Reached {
+pub(crate) async fn cursors(stack: &Stack, table: &str) -> Reached {
     let sql = format!("SELECT chat_id, user_id, delivered_seq FROM {table}");
     let rows = stack.db.query(&sql, &[]).await.expect("rows");
     rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect()
 }
 
-fn expected_cursors(marks: &[Mark]) -> Reached {
+pub(crate) fn expected_cursors(marks: &[Mark]) -> Reached {
     let mut reached = Reached::new();
     for mark in marks {
         let seq = reached.entry((mark.chat_id.clone(), mark.user_id.clone())).or_insert(0);
@@ -178,15 +198,15 @@ fn expected_cursors(marks: &[Mark]) -> Reached {
     reached
 }
 
-type Pending = BTreeSet<(String, i64, String, bool)>;
+pub(crate) type Pending = BTreeSet<(String, i64, String, bool)>;
 
-async fn inbox(stack: &Stack) -> Pending {
+pub(crate) async fn inbox(stack: &Stack) -> Pending {
     let rows =
         stack.db.query("SELECT chat_id, sequence_number, user_id, is_deleted FROM inbox", &[]).await.expect("rows");
     rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
 }
 
-fn expected_inbox(events: &[ChatEvent], cursors: &Reached) -> Pending {
+pub(crate) fn expected_inbox(events: &[ChatEvent], cursors: &Reached) -> Pending {
     let mut pending = Pending::new();
     for sent in events.iter().filter(|event| event.event_type == event_type::MESSAGE_PERSISTED) {
         let of_chat = || events.iter().filter(|event| event.chat_id == sent.chat_id);

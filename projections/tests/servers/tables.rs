@@ -220,3 +220,37 @@ async fn offsets_of_another_cluster_are_refused() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_has_cursors_and_no_rows() {
+    with_stack(|stack| async move {
+        let mut config = (*stack.config).clone();
+        // One event a transaction, so that each finds the chat as the one before left it.
+        (config.projector.inbox_members, config.projector.batch_records) = (2, 1);
+        let (health, shutdown) = (Health::default(), Shutdown::new());
+        let role = tokio::spawn(projections::run(Arc::new(config), health.role("projector"), shutdown.clone()));
+        until("ready", || async { health.is_ready() }).await;
+        stack.event(&created("small", &["alice", "bob"])).await;
+        stack.event(&created("crowd", &["alice", "bob", "carol", "dave"])).await;
+        for chat in ["small", "crowd"] {
+            stack.event(&sent(chat, 2, "alice")).await;
+        }
+        // Two leave: what is said after that is said to two again.
+        let mut seq = 3;
+        for user in ["carol", "dave"] {
+            let mut leave = created("crowd", &[user]);
+            leave.memberships[0].left_seq = Some(seq);
+            stack
+                .event(&ChatEvent { memberships: leave.memberships, ..event("crowd", seq, event_type::MEMBER_LEFT) })
+                .await;
+            stack.event(&sent("crowd", seq + 1, "alice")).await;
+            seq += 2;
+        }
+        stack.until_count("SELECT count(*) FROM inbox WHERE chat_id = 'crowd'", 1).await;
+        stack.until_count("SELECT count(*) FROM inbox WHERE chat_id = 'crowd' AND sequence_number = 6", 1).await;
+        stack.until_count("SELECT count(*) FROM inbox WHERE chat_id = 'small'", 1).await;
+        shutdown.begin();
+        role.await.expect("no panic").expect("ends well");
+    })
+    .await;
+}

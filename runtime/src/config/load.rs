@@ -79,6 +79,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if let Some(text) = config.gateway.allowed_origins.iter().find(|origin| !is_origin(origin)) {
         return wrong("gateway.allowed_origins", &format!("`{text}` is no origin such as https://chat.example.com"));
     }
+    if let Some(text) = config.ops.peers.iter().find(|peer| !is_origin(peer)) {
+        return wrong("ops.peers", &format!("`{text}` is no address such as http://10.0.0.7:8090"));
+    }
     if let Err(text) = TrustedProxies::parse(&config.gateway.trusted_proxies) {
         let problem = format!("`{text}` is neither an address nor a network such as 10.0.0.0/8");
         return wrong("gateway.trusted_proxies", &problem);

@@ -178,6 +178,19 @@ impl Admin {
         Ok(metadata.unwrap_or(TopicFacts { partitions: 0, replicas: 0 }))
     }
 
+    /// First offset and the one after the last that a reader of committed records comes to, by partition.
+    pub async fn ends(&self, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, AdminError> {
+        let (partitions, name) = (self.topic_facts(topic).await?.partitions, topic.to_owned());
+        if partitions == 0 {
+            return Err(AdminError::NoTopic { topic: name });
+        }
+        self.blocking(move |client| {
+            let ends = |partition| client.fetch_watermarks(&name, partition, Duration::from_secs(10));
+            (0..partitions as i32).map(|partition| Ok((partition, ends(partition)?))).collect()
+        })
+        .await
+    }
+
     /// A topic's settings by name; none if they may not be read.
     pub async fn topic_config(&self, topic: &str) -> Result<BTreeMap<String, String>, AdminError> {
         let resource = ResourceSpecifier::Topic(topic);

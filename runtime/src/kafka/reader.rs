@@ -347,33 +347,33 @@ impl Puller {
                     records.push(received(&message, &mut topic));
                     wait = Duration::ZERO;
                 }
-                Some(Err(error)) => self.judge(&error)?,
+                Some(Err(error)) => judge(&self.group, &error)?,
             }
         }
         Ok((!records.is_empty()).then_some(Batch { generation, records }))
     }
+}
 
-    /// Tells errors that pass from those that need somebody.
-    fn judge(&self, error: &KafkaError) -> Result<(), String> {
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Err(format!(
-                "the stored offset isn't in the topic any more ({error}): records that were never read are gone, or the \
-                 topic was made anew. Nothing is skipped; see docs/operators.md, \"Backups\""
-            )),
-            Some(RDKafkaErrorCode::Fatal) => Err(format!("Kafka's client gave up: {error}")),
-            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                tracing::warn!(group = self.group, error = %error, "a topic isn't there; `waltalkie migrate` makes it");
-                Ok(())
-            }
-            _ => {
-                tracing::debug!(group = self.group, error = %error, "a read failed and is tried again");
-                Ok(())
-            }
+/// Tells errors that pass from those that need somebody.
+pub(super) fn judge(group: &str, error: &KafkaError) -> Result<(), String> {
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Err(format!(
+            "the stored offset isn't in the topic any more ({error}): records that were never read are gone, or the \
+             topic was made anew. Nothing is skipped; see docs/operators.md, \"Backups\""
+        )),
+        Some(RDKafkaErrorCode::Fatal) => Err(format!("Kafka's client gave up: {error}")),
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+            tracing::warn!(group, error = %error, "a topic isn't there; `waltalkie migrate` makes it");
+            Ok(())
+        }
+        _ => {
+            tracing::debug!(group, error = %error, "a read failed and is tried again");
+            Ok(())
         }
     }
 }
 
-fn received(message: &BorrowedMessage<'_>, topic: &mut Arc<str>) -> Received {
+pub(super) fn received(message: &BorrowedMessage<'_>, topic: &mut Arc<str>) -> Received {
     if &**topic != message.topic() {
         *topic = Arc::from(message.topic());
     }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, SchemaType, Type};
@@ -217,11 +217,26 @@ pub struct Receipt<'a> {
     /// How far each person has come, by `user_id`; only of those who moved.
     // They pass through as the publisher wrote them, with the type below.
     #[schema(value_type = HashMap<String, Marks>)]
-    pub users: &'a HashMap<&'a str, &'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub users: Option<&'a HashMap<&'a str, &'a RawValue>>,
+    /// Instead, when more people moved at a time than are told of by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counts: Option<&'a MarkCounts>,
+}
+
+/// How many people have come to each `seq` since the last receipt; of many, the highest.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MarkCounts {
+    /// People by what has reached a device of theirs.
+    #[schema(value_type = BTreeMap<String, u32>)]
+    pub delivered: BTreeMap<i64, u32>,
+    /// People by what they have read.
+    #[schema(value_type = BTreeMap<String, u32>)]
+    pub read: BTreeMap<i64, u32>,
 }
 
 /// How far a person has come in a chat.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Marks {
     /// Up to here everything has reached a device of theirs.
     pub delivered_seq: i64,

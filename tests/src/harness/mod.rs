@@ -31,7 +31,9 @@ pub use lines::Lines;
 pub use log::{Logged, read_all, read_events, read_topic};
 pub use person::{Answer, Person};
 pub use process::{RoleProcess, signal};
-pub use program::{data_dir, logs_dir, node_packages, program, python, repository, target_dir};
+pub use program::{
+    data_dir, java_program, javascript_packages, logs_dir, node_packages, program, python, repository, target_dir,
+};
 pub use servers::Servers;
 pub use socket::Socket;
 pub use wait::{LONG, SHORT, until, within};

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -86,6 +87,25 @@ pub fn python() -> Result<PathBuf> {
 /// Node packages that make a TypeScript client of an OpenAPI document.
 pub fn node_packages() -> Result<PathBuf> {
     made("interop-typescript/node_modules")
+}
+
+/// Node packages of the JavaScript consumer of the history.
+pub fn javascript_packages() -> Result<PathBuf> {
+    made("interop-javascript/node_modules")
+}
+
+/// `java` with the classes and libraries of a folder of `tests/interop`, in the folder that it was built in.
+pub fn java_program(name: &str) -> Result<Command> {
+    let folder = made(&format!("interop-java/{name}"))?;
+    let java = std::env::var_os("JAVA_HOME")
+        .map(|home| PathBuf::from(home).join("bin/java"))
+        .filter(|java| java.is_file())
+        .unwrap_or_else(|| "java".into());
+    let mut command = Command::new(java);
+    // Small and quickly started: there are other programs on this machine.
+    command.args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmx512m", "-cp", "target/classes:target/lib/*"]);
+    command.current_dir(folder);
+    Ok(command)
 }
 
 fn made(path: &str) -> Result<PathBuf> {

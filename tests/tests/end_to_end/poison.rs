@@ -42,6 +42,11 @@ async fn a_poison_command_is_put_aside_and_its_partition_goes_on() -> Result<()>
     })
     .await?;
 
+    until("three dead letters to be open", LONG, async || {
+        Ok((process.metric("waltalkie_persister_open_dead_letters").await? > 2.5).then_some(()))
+    })
+    .await?;
+
     // An operator sees them, drops one and tries one again, which is still poison and comes back as another.
     ensure!(offsets(&installation, &["list", "--json"]).await? == [0, 1, 2]);
     let shown = dlq(&installation, &["show", "0"]).await?.context("show")?;
@@ -58,6 +63,10 @@ async fn a_poison_command_is_put_aside_and_its_partition_goes_on() -> Result<()>
     ensure!(dlq(&installation, &["drop", "--open"]).await?.is_some());
     ensure!(offsets(&installation, &["list", "--json"]).await?.is_empty());
     ensure!(offsets(&installation, &["list", "--all", "--json"]).await? == [0, 1, 2, 3]);
+    until("no dead letter to be open", LONG, async || {
+        Ok((process.metric("waltalkie_persister_open_dead_letters").await? < 0.5).then_some(()))
+    })
+    .await?;
     Ok(())
 }
 

@@ -174,7 +174,7 @@ async fn commands_and_channels_find_their_masters_however_those_change() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_talk_on_when_masters_die() -> Result<()> {
+async fn people_talk_on_when_masters_die_or_freeze() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (mut cluster, config) = cluster(folder.path()).await?;
     let servers = Servers { redis: config.url.expose().to_owned(), ..Servers::shared()? };
@@ -189,7 +189,11 @@ async fn people_talk_on_when_masters_die() -> Result<()> {
     let (mut here, mut there) = (alice.connect().await?, bob.connect().await?);
     everywhere(&chats, &mut here, &mut there, "before").await?;
     for victim in [0, 1] {
-        cluster.kill(victim).await;
+        if victim == 0 {
+            cluster.kill(victim).await;
+        } else {
+            cluster.freeze(victim).await;
+        }
         until("its replica to take its place", LONG, async || {
             Ok(cluster.masters().await.contains(&(victim + 3)).then_some(()))
         })

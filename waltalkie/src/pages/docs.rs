@@ -22,7 +22,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base
                       frame-ancestors 'none'";
 
 /// Pages in the order in which they are listed, with what each is for.
-const PAGES: [(&str, &str); 12] = [
+const PAGES: [(&str, &str); 13] = [
     ("api", "The client API: from a token to a conversation, the WebSocket, rules for clients"),
     ("clients", "Writing a client: cursors, resumes, the outbox, the end of a connection, tests"),
     ("http", "HTTP reference: every endpoint, every field"),
@@ -32,6 +32,7 @@ const PAGES: [(&str, &str); 12] = [
     ("errors", "Error codes: cause, remedy, try again or not"),
     ("consumers", "For those who read the history from Kafka"),
     ("operators", "Running it: durability, faults, metrics"),
+    ("runbook", "When something ails: symptom, effect on people, first commands"),
     ("configuration", "Every key of the configuration"),
     ("roles", "Who may what in a chat"),
     ("benchmarks", "What was measured, and how"),
@@ -86,13 +87,22 @@ fn with_policy(page: impl IntoResponse) -> Response {
 }
 
 fn document(markdown: &str) -> String {
-    let title = markdown.lines().find_map(|line| line.strip_prefix("# ")).unwrap_or("Waltalkie");
     let links = PAGES.map(|(name, _)| format!("<a href=\"/docs/{name}\">{name}</a>")).concat();
+    let nav = format!("<nav aria-label=\"Documentation\"><a href=\"/docs\">Waltalkie</a>{links}</nav>");
+    whole("<link rel=\"stylesheet\" href=\"/docs/style.css\">", &nav, markdown)
+}
+
+/// A page in one file, to be kept anywhere: its style is in it, and it leads to no other page.
+pub(super) fn standalone(markdown: &str) -> String {
+    whole(&format!("<style>{STYLE}</style>"), "", markdown)
+}
+
+fn whole(style: &str, nav: &str, markdown: &str) -> String {
+    let title = markdown.lines().find_map(|line| line.strip_prefix("# ")).unwrap_or("Waltalkie");
     format!(
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title} – Waltalkie</title>\
-         <link rel=\"stylesheet\" href=\"/docs/style.css\"></head><body><nav aria-label=\"Documentation\">\
-         <a href=\"/docs\">Waltalkie</a>{links}</nav><main>{}</main></body></html>\n",
+         {style}</head><body>{nav}<main>{}</main></body></html>\n",
         rendered(markdown)
     )
 }
@@ -216,6 +226,15 @@ mod tests {
             assert!(!page.contains("<script") && !page.contains("src=\"http"), "{name}");
         }
         assert!(rendered("a <script>alert(1)</script> `<b>`").contains("&lt;script&gt;"));
+    }
+
+    #[test]
+    fn a_page_that_stands_alone_needs_nothing_else() {
+        let page = standalone(&crate::pages::catalogue_text());
+        assert!(page.contains("<style>") && page.contains("id=\"chatevents\"") && !page.contains("<nav"));
+        for link in page.split(" href=\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(link.strip_prefix('#').is_some_and(|place| ids(&page).contains(&place)), "{link}");
+        }
     }
 
     #[test]

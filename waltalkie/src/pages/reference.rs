@@ -134,50 +134,14 @@ fn type_of(schema: &Value) -> String {
     text
 }
 
-/// Every topic's record.
+/// Every topic and every field of its values.
 pub(super) fn events() -> String {
-    let mut text = String::from(
-        "# Event reference\n\nValues are Avro in Confluent's wire format, keys are texts, subjects are `<topic>-value`, and \
-         compatibility is FULL_TRANSITIVE. How to read them rightly is in [consumers](/docs/consumers).\n",
-    );
-    let mut all = schemas::record::all();
-    // What is internal comes last.
-    all.rotate_left(1);
-    for (_, schema, topic) in all {
-        let schema: Value = serde_json::from_str(schema).unwrap_or_default();
-        let _ = write!(text, "\n## {}\n", topic.base_name());
-        write_record(&mut text, &schema);
-    }
-    text
+    format!("# Event reference\n\nHow to read them rightly is in [consumers](/docs/consumers).\n\n{}", catalogue())
 }
 
-fn write_record(text: &mut String, record: &Value) {
-    let _ = write!(text, "\n### {}\n\n{}\n", str_of(&record["name"]), str_of(&record["doc"]));
-    text.push_str("\n| field | type | |\n|---|---|---|\n");
-    let mut inner = Vec::new();
-    for field in array(&record["fields"]) {
-        let kind = avro_type(&field["type"], &mut inner);
-        let _ = writeln!(text, "| `{}` | {kind} | {} |", str_of(&field["name"]), cell(&str_of(&field["doc"])));
-    }
-    for record in inner {
-        write_record(text, record);
-    }
-}
-
-fn avro_type<'a>(kind: &'a Value, inner: &mut Vec<&'a Value>) -> String {
-    match kind {
-        Value::String(name) => name.clone(),
-        Value::Array(parts) => parts.iter().map(|part| avro_type(part, inner)).collect::<Vec<_>>().join(" or "),
-        kind => match kind["type"].as_str() {
-            Some("array") => format!("list of {}", avro_type(&kind["items"], inner)),
-            Some("record") => {
-                inner.push(kind);
-                let name = str_of(&kind["name"]);
-                format!("[{name}](#{})", name.to_lowercase())
-            }
-            _ => kind["logicalType"].as_str().or(kind["type"].as_str()).unwrap_or_default().to_owned(),
-        },
-    }
+/// The catalogue without a title, and without links to other pages.
+pub(super) fn catalogue() -> String {
+    schemas::catalogue::markdown(&schemas::catalogue::catalogue())
 }
 
 /// A text as a table's cell can hold it.

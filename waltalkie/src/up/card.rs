@@ -64,7 +64,7 @@ pub(super) fn end_card(config: &Config, places: &Places<'_>) -> String {
     place("Redis", places.endpoints.redis_url.as_deref());
     place("S3", Some(places.s3_url));
     if let Some(ops) = places.ops_url {
-        place("Metrics", Some(&format!("{ops}/metrics")));
+        place("Pipeline", Some(&format!("{ops}/ops")));
     }
     place("Data", Some(&places.data_dir.display().to_string()));
     if places.is_first {

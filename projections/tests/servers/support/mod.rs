@@ -75,7 +75,7 @@ impl Stack {
                 ..Postgres::default()
             },
             registry: RegistryConfig { url: Secret::new(server("WALTALKIE_TEST_REGISTRY")) },
-            projector: Projector { batch_records: 50, inbox_delay_ms: 20 },
+            projector: Projector { batch_records: 50, inbox_delay_ms: 20, ..Projector::default() },
             janitor: Janitor { interval_ms: 50, batch_rows: 100, ..Janitor::default() },
             ..Config::default()
         };

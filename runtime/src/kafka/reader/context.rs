@@ -91,6 +91,14 @@ impl Context {
         })
     }
 
+    /// What waits in partitions that others read from now on is theirs to tell.
+    fn forget(&self, partitions: &TopicPartitionList) {
+        for partition in partitions.elements() {
+            let labels = [("topic", partition.topic().to_owned()), ("partition", partition.partition().to_string())];
+            metrics::gauge!(self.lag_metric, &labels).set(0.0);
+        }
+    }
+
     /// The group's offsets in Kafka of the partitions that start there, asking until there is an answer.
     fn committed(&self, consumer: &BaseConsumer<Self>, starts: &HashMap<Place, Start>) -> Option<TopicPartitionList> {
         let mut wanted = TopicPartitionList::new();
@@ -142,6 +150,7 @@ impl ConsumerContext for Context {
         {
             consumer.assign(partitions)
         } else {
+            self.forget(partitions);
             consumer.unassign()
         };
         if let Err(error) = outcome {

@@ -23,6 +23,7 @@ use runtime::Config;
 use super::audience::Audience;
 use super::machine::{Disk, Machine, versions};
 use super::place::Place;
+use super::readers::Connect;
 use crate::bench::telling::Outcome;
 use report::{Conditions, Report};
 
@@ -53,6 +54,9 @@ pub struct FanoutArgs {
     /// Runs at each rate, over the same connections; figures are medians
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub runs: usize,
+    /// Of 100 clients, those that stop reading before the load begins; their deliveries don't count
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(..100))]
+    pub stalled_percent: u8,
     /// Size of each message's text
     #[arg(long, value_name = "BYTES", default_value_t = 192)]
     pub content_bytes: usize,
@@ -73,6 +77,13 @@ pub struct FanoutArgs {
 impl FanoutArgs {
     fn audience(&self) -> Audience {
         Audience::new("crowd", self.connections, self.chats, self.members, self.content_bytes)
+    }
+
+    /// Deliveries of a message to every chat, of those that are read.
+    fn read_each(&self, audience: &Audience) -> u64 {
+        let stalls = |person| Connect::stalls(self.stalled_percent.into(), person);
+        let members = (0..self.chats).flat_map(|chat| (0..self.members).map(move |place| (chat, place)));
+        members.filter(|(chat, place)| !stalls(audience.member(*chat, *place))).count() as u64
     }
 }
 
@@ -104,6 +115,7 @@ pub async fn run(args: &FanoutArgs, config: &Config, servers: Vec<(String, u32)>
             chats: args.chats,
             members_per_chat: args.members,
             nodes: args.nodes,
+            stalled_percent: args.stalled_percent,
             content_bytes: args.content_bytes,
             warmup_s: args.warmup_s,
             seconds: args.seconds,

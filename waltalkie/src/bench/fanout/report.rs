@@ -33,6 +33,7 @@ pub(super) struct Conditions {
     pub(super) chats: usize,
     pub(super) members_per_chat: usize,
     pub(super) nodes: usize,
+    pub(super) stalled_percent: u8,
     pub(super) content_bytes: usize,
     pub(super) warmup_s: f64,
     pub(super) seconds: f64,
@@ -179,9 +180,10 @@ impl Outcome for Report {
         let conditions = &self.conditions;
         writeln!(
             out,
-            "{} connections to {} node(s), {} chats of {}, {} bytes, {} s after {} s",
+            "{} connections to {} node(s), {} % of them stalled, {} chats of {}, {} bytes, {} s after {} s",
             conditions.connections,
             conditions.nodes,
+            conditions.stalled_percent,
             conditions.chats,
             conditions.members_per_chat,
             conditions.content_bytes,

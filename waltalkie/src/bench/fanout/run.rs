@@ -55,7 +55,7 @@ pub(super) async fn waltalkie(
     }
     roles.push(("publisher".to_owned(), std::process::id()));
     let tokens = tokens::of(&place.config, audience)?;
-    let mut bench = Bench::connect(args, urls, tokens, roles, place.config.gateway.heartbeat_ms).await?;
+    let mut bench = Bench::connect(args, audience, urls, tokens, roles, place.config.gateway.heartbeat_ms).await?;
     let mut source = Source::Nodes { nodes, feed, tables };
     let loads = bench.loads(&mut source).await?;
     if let Source::Nodes { nodes, .. } = source {
@@ -72,7 +72,7 @@ pub(super) async fn floor(args: &FanoutArgs, audience: &Audience) -> Result<Load
     let bare = Bare::start(Some(audience)).await?;
     let roles = vec![(bare::ROLE.to_owned(), bare.pid()?)];
     let tokens = (0..audience.people).map(|person| audience.user_id(person)).collect();
-    let mut bench = Bench::connect(args, vec![bare.url.clone()], tokens, roles, 5_000).await?;
+    let mut bench = Bench::connect(args, audience, vec![bare.url.clone()], tokens, roles, 5_000).await?;
     bench.loads(&mut Source::Bare(bare)).await
 }
 
@@ -82,11 +82,14 @@ struct Bench<'a> {
     roles: Vec<(String, u32)>,
     /// The chats' last `seq`.
     base: i64,
+    /// Deliveries of a message to every chat.
+    read_each: u64,
 }
 
 impl<'a> Bench<'a> {
     async fn connect(
         args: &'a FanoutArgs,
+        audience: &Audience,
         urls: Vec<String>,
         tokens: Vec<String>,
         mut roles: Vec<(String, u32)>,
@@ -95,10 +98,11 @@ impl<'a> Bench<'a> {
         let mut readers = Readers::start()?;
         roles.push(("load_client".to_owned(), readers.pid()?));
         let bar = progress(0, "connecting");
-        let connect = Connect { urls, later_url: None, tokens, per_s: args.ramp_per_s, heartbeat_ms };
+        let stalled_percent = args.stalled_percent.into();
+        let connect = Connect { urls, later_url: None, tokens, per_s: args.ramp_per_s, heartbeat_ms, stalled_percent };
         readers.connect(connect, &bar).await?;
         bar.finish_and_clear();
-        Ok(Self { args, readers, roles, base: FIRST_SEQ })
+        Ok(Self { args, readers, roles, base: FIRST_SEQ, read_each: args.read_each(audience) })
     }
 
     async fn loads(&mut self, source: &mut Source<'_>) -> Result<Loads> {
@@ -119,7 +123,7 @@ impl<'a> Bench<'a> {
         let mut schedule = Schedule::new(messages_per_s, args.warmup_s, args.seconds, args.chats, self.base);
         self.base = schedule.end();
         source.prepare(schedule).await?;
-        let expected = schedule.count * args.members as u64;
+        let expected = schedule.each() as u64 * self.read_each;
         let mut watch = Watch::new(self.roles.clone(), None);
         schedule.start_us = now_us() + LEAD_US;
         self.readers.begin(schedule, false).await?;

@@ -64,6 +64,7 @@ pub(super) async fn run(
         tokens: tokens::of(&place.config, &audience)?,
         per_s: PER_S,
         heartbeat_ms: place.config.gateway.heartbeat_ms,
+        stalled_percent: 0,
     };
     let bar = progress(0, "connecting");
     readers.connect(connect, &bar).await?;

@@ -59,7 +59,7 @@ async fn hold(
     let first = tokens.len();
     let connect = |tokens| {
         let urls = vec![url.to_owned()];
-        Connect { urls, later_url: None, tokens, per_s: args.ramp_per_s, heartbeat_ms }
+        Connect { urls, later_url: None, tokens, per_s: args.ramp_per_s, heartbeat_ms, stalled_percent: 0 }
     };
     let settle = Duration::from_secs_f64(args.settle_s);
     let bar = progress(args.connections as u64, "connecting");

@@ -71,6 +71,15 @@ pub(crate) struct Connect {
     pub(crate) per_s: f64,
     /// How often each sends a heartbeat.
     pub(crate) heartbeat_ms: u64,
+    /// Readers that stop reading once they are in step, spread evenly.
+    pub(crate) stalled_percent: usize,
+}
+
+impl Connect {
+    /// Whether a reader is one of those that stop.
+    pub(crate) const fn stalls(stalled_percent: usize, number: usize) -> bool {
+        number * stalled_percent / 100 != (number + 1) * stalled_percent / 100
+    }
 }
 
 /// How it stands.
@@ -175,6 +184,7 @@ async fn arrive(shared: Arc<Shared>, first: usize, connect: Connect) {
         pace.tick().await;
         let url = &urls[number % urls.len()];
         let urls = [Arc::clone(url), later.as_ref().map_or_else(|| Arc::clone(url), Arc::clone)];
-        tokio::spawn(Reader::new(&shared, number, token, urls).live());
+        let stalls = Connect::stalls(connect.stalled_percent, number);
+        tokio::spawn(Reader::new(&shared, number, token, urls, stalls).live());
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct Reader {
     token: String,
     /// Where to, and where to once a connection has ended.
     urls: [Arc<str>; 2],
+    /// Reads nothing more once it is in step, though its heartbeats go on.
+    stalls: bool,
     seen: Seen,
     /// The beginning of a frame whose rest hasn't come.
     rest: Vec<u8>,
@@ -50,12 +52,13 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(shared: &Arc<Shared>, number: usize, token: String, urls: [Arc<str>; 2]) -> Self {
+    pub(super) fn new(shared: &Arc<Shared>, number: usize, token: String, urls: [Arc<str>; 2], stalls: bool) -> Self {
         Self {
             shared: Arc::clone(shared),
             number,
             token,
             urls,
+            stalls,
             seen: Seen::default(),
             rest: Vec::new(),
             out: Vec::new(),
@@ -103,6 +106,9 @@ impl Reader {
         self.rest = early[used..].to_vec();
         loop {
             self.say(stream).await?;
+            if self.stalls && self.is_standing {
+                std::future::pending::<()>().await;
+            }
             stream.readable().await?;
             match SCRATCH.with_borrow_mut(|scratch| self.take(stream, scratch)) {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),

@@ -62,6 +62,7 @@ pub(super) async fn waltalkie(args: &StormArgs, place: &Place, servers: &[(Strin
             tokens: tokens::of(&place.config, audience)?,
             per_s: args.ramp_per_s,
             heartbeat_ms: place.config.gateway.heartbeat_ms,
+            stalled_percent: 0,
         })
     };
     let bar = progress(0, "connecting");
@@ -139,6 +140,7 @@ pub(super) async fn floor(args: &StormArgs) -> Result<Returned> {
         tokens: (0..crowd.people).map(|person| crowd.user_id(person)).collect(),
         per_s: args.ramp_per_s,
         heartbeat_ms: 5_000,
+        stalled_percent: 0,
     };
     let bar = progress(0, "connecting");
     readers.connect(connect, &bar).await?;

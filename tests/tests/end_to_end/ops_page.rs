@@ -1,0 +1,178 @@
+//! The pipeline page in a real browser, on three processes: rates while people talk, then real faults, each with its sentence.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use faults::{Proxy, Victim};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
+use runtime::kafka::producer_config;
+use schemas::topics::Topic;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+use waltalkie_tests::harness::{Installation, LONG, Person, Servers, repository, target_dir};
+
+/// A pause between two messages.
+const PACE: Duration = Duration::from_millis(50);
+
+/// What `web/e2e-ops/eyes.mjs` sees.
+struct Eyes {
+    victim: Victim,
+    /// Number of the last report that counts.
+    seen: u64,
+}
+
+impl Eyes {
+    fn open(installation: &Installation, ops_url: &str) -> Result<Self> {
+        let mut command = Command::new("node");
+        command
+            .arg("e2e-ops/eyes.mjs")
+            .current_dir(repository().join("web"))
+            .env("OPS_URL", ops_url)
+            .env("SCREENSHOTS", target_dir()?.join("screenshots"));
+        let victim = Victim::start(command, &installation.logs().join("eyes.log"))?;
+        Ok(Self { victim, seen: 0 })
+    }
+
+    /// Waits until the page shows something, from now on.
+    async fn see(&mut self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+        let seen = self.seen;
+        let is_new = |report: &Value| report["number"].as_u64().is_some_and(|number| number > seen) && is_it(report);
+        let report = self.victim.report(what, LONG, is_new).await?;
+        self.seen = report["number"].as_u64().unwrap_or(seen);
+        Ok(report)
+    }
+
+    /// The sentence that begins so, with its command and the section of the runbook; marks the segment.
+    async fn fault(&mut self, begins: &str, command: &str, runbook: &str, segment: &str) -> Result<()> {
+        let report = self
+            .see(begins, |report| report["sentence"].as_str().is_some_and(|sentence| sentence.starts_with(begins)))
+            .await?;
+        ensure!(report["command"] == command && report["verdict"] == "ailing", "{report}");
+        ensure!(report["runbook"] == format!("/docs/runbook#{runbook}"), "{report}");
+        ensure!(report["states"][segment] == "ailing", "{report}");
+        Ok(())
+    }
+
+    async fn all_is_well(&mut self) -> Result<Value> {
+        self.see("that all is well", |report| {
+            report["verdict"] == "well"
+                && report["states"]
+                    .as_object()
+                    .is_some_and(|states| states.len() > 10 && states.values().all(|state| state == "well"))
+        })
+        .await
+    }
+
+    /// Looks closer: nothing that people can't read, no error, nothing refused by the page's policy.
+    async fn look(&mut self, name: &str) -> Result<()> {
+        self.victim.tell(&format!("look {name}"))?;
+        let looked = self.victim.report(name, LONG, |report| report["looked"] == name).await?;
+        ensure!(looked["found"] == json!([]), "{name}: {looked:#}");
+        Ok(())
+    }
+}
+
+/// Somebody who goes on talking, whatever becomes of it.
+fn talk(person: Person, chat_id: String) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            let _ = person.post(&format!("/v1/chats/{chat_id}/messages"), json!({ "content": "hello" })).await;
+            tokio::time::sleep(PACE).await;
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
+    let servers = Servers::shared()?;
+    let (redis, redis_url) = Proxy::before_url(&servers.redis).await?;
+    let settings =
+        [("redis.url", redis_url.as_str()), ("limits.commands_per_s", "1000"), ("limits.commands_burst", "1000")];
+    let installation = Installation::make_on(servers, "ops-page", &settings).await?;
+    let mut worker = installation.run(&["cdc"]).await?;
+    let mut rear = installation.run(&["persister", "projector", "publisher", "janitor"]).await?;
+    let peers = format!("{},{}", worker.ops_url, rear.ops_url);
+    let front = installation.run_with(&["gateway"], &[("ops.peers", &peers)]).await?;
+    let config = installation.config()?;
+    let alice = Person::arrive(&config, front.gateway()?, "alice").await?;
+    let bob = Person::arrive(&config, front.gateway()?, "bob").await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let _socket = bob.connect().await?;
+
+    let mut eyes = Eyes::open(&installation, &front.ops_url)?;
+    let report = eyes.all_is_well().await?;
+    ensure!(report["processes"] == 3, "{report}");
+    let talking = talk(alice, chat_id.clone());
+    let parts = ["gateway", "persister", "cdc", "events", "publisher", "hub", "sockets", "projector"];
+    eyes.see("rates of every part", |report| {
+        parts.iter().all(|part| report["flows"][part].as_f64().is_some_and(|rate| rate > 0.0))
+    })
+    .await?;
+    eyes.look("well").await?;
+
+    ensure!(redis.refuse() > 0, "nobody was connected to Redis");
+    eyes.fault("Redis takes no events", "waltalkie doctor", "redis-is-away", "redis").await?;
+    eyes.look("redis").await?;
+    redis.heal();
+    eyes.all_is_well().await?;
+
+    let listened = worker.ops_url.strip_prefix("http://").context("no address")?.to_owned();
+    worker.kill()?;
+    eyes.fault("The CDC worker has stopped: http://", "waltalkie run cdc", "no-cdc-worker-streams", "cdc").await?;
+    let _worker = installation.run_with(&["cdc"], &[("ops.listen", &listened)]).await?;
+    eyes.all_is_well().await?;
+
+    let listened = rear.ops_url.strip_prefix("http://").context("no address")?.to_owned();
+    rear.kill()?;
+    let command = "waltalkie run persister publisher projector";
+    eyes.fault("The persister has stopped: http://", command, "the-persister-has-stopped", "persister").await?;
+    let roles = ["persister", "projector", "publisher", "janitor"];
+    let _rear = installation.run_with(&roles, &[("ops.listen", &listened)]).await?;
+    eyes.all_is_well().await?;
+
+    let producer: FutureProducer = producer_config(&config.kafka).create()?;
+    let topic = config.names().topic(Topic::ChatCommands);
+    let poison = FutureRecord::to(&topic).key(&chat_id).payload("not Avro at all");
+    producer.send(poison, Timeout::After(LONG)).await.map_err(|(error, _)| error)?;
+    eyes.fault("The persister has put 1 command aside", "waltalkie dlq list", "dead-letters-are-open", "persister")
+        .await?;
+    eyes.look("dead-letters").await?;
+    let mut settle = installation.command()?;
+    settle.args(["dlq", "drop", "--open"]);
+    ensure!(tokio::task::spawn_blocking(move || settle.status()).await??.success());
+    eyes.all_is_well().await?;
+    talking.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_on_the_operators_listener_and_nowhere_else() -> Result<()> {
+    let installation = Installation::make("ops-listener").await?;
+    let process = installation.run(&["all"]).await?;
+    for path in ["/ops", "/ops/", "/ops/data.json", "/ops/index.html", "/metrics"] {
+        let answer = reqwest::get(format!("{}{path}", process.gateway()?)).await?;
+        ensure!(answer.status().as_u16() == 404, "{path}: {}", answer.status());
+    }
+    let page = reqwest::get(format!("{}/ops", process.ops_url)).await?;
+    let policy = page.headers().get("content-security-policy").context("no policy")?.to_str()?.to_owned();
+    ensure!(policy.starts_with("default-src 'none'; script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+    let text = page.text().await?;
+    for file in text.split(['"', '\'']).filter(|text| text.starts_with("/ops/")) {
+        let answer = reqwest::get(format!("{}{file}", process.ops_url)).await?;
+        ensure!(answer.status().is_success(), "{file}: {}", answer.status());
+    }
+    let runbook = reqwest::get(format!("{}/docs/runbook", process.ops_url)).await?.text().await?;
+    ensure!(runbook.contains("id=\"redis-is-away\""), "no runbook");
+    let data = reqwest::get(format!("{}/ops/data.json", process.ops_url)).await?;
+    ensure!(!data.headers().contains_key("access-control-allow-origin"), "other pages may read it");
+    let data: Value = data.json().await?;
+    let [only] = data["processes"].as_array().context("no processes")?.as_slice() else {
+        anyhow::bail!("{data}");
+    };
+    ensure!(only["address"] == process.ops_url.as_str(), "{only}");
+    ensure!(only["readyz"]["roles"].as_array().is_some_and(|roles| roles.len() == 7), "{only}");
+    ensure!(only["metrics"].as_str().is_some_and(|metrics| metrics.contains("waltalkie_cdc_is_streaming 1")), "{only}");
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! `waltalkie explain`: the way of one message, from the command to every member. Never its body.
+//!
+//! ```text
+//!   message_key ─▶ message ─▶ chat.commands ─▶ chat.events ─▶ consumer_offset ─▶ chat_member × chat_cursor × inbox
+//!    (its seq)     (stored)     (accepted)       (history)      (read models)       (each member, and why)
+//! ```
+
+mod log;
+mod members;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use runtime::{Config, Secret, postgres};
+use schemas::timestamp;
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use members::Member;
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The message's id
+    message_id: Uuid,
+    /// As one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where it has come to.
+struct Station {
+    name: &'static str,
+    at_ms: Option<i64>,
+    place: String,
+}
+
+/// What the source of truth says of it.
+struct Stored {
+    chat_id: String,
+    sender_id: String,
+    seq: i64,
+    created_at_ms: i64,
+    deleted_at_ms: Option<i64>,
+    is_withheld: bool,
+}
+
+const STORED: &str = "
+    SELECT k.chat_id, k.sender_id, k.sequence_number, m.created_at, m.deleted_at, EXISTS (
+               SELECT FROM cdc_withheld w
+                WHERE w.chat_id = k.chat_id AND w.sequence_number = k.sequence_number)
+      FROM message_key k JOIN message m ON m.chat_id = k.chat_id AND m.sequence_number = k.sequence_number
+     WHERE k.message_id = $1";
+const CHANGES: &str = "
+    SELECT sequence_number, event_type, occurred_at FROM chat_change
+     WHERE chat_id = $1 AND message_seq = $2 ORDER BY sequence_number";
+const OFFSETS: &str = "
+    SELECT consumer, next_offset FROM consumer_offset WHERE topic = $1 AND partition = $2 ORDER BY consumer";
+
+pub(crate) async fn run(config: Config, args: ExplainArgs) -> Result<ExitCode> {
+    let truth = open(&config.postgres.truth_url, "postgres.truth_url").await?;
+    let Some(stored) = stored(&truth, args.message_id).await? else {
+        let found = log::command(&config, args.message_id).await?;
+        return Ok(unknown(args.message_id, found.as_deref(), args.json));
+    };
+    let read = open(&config.postgres.read_url, "postgres.read_url").await?;
+    let mut stations = vec![Station {
+        name: "persisted",
+        at_ms: Some(stored.created_at_ms),
+        place: format!("PostgreSQL, message, chat {} seq {}", stored.chat_id, stored.seq),
+    }];
+    if let Some(accepted) = log::command_of(&config, &stored.chat_id, args.message_id, stored.created_at_ms).await? {
+        stations.insert(0, accepted);
+    }
+    for row in truth.query(CHANGES, &[&stored.chat_id, &stored.seq]).await? {
+        let (seq, event_type): (i64, String) = (row.get(0), row.get(1));
+        let name = if event_type == schemas::event_type::MESSAGE_DELETED { "deleted" } else { "edited" };
+        let at_ms = Some(timestamp::from_offset(row.get(2)));
+        stations.push(Station { name, at_ms, place: format!("PostgreSQL, chat_change, seq {seq}") });
+    }
+    let published = log::event_of(&config, &stored).await?;
+    if let Some((station, partition, offset)) = published {
+        let topic = config.names().topic(schemas::topics::Topic::ChatEvents);
+        stations.push(station);
+        for row in read.query(OFFSETS, &[&topic, &partition]).await? {
+            let (consumer, next): (String, i64) = (row.get(0), row.get(1));
+            let place = if next > offset {
+                format!("{consumer}: applied (it is at offset {next})")
+            } else {
+                format!("{consumer}: not yet, it is at offset {next} of {topic}/{partition}")
+            };
+            stations.push(Station { name: "read model", at_ms: None, place });
+        }
+    } else {
+        stations.push(Station {
+            name: "history",
+            at_ms: None,
+            place: "NOT in chat.events yet: `waltalkie cdc status` says what holds it back".to_owned(),
+        });
+    }
+    let (members, count) = members::of(&truth, &read, &stored, config.projector.inbox_members).await?;
+    if args.json {
+        println!("{}", as_json(args.message_id, &stored, &stations, &members, count));
+    } else {
+        println!("{}", as_text(args.message_id, &stored, &stations, &members, count));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn open(url: &Secret, setting: &'static str) -> Result<Client> {
+    Ok(postgres::connect(&postgres::parse(url, setting)?).await?)
+}
+
+async fn stored(truth: &Client, message_id: Uuid) -> Result<Option<Stored>> {
+    let row = truth.query_opt(STORED, &[&message_id]).await.context("looking the message up")?;
+    Ok(row.map(|row| Stored {
+        chat_id: row.get(0),
+        sender_id: row.get(1),
+        seq: row.get(2),
+        created_at_ms: timestamp::from_offset(row.get(3)),
+        deleted_at_ms: row.get::<_, Option<OffsetDateTime>>(4).map(timestamp::from_offset),
+        is_withheld: row.get(5),
+    }))
+}
+
+/// What is said of an id that isn't stored.
+fn unknown(message_id: Uuid, found: Option<&str>, is_json: bool) -> ExitCode {
+    let why = found.map_or_else(
+        || {
+            "no command and no message has this id: it was never accepted here, or was refused longer ago than \
+             chat.commands is kept"
+                .to_owned()
+        },
+        |place| {
+            format!(
+                "accepted as {place}, and not persisted: the persister hasn't come to it, refused it, or it is a dead \
+                 letter (`waltalkie dlq list`)"
+            )
+        },
+    );
+    if is_json {
+        println!("{}", json!({ "message_id": message_id, "is_persisted": false, "why": why }));
+    } else {
+        println!("{message_id}: {why}");
+    }
+    ExitCode::FAILURE
+}
+
+fn as_text(message_id: Uuid, stored: &Stored, stations: &[Station], members: &[Member], count: usize) -> String {
+    let mut lines = vec![format!("{message_id}: {}/{} of {}", stored.chat_id, stored.seq, stored.sender_id)];
+    if stored.is_withheld {
+        lines.push("  withheld: it could not be published, and somebody gave it up; its seq says so".to_owned());
+    }
+    for Station { name, at_ms, place } in stations {
+        let at = at_ms.map_or_else(String::new, timestamp::rfc3339);
+        lines.push(format!("  {at:<24}  {name:<10}  {place}"));
+    }
+    let rest = if members.len() < count { format!(", the first {}", members.len()) } else { String::new() };
+    lines.push(format!("  {count} people who were there or came later{rest}:"));
+    for Member { user_id, delivered_seq, read_seq, why, .. } in members {
+        lines.push(format!("  {user_id:<24}  delivered {delivered_seq}, read {read_seq}: {why}"));
+    }
+    lines.join("\n")
+}
+
+fn as_json(message_id: Uuid, stored: &Stored, stations: &[Station], members: &[Member], count: usize) -> Value {
+    let stations = stations.iter().map(|Station { name, at_ms, place }| {
+        json!({ "station": name, "at": at_ms.map(timestamp::rfc3339), "place": place })
+    });
+    let members = members.iter().map(|Member { user_id, state, delivered_seq, read_seq, why }| {
+        json!({ "user_id": user_id, "state": state, "delivered_seq": delivered_seq, "read_seq": read_seq, "why": why })
+    });
+    json!({
+        "message_id": message_id,
+        "is_persisted": true,
+        "chat_id": stored.chat_id,
+        "seq": stored.seq,
+        "sender_id": stored.sender_id,
+        "is_withheld": stored.is_withheld,
+        "deleted_at": stored.deleted_at_ms.map(timestamp::rfc3339),
+        "members_count": count,
+        "stations": stations.collect::<Vec<_>>(),
+        "members": members.collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,146 @@
+//! `waltalkie rebuild` and `waltalkie verify`: read models made again from the history, and compared with it.
+
+mod bar;
+mod verify;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, builder::PossibleValuesParser};
+use projections::rebuild::{Progress, Rebuilder, Rebuilt, Verdict};
+use projections::{ChatHead, CursorReplay, Error, Inbox, MembershipProjection, Projection, Wiring};
+use runtime::Config;
+use schemas::timestamp;
+use serde_json::{Value, json};
+
+use crate::stop_signal::StopSignal;
+use bar::Bar;
+pub(crate) use verify::{VerifyArgs, run as verify};
+
+/// The projections that there are.
+const PROJECTIONS: [&str; 4] =
+    [MembershipProjection::NAME, ChatHead::NAME, CursorReplay::NAME, <Inbox as Projection>::NAME];
+
+/// Arguments of `rebuild`.
+#[derive(Debug, Args)]
+pub struct RebuildArgs {
+    /// Projections
+    #[arg(required = true, value_parser = PossibleValuesParser::new(PROJECTIONS))]
+    projections: Vec<String>,
+    /// Builds the state as of this time in a schema of its own, and leaves the live tables alone (RFC 3339, or a day)
+    #[arg(long, value_name = "TIME", conflicts_with = "dry_run")]
+    until: Option<String>,
+    /// Compares with the live tables instead of taking their place, like `verify`
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON object a projection
+    #[arg(long)]
+    json: bool,
+}
+
+/// One projection's rebuild or comparison.
+struct Job {
+    rebuilder: Rebuilder,
+    progress: Arc<Progress>,
+    inbox: Inbox,
+}
+
+impl Job {
+    fn new(config: &Config) -> Result<Self, Error> {
+        let progress = Arc::new(Progress::default());
+        let inbox = Inbox::new(Duration::from_millis(config.projector.inbox_delay_ms), config.projector.inbox_members);
+        let rebuilder = Rebuilder::new(Wiring::new(Arc::new(config.clone()))?, Arc::clone(&progress));
+        Ok(Self { rebuilder, progress, inbox })
+    }
+
+    async fn rebuild(&self, name: &str, until_ms: Option<i64>) -> Result<Rebuilt, Error> {
+        let rebuilder = &self.rebuilder;
+        match (name, until_ms) {
+            (MembershipProjection::NAME, None) => Box::pin(rebuilder.rebuild(MembershipProjection)).await,
+            (MembershipProjection::NAME, Some(until_ms)) => {
+                rebuilder.rebuild_as_of(MembershipProjection, until_ms).await
+            }
+            (ChatHead::NAME, None) => Box::pin(rebuilder.rebuild(ChatHead)).await,
+            (ChatHead::NAME, Some(until_ms)) => rebuilder.rebuild_as_of(ChatHead, until_ms).await,
+            (CursorReplay::NAME, None) => Box::pin(rebuilder.rebuild(CursorReplay)).await,
+            (CursorReplay::NAME, Some(until_ms)) => rebuilder.rebuild_as_of(CursorReplay, until_ms).await,
+            (_, None) => Box::pin(rebuilder.rebuild(self.inbox)).await,
+            (_, Some(until_ms)) => rebuilder.rebuild_as_of(self.inbox, until_ms).await,
+        }
+    }
+
+    async fn verify(&self, name: &str) -> Result<Verdict, Error> {
+        let rebuilder = &self.rebuilder;
+        match name {
+            MembershipProjection::NAME => Box::pin(rebuilder.verify(MembershipProjection)).await,
+            ChatHead::NAME => Box::pin(rebuilder.verify(ChatHead)).await,
+            CursorReplay::NAME => Box::pin(rebuilder.verify(CursorReplay)).await,
+            _ => Box::pin(rebuilder.verify(self.inbox)).await,
+        }
+    }
+
+    /// Waits for some work while showing how far it is; a signal ends it in between.
+    async fn watched<T>(&self, name: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T> {
+        let mut stop = StopSignal::listen()?;
+        let bar = Bar::new(name, &self.progress, std::io::stderr().is_terminal());
+        let outcome = tokio::select! {
+            biased;
+            () = stop.told() => bail!("stopped; a rebuild goes on from here with the same command, a comparison begins anew"),
+            outcome = work => outcome,
+            () = bar.show() => unreachable!("it shows until it is dropped"),
+        };
+        outcome.with_context(|| format!("projection {name}"))
+    }
+}
+
+pub(crate) async fn run(config: Config, args: RebuildArgs) -> Result<ExitCode> {
+    if args.dry_run {
+        return verify::projections(&config, &args.projections, args.json).await;
+    }
+    let until_ms = args.until.as_deref().map(moment).transpose()?;
+    for name in &args.projections {
+        let began = Instant::now();
+        let job = Job::new(&config)?;
+        let rebuilt = job.watched(name, job.rebuild(name, until_ms)).await?;
+        let seconds = began.elapsed().as_secs_f64();
+        if args.json {
+            println!("{}", line_of(name, &rebuilt, seconds));
+        } else {
+            println!("{}", text_of(name, &rebuilt, seconds));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn line_of(name: &str, rebuilt: &Rebuilt, seconds: f64) -> Value {
+    json!({
+        "projection": name,
+        "records": rebuilt.records,
+        "seconds": seconds,
+        "records_per_s": rebuilt.records as f64 / seconds.max(0.001),
+        "schema": rebuilt.schema,
+    })
+}
+
+fn text_of(name: &str, rebuilt: &Rebuilt, seconds: f64) -> String {
+    let rate = rebuilt.records as f64 / seconds.max(0.001);
+    let done = format!("{} records in {seconds:.1} s, {rate:.0} a second", rebuilt.records);
+    match &rebuilt.schema {
+        None => format!("{name}: rebuilt and swapped in; {done}"),
+        Some(schema) => format!(
+            "{name}: {done}. It is in schema {schema} of the read database, and stays there until \
+             `DROP SCHEMA {schema} CASCADE`"
+        ),
+    }
+}
+
+/// Milliseconds of a time as people write it; of a day, its first moment (UTC).
+fn moment(text: &str) -> Result<i64> {
+    let whole = if text.len() == 10 { format!("{text}T00:00:00Z") } else { text.to_owned() };
+    timestamp::parse(&whole).with_context(|| {
+        format!("--until {text}: write it like 2026-01-31T12:00:00Z, or 2026-01-31 for its first moment")
+    })
+}

@@ -1,0 +1,35 @@
+/** Which roles there are, and who runs them. */
+import type { RoleStatus, Sample } from './sample.ts';
+
+/** Those that the way of a message needs, in its order. */
+export const CORE = ['gateway', 'persister', 'cdc', 'publisher', 'projector'] as const;
+export type CoreRole = (typeof CORE)[number];
+
+export interface Standing {
+  /** Some process that answers runs it, and its loop turns. */
+  readonly runs: boolean;
+  /** Some process runs it or ran it when it last answered. */
+  readonly isKnown: boolean;
+  /** The process that ran it: its loop has ended, or the process doesn't answer. */
+  readonly lost: { readonly address: string; readonly answers: boolean; readonly problem: string | null } | null;
+}
+
+export function standingOf(sample: Sample, role: string): Standing {
+  const has = (roles: readonly RoleStatus[]) => roles.find((status) => status.role === role);
+  const holders = sample.processes.flatMap((process) => {
+    const status = has(process.roles);
+    return status ? [{ process, status }] : [];
+  });
+  const runs = holders.some(({ process, status }) => process.answers && status.is_healthy);
+  const lost = holders.find(({ process, status }) => !process.answers || !status.is_healthy);
+  return {
+    runs,
+    isKnown: holders.length > 0,
+    lost: lost ? { address: lost.process.address, answers: lost.process.answers, problem: lost.status.problem ?? null } : null,
+  };
+}
+
+/** What `waltalkie run` calls them; the hub is a part of the gateway. */
+export function commandRoles(roles: readonly RoleStatus[]): string[] {
+  return roles.map(({ role }) => role).filter((role) => role !== 'hub');
+}
