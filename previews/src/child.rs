@@ -7,10 +7,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
 use crate::error::Refusal;
-use crate::picture::Looked;
 use crate::sandbox::{Confinement, confine, cut_off, prove};
 use crate::settings::PictureSettings;
-use crate::wire::{self, Answer, Job, Outcome, Work};
+use crate::wire::{self, Answer, Job, Outcome, PictureFound, Work};
 use crate::{ContentType, markup, picture, sound, whole};
 
 /// The first argument by which an executable is called as a child.

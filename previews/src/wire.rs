@@ -145,11 +145,11 @@ mod tests {
         Answer { sandbox, peak_rss_bytes: Some(1), outcome }
     }
 
-    fn frame(bytes: u64, picture: &[u8]) -> Vec<u8> {
+    fn frame(bytes: u64, pictures: &[Vec<u8>]) -> Vec<u8> {
         let previews = vec![PreviewHead { width_px: 1, height_px: 1, bytes }];
         let found = PictureFound { width_px: 1, height_px: 1, frames: 1, thumbhash: vec![1], previews };
         let mut frame = Vec::new();
-        write(&mut frame, &answer(Outcome::Picture(found)), &[picture.to_vec()]).unwrap();
+        write(&mut frame, &answer(Outcome::Picture(found)), pictures).unwrap();
         frame
     }
 
@@ -181,7 +181,7 @@ mod tests {
 
         #[test]
         fn a_bent_frame_is_read_or_refused(at in 0usize..400, with in any::<u8>()) {
-            let mut whole = frame(6, b"\xff\xd8\xffabc");
+            let mut whole = frame(6, &[b"\xff\xd8\xffabc".to_vec()]);
             let at = at % whole.len();
             whole[at] = with;
             let _ = read(&whole);

@@ -2,13 +2,11 @@
 //! there is no file and no process left. One test, so that nobody else's children are counted.
 #![allow(clippy::unwrap_used, reason = "a test fails by it")]
 
-// For tests as all of this; said once more, since lints ask each module.
-#[cfg(test)]
 mod shared;
 
 use std::time::{Duration, Instant};
 
-use previews::{Declared, Error, Settings, Upload, clean_file_name};
+use previews::{Declared, Error, Previewer, Settings, Upload, clean_file_name};
 use shared::media::{film, pdf, wav};
 use shared::pictures::{
     GIF_FRAME, chunk, gif, gif_head, jpeg, jpeg_head, png, png_with, webp, webp_with, with_segment, zlib,
@@ -210,17 +208,19 @@ fn what_means_harm_is_refused_and_leaves_nothing() {
         assert!(text.contains("; "), "{name}: {text}");
         assert!(began.elapsed() < Duration::from_secs(60), "{name} took {:?}", began.elapsed());
     }
+    sizes_that_are_wrong(&previewer, directory.path());
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "a file is left");
+    assert!(children_of(std::process::id()).is_empty(), "a process is left");
+}
 
-    let file = Upload::read_from(png(8, 8).as_slice(), Some(directory.path()), u64::MAX).unwrap();
+fn sizes_that_are_wrong(previewer: &Previewer, directory: &std::path::Path) {
+    let file = Upload::read_from(png(8, 8).as_slice(), Some(directory), u64::MAX).unwrap();
     let declared = Declared { content_type: "image/png", size_bytes: Some(file.size_bytes + 1) };
     let error = previewer.examine(&file, &declared).unwrap_err();
     assert!(matches!(&error, Error::Refused(refusal) if refusal.code() == "size_mismatch"), "{error}");
 
-    let error = Upload::read_from(std::io::repeat(0), Some(directory.path()), 1 << 20).unwrap_err();
+    let error = Upload::read_from(std::io::repeat(0), Some(directory), 1 << 20).unwrap_err();
     assert!(matches!(&error, Error::Refused(refusal) if refusal.code() == "too_large"), "{error}");
 
     assert_eq!(clean_file_name("../../../etc/cron.d/evil"), "evil");
-
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0, "a file is left");
-    assert!(children_of(std::process::id()).is_empty(), "a process is left");
 }

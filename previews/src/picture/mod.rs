@@ -19,11 +19,12 @@ use crate::wire::{PictureFound, PreviewHead};
 /// The side of what is hashed: the most that ThumbHash takes.
 const HASHED_SIDE_PX: u32 = 100;
 
-/// What a picture is, and its previews' bytes as JPEG.
-pub(crate) type Looked = Result<(PictureFound, Vec<Vec<u8>>), Refusal>;
-
-/// Looks at a whole picture file.
-pub(crate) fn look(bytes: &[u8], content_type: ContentType, settings: &PictureSettings) -> Looked {
+/// Looks at a whole picture file. Gives what it is, and the previews' bytes as JPEG.
+pub(crate) fn look(
+    bytes: &[u8],
+    content_type: ContentType,
+    settings: &PictureSettings,
+) -> Result<(PictureFound, Vec<Vec<u8>>), Refusal> {
     let shape = structure::walk(bytes, content_type, settings)?;
     let decoded = decode::decode(bytes, content_type, settings)?;
     let (mut width_px, mut height_px) = (decoded.image.width(), decoded.image.height());

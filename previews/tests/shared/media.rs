@@ -34,9 +34,8 @@ pub fn pdf() -> Vec<u8> {
         "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 298 420] /Contents 4 0 R >>".to_owned(),
         format!("<< /Length {} >>\nstream\n{content}\nendstream", content.len()),
     ];
-    let mut pdf = vec!["%PDF-1.4\n".to_owned()];
-    let mut table = vec!["0000000000 65535 f \n".to_owned()];
-    let length = |pdf: &[String]| pdf.iter().map(String::len).sum::<usize>();
+    let mut pdf = "%PDF-1.4\n".to_owned();
+    let mut table = "0000000000 65535 f \n".to_owned();
     for (index, object) in objects.iter().enumerate() {
         writeln!(table, "{:010} 00000 n ", pdf.len()).unwrap();
         write!(pdf, "{} 0 obj\n{object}\nendobj\n", index + 1).unwrap();
