@@ -1,7 +1,7 @@
 //! One partition from an offset to its end, for those who read it by themselves: rebuilds, and comparisons with tables.
 //!
-//! No group is joined and nothing is committed. The end is that of committed transactions at the time when the reader comes
-//! to it, or an offset that was named.
+//! No group is joined and nothing is committed. The end is an offset that was named, or that of committed transactions when
+//! reading begins: where somebody writes all the time, there is no other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,7 +35,7 @@ pub struct Span {
     pub partition: i32,
     /// First offset; 0 is the beginning, wherever that is by now.
     pub from: i64,
-    /// The offset that isn't read any more; `None` is the end.
+    /// The offset that isn't read any more; `None` is the end as it is when reading begins.
     pub until: Option<i64>,
     /// Most records in a chunk.
     pub chunk_records: usize,
@@ -122,7 +122,18 @@ pub fn offset_at(client: &ClientConfig, topic: &str, partition: i32, at_ms: i64)
 
 fn pull(consumer: &BaseConsumer, group: &str, span: &Span, sender: &mpsc::Sender<Result<Chunk, ReaderError>>) {
     let mut topic = span.topic.as_str().into();
-    let is_past = |offset: i64| span.until.is_some_and(|until| offset >= until);
+    let until = match span.until {
+        Some(until) => until,
+        None => match consumer.fetch_watermarks(&span.topic, span.partition, PATIENCE) {
+            Ok((_, end)) => end,
+            Err(error) => {
+                let problem = format!("the end of {}/{} can't be had: {error}", span.topic, span.partition);
+                let _ = sender.blocking_send(Err(ReaderError::Definite { group: group.to_owned(), problem }));
+                return;
+            }
+        },
+    };
+    let is_past = |offset: i64| offset >= until;
     let mut is_end = is_past(span.from);
     while !is_end && !sender.is_closed() {
         let (mut records, mut bytes) = (Vec::new(), 0);
@@ -136,11 +147,9 @@ fn pull(consumer: &BaseConsumer, group: &str, span: &Span, sender: &mpsc::Sender
                     records.push(received(&message, &mut topic));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
-                    is_end = span.until.is_none_or(|until| {
-                        // A transaction may be open before that offset. The end is told again once it has moved.
-                        let end = consumer.fetch_watermarks(&span.topic, span.partition, PATIENCE);
-                        end.is_ok_and(|(_, committed)| committed >= until)
-                    });
+                    // A transaction may be open before that offset. The end is told again once it has moved.
+                    let end = consumer.fetch_watermarks(&span.topic, span.partition, PATIENCE);
+                    is_end = end.is_ok_and(|(_, committed)| committed >= until);
                 }
                 Some(Err(error)) => {
                     if let Err(problem) = judge(group, &error) {
