@@ -119,6 +119,24 @@ impl ChatService {
         if !asker.is_service {
             self.limits.command(&asker.user_id)?;
         }
+        self.submit_allowed(asker, wish, is_known_member).await
+    }
+
+    /// The same for a further command of one request, which waits for the limit instead of being refused: a request that
+    /// takes several commands isn't left half done.
+    pub async fn submit_further(
+        &self,
+        asker: &Asker,
+        wish: Wish,
+        is_known_member: bool,
+    ) -> Result<Submitted, Rejection> {
+        if !asker.is_service {
+            self.limits.further_command(&asker.user_id).await;
+        }
+        self.submit_allowed(asker, wish, is_known_member).await
+    }
+
+    async fn submit_allowed(&self, asker: &Asker, wish: Wish, is_known_member: bool) -> Result<Submitted, Rejection> {
         if matches!(wish, Wish::Send(_)) {
             self.admission.admit(self.under_way())?;
         }

@@ -47,6 +47,12 @@ impl Limits {
         self.node.check().map_err(|until| self.refuse("node", &until))
     }
 
+    /// Waits until one more command of a person is allowed.
+    pub async fn further_command(&self, user_id: &str) {
+        self.people.until_key_ready(&user_id.to_owned()).await;
+        self.node.until_ready().await;
+    }
+
     /// One more request or handshake of an address.
     pub fn request(&self, address: IpAddr) -> Result<(), Rejection> {
         self.ask("address", &self.addresses, &address)
@@ -100,6 +106,14 @@ mod tests {
         assert_eq!(refusal.code, Code::RateLimited);
         assert!(refusal.retry_after_ms.is_some_and(|wait_ms| wait_ms <= 500));
         limits.command("bob").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_further_command_waits_where_a_first_is_refused() {
+        let limits = Limits::new(&LimitsConfig { commands_per_s: 50, commands_burst: 1, ..LimitsConfig::default() });
+        while limits.command("alice").is_ok() {}
+        limits.further_command("alice").await;
+        assert_eq!(limits.command("alice").unwrap_err().code, Code::RateLimited, "what was waited for is taken");
     }
 
     #[test]

@@ -172,9 +172,13 @@ pub(crate) fn members_of(user_ids: &[String], role: Option<&str>) -> Vec<Command
 }
 
 impl Gateway {
-    /// Submits a command and waits until it is decided.
+    /// Submits a command and waits until it is decided. `number`: which of the request's commands it is, from 0.
     pub(crate) async fn decide(&self, caller: &Caller, number: i64, wish: Wish) -> Result<Option<i64>, Rejection> {
-        let submitted = self.chat.submit(&caller.asker_of(number), wish, false).await?;
+        let asker = caller.asker_of(number);
+        let submitted = match number {
+            0 => self.chat.submit(&asker, wish, false).await?,
+            _ => self.chat.submit_further(&asker, wish, false).await?,
+        };
         submitted.accepted.await?;
         submitted.decided.await
     }
