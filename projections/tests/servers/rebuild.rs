@@ -285,31 +285,44 @@ async fn a_runner_that_waited_through_a_swap_leaves_the_new_rows_alone() {
     .await;
 }
 
-/// A chat that was a crowd and isn't any more: what was sent to few waits for them, in a rebuild as in the live tables.
+/// A chat that was a crowd and isn't any more: what was sent to few waits for them, in a rebuild as in the live tables. The
+/// rebuild is killed in between, so that it finds the crowd in its tables: one that it has seen grow needs no loading.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_that_shrinks_is_none_in_a_rebuild_either() {
+    const SAID_TO_THE_CROWD: i64 = 2_000;
     with_stack(|stack| async move {
         let mut config = (*stack.config).clone();
         (config.projector.inbox_members, config.projector.batch_records) = (2, 1);
-        let config = Arc::new(config);
-        let projector = rest::projector(&config);
-        stack.event(&crate::support::created("chat", &["u0", "u1", "u2", "u3"])).await;
-        stack.event(&crate::support::sent("chat", 2, "u0")).await;
-        for (seq, user) in [(3, "u2"), (4, "u3")] {
-            stack.event(&rest::left("chat", seq, user)).await;
-        }
-        stack.event(&crate::support::sent("chat", 5, "u0")).await;
-        stack.until_count("SELECT coalesce(max(sequence_number), 0) FROM inbox", 5).await;
-        let wiring = Wiring { config: Arc::clone(&config), ..stack.wiring.clone() };
-        let rebuilder = Rebuilder::new(wiring, Arc::new(Progress::default()));
+        let wiring = Wiring { config: Arc::new(config), ..stack.wiring.clone() };
+        let rebuilder = || Rebuilder::new(wiring.clone(), Arc::new(Progress::default()));
         let inbox = || Inbox::new(Duration::from_millis(20), 2);
-        // Crowds are what a state is dropped for; from the beginning there is none to load, so that one is left behind.
-        let verdict = rebuilder.verify(inbox()).await.expect("verified");
-        assert!(verdict.is_equal() && verdict.tables[0].1.rows == 1, "{verdict:?}");
-        // Once more with the crowd in the tables: written first, then read again.
-        let verdict = rebuilder.writing_every(Duration::ZERO).verify(inbox()).await.expect("verified");
+        let mut events = vec![crate::support::created("chat", &["u0", "u1", "u2", "u3"])];
+        events.extend((2..2 + SAID_TO_THE_CROWD).map(|seq| crate::support::sent("chat", seq, "u0")));
+        let next = SAID_TO_THE_CROWD + 2;
+        events.extend([rest::left("chat", next, "u2"), rest::left("chat", next + 1, "u3")]);
+        events.push(crate::support::sent("chat", next + 2, "u0"));
+        stack.events(&events).await;
+
+        let holder = stack.another().await;
+        let first = rebuilder().writing_every(Duration::ZERO);
+        let killed = tokio::spawn(async move { Box::pin(first.rebuild(inbox())).await });
+        let written = "SELECT count(*) FROM rebuild_inbox.inbox_member";
+        let has_crowd = || async { stack.db.query_one(written, &[]).await.is_ok_and(|row| row.get::<_, i64>(0) == 4) };
+        until("the crowd is in the tables", has_crowd).await;
+        let hold = "BEGIN; LOCK TABLE rebuild_inbox.consumer_offset IN ACCESS EXCLUSIVE MODE";
+        holder.batch_execute(hold).await.expect("held");
+        killed.abort();
+        assert!(killed.await.is_err_and(|error| error.is_cancelled()), "it was killed");
+        holder.batch_execute("ROLLBACK").await.expect("let go");
+        until("its lock is free", || async { !is_locked(&stack).await }).await;
+        let reached = stack.count("SELECT sum(next_offset)::bigint FROM rebuild_inbox.consumer_offset").await;
+        assert!((1..next).contains(&reached), "killed before the crowd shrank: {reached}");
+
+        Box::pin(rebuilder().rebuild(inbox())).await.expect("rebuilt");
+        let waits = "SELECT count(*) FROM inbox WHERE user_id = 'u1' AND sequence_number > 2000";
+        assert_eq!((stack.count("SELECT count(*) FROM inbox").await, stack.count(waits).await), (1, 1));
+        let verdict = rebuilder().verify(inbox()).await.expect("verified");
         assert!(verdict.is_equal(), "{verdict:?}");
-        projector.abort();
     })
     .await;
 }

@@ -123,6 +123,20 @@ impl Stack {
         self.value::<ChatEvent>(&event.chat_id, self.events.encode(event).expect("fits"), event.occurred_at).await;
     }
 
+    /// Many at once, in this order.
+    pub(crate) async fn events(&self, events: &[ChatEvent]) {
+        let topic = self.names.topic(ChatEvent::TOPIC);
+        let mut deliveries = Vec::with_capacity(events.len());
+        for event in events {
+            let value = self.events.encode(event).expect("fits");
+            let record = FutureRecord::to(&topic).key(&event.chat_id).payload(&value).timestamp(event.occurred_at);
+            deliveries.push(self.producer.send_result(record).map_err(|(error, _)| error).expect("queued"));
+        }
+        for delivery in deliveries {
+            delivery.await.expect("not cancelled").map_err(|(error, _)| error).expect("written");
+        }
+    }
+
     pub(crate) async fn mark(&self, mark: &Mark) {
         self.value::<Mark>(&mark.chat_id, self.marks.encode(mark).expect("fits"), mark.marked_at).await;
     }
