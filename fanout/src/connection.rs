@@ -24,6 +24,7 @@ use futures_util::stream::FuturesUnordered;
 use rand::Rng;
 use schemas::wire::{Code, Rejection, client, server};
 use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -50,11 +51,12 @@ pub(crate) enum Ending {
     Gone,
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection until it ends. `arrival` is its place among those who come in, which it leaves once it is in.
 pub(crate) async fn run(
     shared: &Arc<Shared>,
     identity: Identity,
     seat: &Seat,
+    arrival: Option<OwnedSemaphorePermit>,
     reader: &mut Reader<ReadHalf<Socket>>,
     (io, writing, is_deflated): (&mut WriteHalf<Socket>, &mut Writing, bool),
 ) -> (Ending, Arc<Desk>) {
@@ -76,6 +78,7 @@ pub(crate) async fn run(
     }
     let session = shared.sessions.open(&identity.user_id, &session_id);
     let attendance = shared.hub.connect(Arc::from(identity.user_id.as_str()), Arc::clone(&desk)).await;
+    drop(arrival);
     let mut connection = Connection {
         shared: Arc::clone(shared),
         desk: Arc::clone(&desk),
@@ -203,8 +206,10 @@ impl Connection<'_> {
             }
             Message::Binary => Some(Ending::Ours(Close::BINARY)),
             Message::Ping(payload) => {
+                // One pong answers all pings so far (RFC 6455, 5.5.3); who floods is an offender like any other.
                 self.desk.outgoing.pong(&payload);
-                None
+                let is_flood = !self.requests.take() && !self.errors.take();
+                is_flood.then_some(Ending::Ours(Close::TOO_MANY_ERRORS))
             }
             Message::Pong => None,
             Message::Close(code) => Some(Ending::Theirs(code)),

@@ -8,6 +8,7 @@ use runtime::{Config, Names, RoleHealth, Shutdown, postgres};
 use schemas::registry::Registry;
 use schemas::wire::Limits;
 use schemas::{ChatEvent, Decoder};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -19,6 +20,10 @@ use crate::whisper::Whispers;
 
 /// Connections of one pool of this node; resumes are bounded below it, so that heads and gaps always find one.
 const POOL_SIZE: usize = 8;
+
+/// Handshakes at a time, the others wait in order. When a crowd comes at once, whatever else this node does waits behind so
+/// many of them, and not behind all.
+const ARRIVALS: usize = 128;
 
 /// What the sockets of this process share. Clones are the same node.
 #[derive(Clone)]
@@ -36,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) whispers: Whispers,
     pub(crate) names: Names,
     pub(crate) shutdown: Shutdown,
+    /// Places of those who are coming in.
+    pub(crate) arrivals: Arc<Semaphore>,
     roll: Arc<Roll>,
 }
 
@@ -66,8 +73,9 @@ impl Node {
         let sessions = Sessions::start(&config, node_id, &shutdown)?;
         let limits = Limits { content_bytes: config.limits.content_bytes, ..Limits::default() };
         let names = config.names();
-        let roll = Arc::default();
-        let shared = Shared { config, limits, epoch, inbound, hub, sessions, whispers, names, shutdown, roll };
+        let (arrivals, roll) = (Arc::new(Semaphore::new(ARRIVALS)), Arc::default());
+        let shared =
+            Shared { config, limits, epoch, inbound, hub, sessions, whispers, names, shutdown, arrivals, roll };
         Ok(Self { shared: Arc::new(shared) })
     }
 

@@ -1,5 +1,6 @@
 //! `GET /v1/ws`: the handshake, and the end of a socket.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,6 +13,7 @@ use axum::routing::any;
 use hyper_util::rt::TokioIo;
 use schemas::wire::{Code, Rejection};
 use tokio::io::{ReadHalf, WriteHalf};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::connection::{self, Ending};
 use crate::inbound::Identity;
@@ -65,6 +67,8 @@ async fn admit(node: &Node, parts: &mut Parts) -> Result<Response, (StatusCode, 
     handshake::check_origin(headers, host, &shared.config.gateway.allowed_origins).map_err(refused)?;
     let protocol = handshake::select_protocol(headers).map_err(refused)?;
     let token = handshake::token(headers).map_err(refused)?;
+    // Held until the hub knows of the connection. Nobody closes it.
+    let arrival = Arc::clone(&shared.arrivals).acquire_owned().await.ok();
     let identity = shared.inbound.authenticate(token).await.map_err(refused)?;
     let seat = shared.seat(&identity).ok_or_else(|| {
         let full = "You have too many connections to this node: close others first (limits.connections_per_user).";
@@ -80,7 +84,7 @@ async fn admit(node: &Node, parts: &mut Parts) -> Result<Response, (StatusCode, 
                 let (reading, writing) = tokio::io::split(TokioIo::new(socket));
                 let reader = Reader::new(reading, most_bytes, is_deflated);
                 let served = Served { node, reader, io: writing, writing: Writing::default(), is_deflated };
-                served.run(identity, seat).await;
+                served.run(identity, seat, arrival).await;
             }
             Err(error) => tracing::debug!(%error, "a client went before its socket was open"),
         }
@@ -97,10 +101,10 @@ struct Served {
 }
 
 impl Served {
-    async fn run(mut self, identity: Identity, seat: Seat) {
+    async fn run(mut self, identity: Identity, seat: Seat, arrival: Option<OwnedSemaphorePermit>) {
         let Self { node, reader, io, writing, is_deflated } = &mut self;
         let writer = (io, writing, *is_deflated);
-        let (ending, desk) = connection::run(&node.shared, identity, &seat, reader, writer).await;
+        let (ending, desk) = connection::run(&node.shared, identity, &seat, arrival, reader, writer).await;
         let code = if let Ending::Ours(close) = ending { close.code.number() } else { 1000 };
         ::metrics::counter!(metrics::CLOSED, "code" => code.to_string()).increment(1);
         match ending {

@@ -13,7 +13,7 @@ use tokio_postgres::Error;
 use tokio_postgres::types::Json;
 
 use crate::metrics;
-use crate::projection::{Applied, Input, Projection, Refusal};
+use crate::projection::{Applied, Input, Projection, Refusal, message_of};
 use crate::rebuild::{Pass, Replay};
 use crate::rows::Rows;
 
@@ -92,13 +92,8 @@ impl Input<ChatEvent> for ChatHead {
             message_seq: before.and_then(|head| head.message_seq),
             message: before.and_then(|head| head.message.clone()),
         };
-        let is_send = event.event_type == event_type::MESSAGE_PERSISTED;
-        let is_change = [event_type::MESSAGE_EDITED, event_type::MESSAGE_DELETED].contains(&event.event_type.as_str());
-        if is_send || is_change {
-            let message = event
-                .message
-                .as_ref()
-                .ok_or_else(|| Refusal(format!("{} {} has no message", event.event_type, event.event_id)))?;
+        if let Some(message) = message_of(event)? {
+            let is_send = event.event_type == event_type::MESSAGE_PERSISTED;
             if is_send || head.message_seq == Some(message.message_seq) {
                 head.message_seq = Some(message.message_seq);
                 head.message = Some(message.clone());

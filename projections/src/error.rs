@@ -43,6 +43,14 @@ pub enum Error {
         /// Log that is there.
         found: String,
     },
+    /// A projection that isn't there.
+    #[error("there is no projection {name}; there are {known}")]
+    UnknownProjection {
+        /// What was asked for.
+        name: String,
+        /// Those that there are.
+        known: String,
+    },
     /// The rows were made by another version of the projection.
     #[error(
         "projection {projection} has rows of version {found}, and this program has version {wanted}: \
@@ -88,7 +96,7 @@ pub enum Error {
     /// Compacted topics have no past.
     #[error(
         "projection {projection} can't be had as of a time: its cursors come from a compacted topic, which keeps the \
-         newest of each only. `membership` and `chat_head` can"
+         newest of each only. Those that read chat.events alone can"
     )]
     NoPast {
         /// Projection.

@@ -22,6 +22,7 @@ mod events;
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::Config;
 use schemas::{ChatEvent, Cursor};
 use uuid::Uuid;
 
@@ -48,6 +49,11 @@ impl Inbox {
     /// An inbox that stays this far behind the history, and in which messages to more members than that aren't.
     pub fn new(delay: Duration, most_members: usize) -> Self {
         Self { delay, most_members }
+    }
+
+    /// As `[projector]` has it.
+    pub fn of(config: &Config) -> Self {
+        Self::new(Duration::from_millis(config.projector.inbox_delay_ms), config.projector.inbox_members)
     }
 }
 

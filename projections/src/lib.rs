@@ -3,7 +3,8 @@
 //! ```text
 //!   chat.events ──┬──▶ membership ──▶ membership
 //!                 ├──▶ chat_head ───▶ chat_head
-//!                 └──▶ inbox ───────▶ inbox, inbox_member        (stays a little behind)
+//!                 ├──▶ inbox ───────▶ inbox, inbox_member        (stays a little behind)
+//!                 └──▶ timeline, chat_activity, user_export ──▶ tables of these names   (where `projector.also` has them)
 //!   chat.marks ──────▶ cursor ──────▶ chat_cursor ──▶ chat.cursors
 //!   chat.cursors ────▶ inbox ───────▶ inbox_cursor, inbox.is_delivered
 //! ```
@@ -15,6 +16,7 @@
 //! so each record is applied once, whatever is killed, stopped or rebalanced. Projections never read each other's
 //! tables, no clock and no random numbers, so that replaying the history makes the same rows.
 
+mod chat_activity;
 mod chat_head;
 mod checkpoint;
 mod cursor;
@@ -25,14 +27,19 @@ mod inbox;
 pub mod janitor;
 mod membership;
 pub mod metrics;
+pub mod own;
 mod piece;
 mod projection;
 pub mod rebuild;
+mod renewal;
 mod rows;
 pub mod runner;
 #[cfg(test)]
 mod samples;
+mod shipped;
 mod status;
+mod timeline;
+mod user_export;
 mod watch;
 mod wiring;
 
@@ -40,9 +47,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::{Config, RoleHealth, Shutdown};
-use schemas::{ChatEvent, Cursor, Mark, Record};
 use tokio::task::JoinSet;
 
+use shipped::Loops;
+
+pub use chat_activity::{ActivityState, ChatActivity, Day};
 pub use chat_head::{ChatHead, Head};
 pub use cursor::{CursorProjection, CursorReplay, Cursors, Reached};
 pub use cursor_writer::{CursorWriter, PublishError};
@@ -51,7 +60,10 @@ pub use inbox::{CursorState, EventState, Inbox, PendingRow};
 pub use membership::{MembershipProjection, Stay, StayKey};
 pub use projection::{Applied, Fence, Input, Projection, Refusal};
 pub use rows::Rows;
+pub use shipped::Shipped;
 pub use status::{Board, Status};
+pub use timeline::{NEWEST, Timeline};
+pub use user_export::UserExport;
 pub use wiring::{Patience, Wiring};
 
 /// How often the loops' states are gathered into the role's health.
@@ -65,13 +77,12 @@ const GATHER_EVERY: Duration = Duration::from_millis(250);
 pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
     let wiring = Wiring::new(Arc::clone(&config))?;
     let board = Board::default();
-    let inbox = Inbox::new(Duration::from_millis(config.projector.inbox_delay_ms), config.projector.inbox_members);
-    let mut loops = JoinSet::new();
-    start::<_, ChatEvent>(&mut loops, MembershipProjection, &wiring, &board, &shutdown);
-    start::<_, ChatEvent>(&mut loops, ChatHead, &wiring, &board, &shutdown);
-    start::<_, Mark>(&mut loops, CursorProjection::new(CursorWriter::new(&wiring)), &wiring, &board, &shutdown);
-    start::<_, ChatEvent>(&mut loops, inbox, &wiring, &board, &shutdown);
-    start::<_, Cursor>(&mut loops, inbox, &wiring, &board, &shutdown);
+    let kept = Shipped::kept(&config)?;
+    let mut loops = Loops { running: JoinSet::new(), wiring: &wiring, board: &board, shutdown: &shutdown };
+    for shipped in kept {
+        shipped.start(&mut loops);
+    }
+    let mut loops = loops.running;
     let (kafka, postgres) = (board.entry("Kafka"), board.entry("Postgres"));
     let watched = (wiring.clone(), shutdown.clone());
     loops.spawn(async move { watch::run(&watched.0, &kafka, &postgres, &watched.1).await });
@@ -90,26 +101,4 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
         }
     }
     failure.map_or(Ok(()), Err)
-}
-
-/// Starts the loop of one input; it lives as long as the set.
-fn start<P: Input<R>, R: Record>(
-    loops: &mut JoinSet<Result<(), Error>>,
-    projection: P,
-    wiring: &Wiring,
-    board: &Board,
-    shutdown: &Shutdown,
-) {
-    let (wiring, status, shutdown) = (wiring.clone(), board.entry(P::LOOP), shutdown.clone());
-    loops.spawn(async move {
-        let _guard = status.guard();
-        let outcome = Box::pin(runner::run(&projection, &wiring, &status, &shutdown)).await;
-        if let Err(error) = &outcome {
-            tracing::error!(projection = P::NAME, error = %error::chain(error), "a projection has stopped");
-            status.stopped(&error::chain(error));
-        } else {
-            status.ended();
-        }
-        outcome
-    });
 }

@@ -30,6 +30,13 @@ pub const INBOX_EVENTS_LAG: &str = "waltalkie_projector_inbox_events_lag_records
 /// Records of chat.cursors that `inbox` has not read.
 pub const INBOX_CURSORS_LAG: &str = "waltalkie_projector_inbox_cursors_lag_records";
 
+/// Records of chat.events that `timeline` has not read.
+pub const TIMELINE_LAG: &str = "waltalkie_projector_timeline_lag_records";
+/// Records of chat.events that `chat_activity` has not read.
+pub const CHAT_ACTIVITY_LAG: &str = "waltalkie_projector_chat_activity_lag_records";
+/// Records of chat.events that `user_export` has not read.
+pub const USER_EXPORT_LAG: &str = "waltalkie_projector_user_export_lag_records";
+
 /// Inbox rows that the sweep found delivered.
 pub const SWEPT: &str = "waltalkie_janitor_swept_rows_total";
 /// Delivered inbox rows removed.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use rdkafka::consumer::ConsumerGroupMetadata;
-use schemas::{ChatEvent, Record, event_type};
+use schemas::{ChatEvent, MessageState, Record, event_type};
 
 use crate::cursor_writer::PublishError;
 
@@ -118,6 +118,17 @@ impl Applied {
         ];
         if KNOWN.contains(&event.event_type.as_str()) { Self::Understood } else { Self::UnknownType }
     }
+}
+
+/// The state of the message that an event is about; none if it is about none, or of a type that this program doesn't know.
+pub(crate) fn message_of(event: &ChatEvent) -> Result<Option<&MessageState>, Refusal> {
+    const OF_MESSAGES: [&str; 3] =
+        [event_type::MESSAGE_PERSISTED, event_type::MESSAGE_EDITED, event_type::MESSAGE_DELETED];
+    if !OF_MESSAGES.contains(&event.event_type.as_str()) {
+        return Ok(None);
+    }
+    let missing = || Refusal(format!("{} {} has no message", event.event_type, event.event_id));
+    event.message.as_ref().ok_or_else(missing).map(Some)
 }
 
 /// Why a record that could be read makes no sense. Stops the projection.

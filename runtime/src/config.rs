@@ -417,11 +417,21 @@ pub struct Projector {
     pub inbox_delay_ms: u64,
     /// Most members of a chat for whom rows of the inbox are made; in larger chats the cursors alone say what waits.
     pub inbox_members: usize,
+    /// Projections kept beside those that the gateway needs: `timeline`, `chat_activity`, `user_export`.
+    pub also: Vec<String>,
+    /// Whether the role rebuilds tables of an older version by itself. If not, their loop stops and says what to do.
+    pub rebuilds_itself: bool,
 }
 
 impl Default for Projector {
     fn default() -> Self {
-        Self { batch_records: 1_000, inbox_delay_ms: 10_000, inbox_members: 1_000 }
+        Self {
+            batch_records: 1_000,
+            inbox_delay_ms: 10_000,
+            inbox_members: 1_000,
+            also: Vec::new(),
+            rebuilds_itself: false,
+        }
     }
 }
 

@@ -9,7 +9,10 @@ use clap::{Args, Parser, Subcommand};
 use runtime::{Config, telemetry};
 
 use crate::roles::RoleName;
-use crate::{bench, cdc, config_page, dlq, doctor, explain, migrate, rebuild, roles, schema_commands, tail, token, up};
+use crate::{
+    bench, cdc, config_page, dlq, doctor, explain, export, migrate, new, probe, rebuild, roles, schema_commands, tail,
+    token, up,
+};
 
 /// A chat backend whose every message can be replayed.
 #[derive(Debug, Parser)]
@@ -78,6 +81,7 @@ enum Command {
     #[command(after_help = "Examples:
   waltalkie rebuild chat_head
   waltalkie rebuild membership chat_head cursor inbox
+  waltalkie rebuild chat_activity                                the quick way to keep one more: projector.also
   waltalkie rebuild membership --until 2026-01-31T12:00:00Z      as it was then, in a schema of its own
   waltalkie rebuild inbox --dry-run                              compares, changes nothing")]
     Rebuild(rebuild::RebuildArgs),
@@ -91,6 +95,20 @@ enum Command {
   waltalkie verify history
   waltalkie verify membership chat_head cursor inbox --json")]
     Verify(rebuild::VerifyArgs),
+    /// Writes the beginning of something of one's own
+    #[command(subcommand)]
+    New(new::NewCommand),
+    /// Every message of a person, one JSON line each, where `user_export` is kept
+    #[command(after_help = "Examples:
+  waltalkie export --user alice > alice.jsonl
+  waltalkie export --user alice | jq -r .content")]
+    Export(export::ExportArgs),
+    /// What people feel: says something every few seconds in a chat of its own, and measures when it is seen
+    #[command(after_help = "Examples:
+  waltalkie probe
+  waltalkie probe https://chat.example.org --user canary --token-file canary.jwt --listen 127.0.0.1:9321
+  waltalkie probe --count 20 --every-ms 200 --json | jq .seen_ms")]
+    Probe(probe::ProbeArgs),
     /// The CDC worker, by hand
     #[command(subcommand)]
     Cdc(cdc::CdcCommand),
@@ -143,6 +161,11 @@ enum BenchCommand {
   waltalkie bench persist --own-stack
   waltalkie bench persist --own-stack --workload hot --runs 5 --json")]
     Persist(OwnStack<bench::persist::PersistArgs>),
+    /// The history into read models: rebuilds, beside a bare consumer and COPY of the same rows
+    #[command(after_help = "Examples:
+  waltalkie bench rebuild --own-stack
+  waltalkie bench rebuild --own-stack --events 1000000 --chats 10000 --projection inbox --runs 1 --json")]
+    Rebuild(OwnStack<bench::rebuild::RebuildBenchArgs>),
     /// Events to connected members: latency and cost of a delivery, beside a bare server that writes the same bytes
     #[command(after_help = "Examples:
   waltalkie bench fanout --own-stack --floor
@@ -216,6 +239,13 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Tail(args) => tail::run(quiet(up::or_local(config)?), args).await,
         Command::Rebuild(args) => Box::pin(rebuild::run(quiet(up::or_local(config)?), args)).await,
         Command::Explain(args) => explain::run(quiet(up::or_local(config)?), args).await,
+        Command::Probe(args) => {
+            // Whoever has a token needs no configuration.
+            let config = if args.has_token() { config } else { up::or_local(config)? };
+            probe::run(quiet(config), args).await
+        }
+        Command::New(command) => new::run(&command),
+        Command::Export(args) => export::run(quiet(up::or_local(config)?), args).await,
         Command::Verify(args) => Box::pin(rebuild::verify(quiet(up::or_local(config)?), args)).await,
         Command::Cdc(command) => cdc::run(quiet(up::or_local(config)?), command).await,
         Command::Dlq(command) => dlq::run(&quiet(up::or_local(config)?), command).await,
@@ -240,6 +270,13 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             match args.own_stack {
                 Some(folder) => Box::pin(up::own_stack::persist(config, args.bench, folder)).await,
                 None => Box::pin(bench::persist::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
+            }
+        }
+        Command::Bench(BenchCommand::Rebuild(args)) => {
+            let config = quiet(config);
+            match args.own_stack {
+                Some(folder) => Box::pin(up::own_stack::rebuild(config, args.bench, folder)).await,
+                None => Box::pin(bench::rebuild::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
             }
         }
         Command::Bench(BenchCommand::Fanout(args)) => {

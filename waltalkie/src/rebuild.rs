@@ -6,12 +6,12 @@ mod verify;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, builder::PossibleValuesParser};
 use projections::rebuild::{Progress, Rebuilder, Rebuilt, Verdict};
-use projections::{ChatHead, CursorReplay, Error, Inbox, MembershipProjection, Projection, Wiring};
+use projections::{Error, Shipped, Wiring};
 use runtime::Config;
 use schemas::timestamp;
 use serde_json::{Value, json};
@@ -20,15 +20,11 @@ use crate::stop_signal::StopSignal;
 use bar::Bar;
 pub(crate) use verify::{VerifyArgs, run as verify};
 
-/// The projections that there are.
-const PROJECTIONS: [&str; 4] =
-    [MembershipProjection::NAME, ChatHead::NAME, CursorReplay::NAME, <Inbox as Projection>::NAME];
-
 /// Arguments of `rebuild`.
 #[derive(Debug, Args)]
 pub struct RebuildArgs {
     /// Projections
-    #[arg(required = true, value_parser = PossibleValuesParser::new(PROJECTIONS))]
+    #[arg(required = true, value_parser = PossibleValuesParser::new(Shipped::ALL.map(Shipped::name)))]
     projections: Vec<String>,
     /// Builds the state as of this time in a schema of its own, and leaves the live tables alone (RFC 3339, or a day)
     #[arg(long, value_name = "TIME", conflicts_with = "dry_run")]
@@ -43,48 +39,33 @@ pub struct RebuildArgs {
 
 /// One projection's rebuild or comparison.
 struct Job {
+    projection: Shipped,
     rebuilder: Rebuilder,
     progress: Arc<Progress>,
-    inbox: Inbox,
 }
 
 impl Job {
-    fn new(config: &Config) -> Result<Self, Error> {
+    fn new(config: &Config, name: &str) -> Result<Self> {
         let progress = Arc::new(Progress::default());
-        let inbox = Inbox::new(Duration::from_millis(config.projector.inbox_delay_ms), config.projector.inbox_members);
         let rebuilder = Rebuilder::new(Wiring::new(Arc::new(config.clone()))?, Arc::clone(&progress));
-        Ok(Self { rebuilder, progress, inbox })
+        Ok(Self { projection: Shipped::named(name)?, rebuilder, progress })
     }
 
-    async fn rebuild(&self, name: &str, until_ms: Option<i64>) -> Result<Rebuilt, Error> {
-        let rebuilder = &self.rebuilder;
-        match (name, until_ms) {
-            (MembershipProjection::NAME, None) => Box::pin(rebuilder.rebuild(MembershipProjection)).await,
-            (MembershipProjection::NAME, Some(until_ms)) => {
-                rebuilder.rebuild_as_of(MembershipProjection, until_ms).await
-            }
-            (ChatHead::NAME, None) => Box::pin(rebuilder.rebuild(ChatHead)).await,
-            (ChatHead::NAME, Some(until_ms)) => rebuilder.rebuild_as_of(ChatHead, until_ms).await,
-            (CursorReplay::NAME, None) => Box::pin(rebuilder.rebuild(CursorReplay)).await,
-            (CursorReplay::NAME, Some(until_ms)) => rebuilder.rebuild_as_of(CursorReplay, until_ms).await,
-            (_, None) => Box::pin(rebuilder.rebuild(self.inbox)).await,
-            (_, Some(until_ms)) => rebuilder.rebuild_as_of(self.inbox, until_ms).await,
+    async fn rebuild(&self, until_ms: Option<i64>) -> Result<Rebuilt, Error> {
+        match until_ms {
+            None => self.projection.rebuild(&self.rebuilder).await,
+            Some(until_ms) => self.projection.rebuild_as_of(&self.rebuilder, until_ms).await,
         }
     }
 
-    async fn verify(&self, name: &str) -> Result<Verdict, Error> {
-        let rebuilder = &self.rebuilder;
-        match name {
-            MembershipProjection::NAME => Box::pin(rebuilder.verify(MembershipProjection)).await,
-            ChatHead::NAME => Box::pin(rebuilder.verify(ChatHead)).await,
-            CursorReplay::NAME => Box::pin(rebuilder.verify(CursorReplay)).await,
-            _ => Box::pin(rebuilder.verify(self.inbox)).await,
-        }
+    async fn verify(&self) -> Result<Verdict, Error> {
+        self.projection.verify(&self.rebuilder).await
     }
 
     /// Waits for some work while showing how far it is; a signal ends it in between.
-    async fn watched<T>(&self, name: &str, work: impl Future<Output = Result<T, Error>>) -> Result<T> {
+    async fn watched<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T> {
         let mut stop = StopSignal::listen()?;
+        let name = self.projection.name();
         let bar = Bar::new(name, &self.progress, std::io::stderr().is_terminal());
         let outcome = tokio::select! {
             biased;
@@ -103,8 +84,8 @@ pub(crate) async fn run(config: Config, args: RebuildArgs) -> Result<ExitCode> {
     let until_ms = args.until.as_deref().map(moment).transpose()?;
     for name in &args.projections {
         let began = Instant::now();
-        let job = Job::new(&config)?;
-        let rebuilt = job.watched(name, job.rebuild(name, until_ms)).await?;
+        let job = Job::new(&config, name)?;
+        let rebuilt = job.watched(job.rebuild(until_ms)).await?;
         let seconds = began.elapsed().as_secs_f64();
         if args.json {
             println!("{}", line_of(name, &rebuilt, seconds));

@@ -7,9 +7,12 @@ use anyhow::{Context, Result, ensure};
 use cdc_worker::failpoint::Failpoints;
 use cdc_worker::replication::Connection;
 use local_stack::{LoneKafka, LonePostgres, PostgresVersion};
+use rdkafka::consumer::{Consumer, StreamConsumer};
+use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::kafka::admin::Admin;
 use runtime::names::Database;
 use runtime::{Config, Secret};
+use schemas::topics::Topic;
 
 const PASSWORD: &str = "secret";
 const OPERATORS: &str = include_str!("../../../docs/operators.md");
@@ -78,7 +81,7 @@ async fn the_owner_of_the_database_migrates_and_streams_and_takes_over() -> Resu
 async fn a_worker_that_owns_nothing_and_may_make_no_topics_streams() -> Result<()> {
     let dirs = [tempfile::tempdir()?, tempfile::tempdir()?];
     let server = LonePostgres::start(PostgresVersion::V15, dirs[0].path(), &[]).await?;
-    let kafka = LoneKafka::start(dirs[1].path(), &[("waltalkie_cdc", PASSWORD)]).await?;
+    let kafka = LoneKafka::start(dirs[1].path(), &[("waltalkie_cdc", PASSWORD), ("analyst", PASSWORD)]).await?;
     let mut config = Stack::draft(&server.url("postgres"));
     config.kafka.brokers = kafka.admin_brokers();
     let stack = made_by_its_owner(&server, config).await?;
@@ -87,11 +90,7 @@ async fn a_worker_that_owns_nothing_and_may_make_no_topics_streams() -> Result<(
     support::connect(&server.url(&database)).await?.batch_execute(&grants).await?;
 
     let mut least = as_user(&stack.config, &server, "waltalkie_cdc");
-    least.kafka.brokers = kafka.brokers();
-    least.kafka.security_protocol = "sasl_plaintext".into();
-    least.kafka.sasl_mechanism = "SCRAM-SHA-512".into();
-    least.kafka.sasl_username = "waltalkie_cdc".into();
-    least.kafka.sasl_password = Secret::new(PASSWORD);
+    log_in(&mut least, &kafka, "waltalkie_cdc");
     let least = Arc::new(least);
 
     // Without rights it says so, and ends.
@@ -100,7 +99,7 @@ async fn a_worker_that_owns_nothing_and_may_make_no_topics_streams() -> Result<(
     let said = error.chain();
     ensure!(!error.is_transient() && said.contains("authorization failed") && said.contains("operators.md"), "{said}");
 
-    allow(&kafka, &stack.config).await?;
+    allow(&kafka, &stack.config, "waltalkie_cdc").await?;
     let mut another = Config::clone(&least);
     another.names.prefix = format!("{}another-", another.names.prefix);
     let made = Admin::new(&least.kafka)?.make_topics(&another.kafka, &another.names()).await;
@@ -116,14 +115,55 @@ async fn a_worker_that_owns_nothing_and_may_make_no_topics_streams() -> Result<(
         running.stop().await?;
     }
     ensure!(history_is_the_tables(&stack).await? == 10_000);
+
+    let mut analyst = Config::clone(&stack.config);
+    log_in(&mut analyst, &kafka, "analyst");
+    let names = analyst.names();
+    let (events, users) = (names.topic(Topic::ChatEvents), names.topic(Topic::ChatUsers));
+    ensure!(consume(&analyst, "analyst-1", &events, 1).await.is_err(), "it may read before it was allowed to");
+    allow(&kafka, &stack.config, "analyst").await?;
+    consume(&analyst, "analyst-1", &events, 10_000).await.context("a consumer of the history")?;
+    for (group, topic) in [("analyst-1", &users), ("another", &events)] {
+        let refused = consume(&analyst, group, topic, 1).await.err().context("it may more than the page says")?;
+        ensure!(format!("{refused:#}").contains("uthorization"), "{refused:#}");
+    }
+    let producer: FutureProducer = runtime::kafka::client_config(&analyst.kafka).create()?;
+    let written = producer.send(FutureRecord::to(&events).key("k").payload("forged"), support::PATIENCE).await;
+    ensure!(written.is_err(), "a consumer may write into the history");
     Ok(())
 }
 
-/// Runs the page's `kafka-acls.sh` lines.
-async fn allow(kafka: &LoneKafka, config: &Config) -> Result<()> {
+/// The broker's other listener, where each has the rights that they were given.
+fn log_in(config: &mut Config, kafka: &LoneKafka, user: &str) {
+    config.kafka.brokers = kafka.brokers();
+    config.kafka.security_protocol = "sasl_plaintext".into();
+    config.kafka.sasl_mechanism = "SCRAM-SHA-512".into();
+    config.kafka.sasl_username = user.into();
+    config.kafka.sasl_password = Secret::new(PASSWORD);
+}
+
+/// Reads so many records as a member of a group; fails with what the broker refuses.
+async fn consume(config: &Config, group: &str, topic: &str, count: usize) -> Result<()> {
+    let consumer: StreamConsumer = runtime::kafka::client_config(&config.kafka)
+        .set("group.id", group)
+        .set("auto.offset.reset", "earliest")
+        .set("isolation.level", "read_committed")
+        .create()?;
+    consumer.subscribe(&[topic])?;
+    let reading = async {
+        for _ in 0..count {
+            consumer.recv().await?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(support::PATIENCE, reading).await.context("nothing came")?
+}
+
+/// Runs the page's `kafka-acls.sh` lines for a user.
+async fn allow(kafka: &LoneKafka, config: &Config, user: &str) -> Result<()> {
     let lines: Vec<&str> = OPERATORS
         .lines()
-        .filter(|line| line.starts_with("kafka-acls.sh ") && line.contains(" User:waltalkie_cdc "))
+        .filter(|line| line.starts_with("kafka-acls.sh ") && line.contains(&format!(" User:{user} ")))
         .collect();
     ensure!(!lines.is_empty(), "the page has no ACLs");
     for line in lines {

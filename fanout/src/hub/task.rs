@@ -23,6 +23,9 @@ use crate::metrics;
 
 /// Messages of Pub/Sub taken in one turn.
 const HEARD_BATCH: usize = 256;
+/// Requests taken before events have their turn, however many wait: after a node's death a crowd comes, and those who are
+/// there already go on talking.
+const ASKS_IN_A_ROW: usize = 16;
 /// Results of reads that wait for the loop.
 const QUEUED_RESULTS: usize = 1_024;
 /// Reads of missing events at a time.
@@ -211,20 +214,24 @@ impl Task {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut end_at: Option<Instant> = None;
+        let mut asks_in_a_row = 0;
         self.health.ready();
         loop {
             let began;
-            // Answers of reads and requests first: they are few, and events wait for them. A flood of events can't
-            // keep time from going on, since each turn takes a bounded batch and ticks are looked at before it.
+            // Answers of reads and requests first: events wait for them. Neither can keep the other from its turn, nor time
+            // from going on: each takes a bounded batch, and ticks are looked at before events.
             tokio::select! {
                 biased;
                 Some(found) = finding.recv() => {
                     began = Instant::now();
                     self.take_found(found);
+                    // Chats of hundreds of people may have been in it.
+                    asks_in_a_row = ASKS_IN_A_ROW;
                 }
                 Some(ask) = asked.recv() => {
                     began = Instant::now();
                     self.take_ask(ask);
+                    asks_in_a_row += 1;
                 }
                 () = subscribe_one(&self.subscriptions, self.changes.front()), if !self.changes.is_empty() => {
                     began = Instant::now();
@@ -243,9 +250,17 @@ impl Task {
                 count = hearing.recv_many(&mut heard, HEARD_BATCH), if is_hearing => {
                     began = Instant::now();
                     is_hearing = count > 0;
+                    asks_in_a_row = 0;
                     for heard in heard.drain(..) {
                         self.take_heard(heard).await;
                     }
+                }
+            }
+            if asks_in_a_row >= ASKS_IN_A_ROW {
+                asks_in_a_row = 0;
+                for _ in 0..HEARD_BATCH {
+                    let Ok(heard) = hearing.try_recv() else { break };
+                    self.take_heard(heard).await;
                 }
             }
             self.load_and_join();

@@ -7,7 +7,7 @@ use crate::support::client::Client;
 use crate::support::inbound::token;
 use crate::support::{Setup, World};
 use futures_util::SinkExt;
-use schemas::wire::ClientFrame;
+use schemas::wire::{ClientFrame, CloseCode};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use uuid::Uuid;
@@ -85,6 +85,23 @@ async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) {
         }
     };
     tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("in time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_pings_ends_the_connection() {
+    let world = World::start().await;
+    let mut flooder = world.online("alice").await;
+    let mut quiet = world.online("bob").await;
+    // More than any allowance, which refills meanwhile; the server may close before all are written.
+    for _ in 0..5_000 {
+        if flooder.socket.send(Message::Ping("still there?".into())).await.is_err() {
+            break;
+        }
+    }
+    let code = flooder.closed().await;
+    assert!(code.is_none_or(|code| code == CloseCode::TooManyErrors.number()), "{code:?}");
+    quiet.send(json!({"event": "heartbeat", "id": "h"})).await;
+    quiet.expect("heads").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

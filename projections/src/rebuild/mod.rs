@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use runtime::kafka::admin::Admin;
 use runtime::kafka::partition;
-use runtime::postgres;
+use runtime::{Config, postgres};
 use schemas::timestamp;
 use schemas::topics::Topic;
 use tokio_postgres::{Client, Transaction};
@@ -94,6 +94,11 @@ impl Rebuilder {
     /// Of this installation; what it is doing is told in `progress`.
     pub fn new(wiring: Wiring, progress: Arc<Progress>) -> Self {
         Self { wiring, progress, write_every: WRITE_EVERY }
+    }
+
+    /// The installation's configuration.
+    pub fn config(&self) -> &Config {
+        &self.wiring.config
     }
 
     /// Writes rows and offsets this often, instead of every ten seconds.

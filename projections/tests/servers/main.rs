@@ -2,6 +2,7 @@
 
 mod faults;
 mod janitor;
+mod more;
 mod rebuild;
 mod rest;
 mod support;

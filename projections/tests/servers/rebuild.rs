@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use projections::rebuild::{Progress, Rebuilder, Rebuilt, Verdict};
-use projections::{ChatHead, CursorReplay, Error, Inbox, MembershipProjection, Wiring};
+use projections::{ChatHead, Error, Inbox, Shipped, Wiring};
 use schemas::{ChatEvent, Mark};
 use tokio::task::JoinHandle;
 
@@ -18,28 +18,13 @@ fn rebuilder(stack: &Stack) -> Rebuilder {
     Rebuilder::new(stack.wiring.clone(), Arc::new(Progress::default())).writing_every(Duration::ZERO)
 }
 
-fn the_inbox(stack: &Stack) -> Inbox {
-    let settings = &stack.config.projector;
-    Inbox::new(Duration::from_millis(settings.inbox_delay_ms), settings.inbox_members)
-}
-
 async fn rebuild(stack: &Stack, name: &str) -> Result<Rebuilt, Error> {
-    match name {
-        "membership" => Box::pin(rebuilder(stack).rebuild(MembershipProjection)).await,
-        "chat_head" => Box::pin(rebuilder(stack).rebuild(ChatHead)).await,
-        "cursor" => Box::pin(rebuilder(stack).rebuild(CursorReplay)).await,
-        _ => Box::pin(rebuilder(stack).rebuild(the_inbox(stack))).await,
-    }
+    Shipped::named(name)?.rebuild(&rebuilder(stack)).await
 }
 
 async fn verify(stack: &Stack, name: &str) -> Verdict {
-    let verdict = match name {
-        "membership" => Box::pin(rebuilder(stack).verify(MembershipProjection)).await,
-        "chat_head" => Box::pin(rebuilder(stack).verify(ChatHead)).await,
-        "cursor" => Box::pin(rebuilder(stack).verify(CursorReplay)).await,
-        _ => Box::pin(rebuilder(stack).verify(the_inbox(stack))).await,
-    };
-    verdict.unwrap_or_else(|error| panic!("{name}: {error:?}"))
+    let shipped = Shipped::named(name).expect(name);
+    shipped.verify(&rebuilder(stack)).await.unwrap_or_else(|error| panic!("{name}: {error:?}"))
 }
 
 fn write(stack: &Arc<Stack>, events: &[ChatEvent], marks: &[Mark]) -> JoinHandle<()> {
@@ -358,7 +343,7 @@ async fn the_past_is_built_beside_the_present() {
         assert_eq!(rest::heads(&stack).await, rest::expected_heads(&events[..half]));
         stack.db.batch_execute("RESET search_path").await.expect("reset");
         assert!(rest::heads(&stack).await.is_empty(), "the live table is as it was");
-        let refused = rebuilder(&stack).rebuild_as_of(the_inbox(&stack), noon).await;
+        let refused = rebuilder(&stack).rebuild_as_of(Inbox::of(&stack.config), noon).await;
         assert!(matches!(refused, Err(Error::NoPast { projection: "inbox" })), "{refused:?}");
     })
     .await;

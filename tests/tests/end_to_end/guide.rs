@@ -1,36 +1,46 @@
-//! `docs/api.md` leads from a token to a conversation: its blocks are run as they stand.
+//! Guides lead where they say: their blocks are run as they stand.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::{Context, Result, ensure};
-use waltalkie_tests::harness::{Installation, python, repository};
+use anyhow::{Context, Result, bail, ensure};
+use waltalkie_tests::harness::{Installation, RoleProcess, python, repository};
 
-const SECTION: &str = "## From a token to a conversation";
-
-/// Blocks of the section by language, in order.
-fn blocks(page: &str) -> Result<Vec<(String, String)>> {
-    let (_, section) = page.split_once(SECTION).context("no such section")?;
-    let section = section.split("\n## ").next().unwrap_or_default();
-    let blocks = section.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
+/// Blocks of a page, or of one of its sections, by language and in order.
+fn blocks(page: &str, section: Option<&str>) -> Result<Vec<(String, String)>> {
+    let text = fs::read_to_string(repository().join("docs").join(page))?;
+    let part = match section {
+        Some(section) => {
+            let (_, part) = text.split_once(section).context("no such section")?;
+            part.split("\n## ").next().unwrap_or_default()
+        }
+        None => &text,
+    };
+    let blocks = part.split("```").skip(1).step_by(2).filter_map(|block| block.split_once('\n'));
     Ok(blocks.map(|(language, text)| (language.to_owned(), text.to_owned())).collect())
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_guide_ends_in_a_conversation() -> Result<()> {
-    let installation = Installation::make("guide").await?;
-    let process = installation.run(&["all"]).await?;
-    let page = fs::read_to_string(repository().join("docs/api.md"))?;
+/// Runs the shell's blocks as one script, beside the one of Python under its name; gives what was said.
+async fn follow(
+    installation: &Installation,
+    process: &RoleProcess,
+    blocks: &[(String, String)],
+    python_file: &str,
+) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let mut script = String::from("set -e\n");
-    for (language, text) in blocks(&page)? {
+    for (language, text) in blocks {
         match language.as_str() {
             "sh" => script.push_str(&text.replace("http://127.0.0.1:8080", process.gateway()?)),
-            "python" => fs::write(folder.path().join("listen.py"), text)?,
-            other => ensure!(other == "json", "a block of {other} isn't run"),
+            "python" => fs::write(folder.path().join(python_file), text)?,
+            // Run below, or by tests of their own.
+            "json" | "sql" | "flinksql" | "console" => {}
+            other => bail!("a block of {other} isn't run"),
         }
     }
+    // Those of this installation are in the environment already.
+    let script = script.replace("eval \"$(waltalkie up --print-env)\"\n", "");
     fs::write(folder.path().join("guide.sh"), script)?;
 
     let template = installation.command()?;
@@ -48,8 +58,55 @@ async fn the_guide_ends_in_a_conversation() -> Result<()> {
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     println!("{said}");
     ensure!(output.status.success(), "{}\n{said}\n{complained}", output.status);
+    Ok(said.into_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guide_ends_in_a_conversation() -> Result<()> {
+    let installation = Installation::make("guide").await?;
+    let process = installation.run(&["all"]).await?;
+    let blocks = blocks("api.md", Some("## From a token to a conversation"))?;
+    let said = follow(&installation, &process, &blocks, "listen.py").await?;
     for heard in ["alice: Noon?", "\"content\":\"Half past twelve works\"", "\"unread_count\":0", "\"edited_at\":\"2"] {
-        ensure!(said.contains(heard), "no {heard} in\n{said}\n{complained}");
+        ensure!(said.contains(heard), "no {heard} in\n{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guide_to_the_history_ends_in_reports() -> Result<()> {
+    let installation = Installation::make("history-guide").await?;
+    let process = installation.run(&["all"]).await?;
+    let blocks = blocks("history.md", None)?;
+    let said = follow(&installation, &process, &blocks, "count.py").await?;
+    for heard in [
+        "\"event_type\":\"chat.created\"",
+        "alice said 1\nbob said 1\n",
+        "It is in schema chat_head_as_of_",
+        "membership: membership is equal",
+        "each once, dense in its chat",
+        "chat_activity: rebuilt and swapped in",
+        "Too late for that rebuild",
+    ] {
+        ensure!(said.contains(heard), "no {heard} in\n{said}");
+    }
+    // As of then: without what came later.
+    let schema = said.split("It is in schema ").nth(1).and_then(|rest| rest.split(' ').next()).context("no schema")?;
+    let read = installation.read().await?;
+    let head = read.query_one(&format!("SELECT head_seq FROM {schema}.chat_head WHERE chat_id = 'lunch'"), &[]).await?;
+    ensure!(head.get::<_, i64>(0) == 3, "{head:?}");
+
+    let job = fs::read_to_string(repository().join("tests/interop/flink-sql/job.sql"))?;
+    for (_, text) in blocks.iter().filter(|(language, _)| language == "flinksql") {
+        ensure!(job.contains(text.as_str()), "the job that is tested has no\n{text}");
+    }
+    for (_, text) in blocks.iter().filter(|(language, _)| language == "sql") {
+        // A role is the server's, not the database's: this one is rolled back.
+        read.batch_execute(&format!("BEGIN; {text} SET LOCAL ROLE reports; SELECT count(*) FROM chat_activity"))
+            .await?;
+        let refused = read.batch_execute("SELECT message FROM user_export").await;
+        ensure!(refused.is_err_and(|error| error.to_string().contains("db error")), "a report may not read words");
+        read.batch_execute("ROLLBACK").await?;
     }
     Ok(())
 }

@@ -79,6 +79,19 @@ async fn read_models_are_verified_rebuilt_and_a_message_is_explained() -> Result
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(!output.status.success() && error.contains("2026-01-31T12:00:00Z"), "{error}");
 
+    let output = run(&installation, &["export", "--user", "alice"]).await?;
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && error.contains("waltalkie rebuild user_export"), "{error}");
+    let output = run(&installation, &["rebuild", "user_export", "chat_activity", "timeline"]).await?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = run(&installation, &["export", "--user", "alice"]).await?;
+    let messages = lines(&output)?;
+    ensure!(output.status.success() && messages.len() == 2, "{messages:?}");
+    ensure!(messages[0]["content"] == "canary in the coal mine" && messages[0]["chat_id"] == chat_id, "{messages:?}");
+    ensure!(messages[1]["content"].is_null() && messages[1]["deleted_at"].is_string(), "{messages:?}");
+    let output = run(&installation, &["export", "--user", "bob"]).await?;
+    ensure!(output.status.success() && lines(&output)?.is_empty(), "bob has said nothing");
+
     let output = run(&installation, &["explain", &message_id, "--json"]).await?;
     let explained = &lines(&output)?[0];
     ensure!(output.status.success() && explained["seq"] == 2 && explained["chat_id"] == chat_id, "{explained}");

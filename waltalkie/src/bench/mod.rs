@@ -37,6 +37,7 @@ mod plan;
 mod processes;
 mod program;
 pub(crate) mod readers;
+pub mod rebuild;
 mod report;
 mod schedule;
 mod stages;

@@ -126,6 +126,12 @@ impl Watch {
     }
 }
 
+/// CPU seconds of one process so far; 0 if it is gone.
+pub(crate) fn cpu_s(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    parse_stat(&stat).map_or(0.0, |process| process.ticks as f64 / TICKS_PER_S)
+}
+
 fn round(seconds: f64) -> f64 {
     (seconds * 100.0).round() / 100.0
 }

@@ -35,14 +35,21 @@ impl Program {
 
     /// Starts this program's own roles, as in service: with these settings and nothing else of the surrounding configuration.
     pub(crate) fn roles(roles: &[&str], config: &Config, settings: &[(&str, &str)]) -> Result<Self> {
+        let arguments: Vec<&str> = std::iter::once("run").chain(roles.iter().copied()).collect();
+        Self::ours(&arguments, config, settings)
+    }
+
+    /// The same with any arguments.
+    pub(crate) fn ours(arguments: &[&str], config: &Config, settings: &[(&str, &str)]) -> Result<Self> {
         let program = std::env::current_exe().context("this program's own file")?;
         Self::start(|folder| {
             let mut command = Command::new(program);
-            command.current_dir(folder).arg("run").args(roles);
+            command.current_dir(folder).args(arguments);
             let shared = [
                 ("DEVELOPMENT", "true"),
                 ("NAMES__PREFIX", config.names.prefix.as_str()),
                 ("POSTGRES__TRUTH_URL", config.postgres.truth_url.expose()),
+                ("POSTGRES__READ_URL", config.postgres.read_url.expose()),
                 ("POSTGRES__REPLICATION_URL", config.postgres.replication_url.expose()),
                 ("KAFKA__BROKERS", &config.kafka.brokers),
                 ("KAFKA__PARTITIONS", &config.kafka.partitions.to_string()),
@@ -89,6 +96,11 @@ impl Program {
             Some(status) => bail!("it ended ({status}): {}", self.said()),
             None => Ok(()),
         }
+    }
+
+    /// With what it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
     }
 
     /// Tells it to end (SIGTERM) and waits; whatever it ends with, and what it said.

@@ -22,7 +22,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base
                       frame-ancestors 'none'";
 
 /// Pages in the order in which they are listed, with what each is for.
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 14] = [
     ("api", "The client API: from a token to a conversation, the WebSocket, rules for clients"),
     ("clients", "Writing a client: cursors, resumes, the outbox, the end of a connection, tests"),
     ("http", "HTTP reference: every endpoint, every field"),
@@ -31,6 +31,7 @@ const PAGES: [(&str, &str); 13] = [
     ("auth", "Tokens, keys, services and their scopes"),
     ("errors", "Error codes: cause, remedy, try again or not"),
     ("consumers", "For those who read the history from Kafka"),
+    ("history", "The history in ten minutes: tail, Python, Flink SQL, rebuilds, reports"),
     ("operators", "Running it: durability, faults, metrics"),
     ("runbook", "When something ails: symptom, effect on people, first commands"),
     ("configuration", "Every key of the configuration"),

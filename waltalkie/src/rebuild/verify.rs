@@ -7,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use cdc_worker::audit;
 use clap::{Args, builder::PossibleValuesParser};
+use projections::Shipped;
 use projections::rebuild::{Difference, Verdict};
 use runtime::Config;
 use serde_json::{Value, json};
 
-use super::{Job, PROJECTIONS};
+use super::Job;
 
 /// What is verified beside projections.
 const HISTORY: &str = "history";
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     /// Projections, or `history`
-    #[arg(required = true, value_parser = PossibleValuesParser::new(PROJECTIONS.into_iter().chain([HISTORY])))]
+    #[arg(required = true, value_parser = PossibleValuesParser::new(Shipped::ALL.map(Shipped::name).into_iter().chain([HISTORY])))]
     what: Vec<String>,
     /// One JSON object for each
     #[arg(long)]
@@ -44,8 +45,8 @@ pub(crate) async fn run(config: Config, args: VerifyArgs) -> Result<ExitCode> {
 pub(super) async fn projections(config: &Config, names: &[String], as_json: bool) -> Result<ExitCode> {
     let mut outcome = ExitCode::SUCCESS;
     for name in names {
-        let job = Job::new(config)?;
-        let verdict = job.watched(name, job.verify(name)).await?;
+        let job = Job::new(config, name)?;
+        let verdict = job.watched(job.verify()).await?;
         if as_json {
             println!("{}", line_of(name, &verdict));
         } else {

@@ -14,6 +14,7 @@ use crate::bench::chat::{self, ChatArgs, Target};
 use crate::bench::fanout::{self, FanoutArgs};
 use crate::bench::idle::{self, IdleArgs};
 use crate::bench::persist::{self, PersistArgs};
+use crate::bench::rebuild::{self, RebuildBenchArgs};
 use crate::bench::storm::{self, StormArgs};
 use crate::migrate;
 use crate::roles::{self, RoleName};
@@ -40,6 +41,16 @@ pub(crate) async fn persist(config: Config, args: PersistArgs, folder: Option<Pa
         let config = local_config::complete(config, stack).await?;
         let servers = servers(stack);
         Box::pin(persist::run(&args, &config, servers)).await
+    })
+    .await
+}
+
+/// Runs `bench rebuild` against a stack of its own.
+pub(crate) async fn rebuild(config: Config, args: RebuildBenchArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on_stack(folder, async |stack| {
+        let config = local_config::complete(config, stack).await?;
+        let servers = servers(stack);
+        Box::pin(rebuild::run(&args, &config, servers)).await
     })
     .await
 }
