@@ -69,14 +69,18 @@ impl Ownership {
         (!standing.is_settled).then(|| standing.problem.clone().unwrap_or_else(|| "waiting for partitions".to_owned()))
     }
 
+    /// Gives all partitions up; ending their producers' threads takes a moment.
+    pub(crate) async fn let_go(&self) {
+        let former = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
+        let _ = tokio::task::spawn_blocking(move || drop(former)).await;
+    }
+
     fn tell(&self, standing: Standing) {
         *self.standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
     async fn take_over(&self, places: &[Place]) -> Result<HashMap<Place, Start>, Error> {
-        let former = std::mem::take(&mut *self.owned.lock().unwrap_or_else(PoisonError::into_inner));
-        // Ending a producer's threads takes a moment.
-        let _ = tokio::task::spawn_blocking(move || drop(former)).await;
+        self.let_go().await;
         let mut starts = HashMap::new();
         let mut taken = BTreeMap::new();
         for some in places.chunks(AT_ONCE) {
@@ -135,7 +139,8 @@ async fn restore(wiring: &Wiring, number: i32) -> Result<(Transform, Option<i64>
     // Of all records, also those of a transaction that is just being aborted: there is nothing behind them.
     let ends = partition::ends(&wiring.config.kafka, topic).await?;
     let until = ends.get(&number).map_or(0, |(_, end)| *end);
-    let span = Span { topic: topic.clone(), partition: number, from: 0, until: Some(until), chunk_records: CHUNK_RECORDS };
+    let span =
+        Span { topic: topic.clone(), partition: number, from: 0, until: Some(until), chunk_records: CHUNK_RECORDS };
     let group = wiring.names.group("operators-state");
     let mut reader = PartitionReader::start(kafka::client_config(&wiring.config.kafka), &group, span)?;
     let mut latest: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();

@@ -43,6 +43,19 @@ pub(crate) async fn run(
     health: &RoleHealth,
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
+    let ownership = Arc::new(Ownership::new(Arc::clone(&wiring)));
+    let outcome = Box::pin(turn(wiring, &ownership, watch, health, shutdown)).await;
+    ownership.let_go().await;
+    outcome
+}
+
+async fn turn(
+    wiring: Arc<Wiring>,
+    ownership: &Arc<Ownership>,
+    watch: &Watch,
+    health: &RoleHealth,
+    shutdown: &Shutdown,
+) -> Result<(), Error> {
     let group = wiring.names.group("operators");
     let settings = Settings {
         client: kafka::client_config(&wiring.config.kafka),
@@ -52,8 +65,7 @@ pub(crate) async fn run(
         gather: Duration::from_millis(wiring.config.operators.gather_ms),
         lag_metric: metrics::LAG_RECORDS,
     };
-    let ownership = Arc::new(Ownership::new(Arc::clone(&wiring)));
-    let store: Arc<Ownership> = Arc::clone(&ownership);
+    let store: Arc<Ownership> = Arc::clone(ownership);
     let mut reader = Reader::start(settings, store, shutdown)?;
     let this = Runner { wiring, ownership, health, shutdown, assignment: reader.assignment() };
     let mut backoff = Backoff::default();
@@ -92,7 +104,7 @@ pub(crate) async fn run(
 
 struct Runner<'a> {
     wiring: Arc<Wiring>,
-    ownership: Arc<Ownership>,
+    ownership: &'a Ownership,
     health: &'a RoleHealth,
     shutdown: &'a Shutdown,
     assignment: Assignment,

@@ -159,14 +159,7 @@ impl Transform {
         changes
     }
 
-    fn count(
-        &mut self,
-        event: &ChatEvent,
-        message: &MessageState,
-        at_ms: i64,
-        rows: &mut Vec<Row>,
-        tally: &mut Tally,
-    ) {
+    fn count(&mut self, event: &ChatEvent, message: &MessageState, at_ms: i64, rows: &mut Vec<Row>, tally: &mut Tally) {
         for (kind, late) in Kind::ALL.into_iter().zip(&mut tally.late) {
             let Some(detail) = self.detail_of(kind, event, message) else { continue };
             let length_ms = self.rules.window_ms(kind);

@@ -122,7 +122,8 @@ fn a_flood_is_told_at_once_and_with_its_end() {
     let [row] = abuse(&rows).try_into().expect("one");
     assert_eq!((row.revision, row.messages, row.detected_seq), (1, 7, 3));
     // Below the limit, of several people, or of a service, it is none.
-    let calm: Vec<ChatEvent> = (0..9).map(|number| sent("c", &format!("p{}", number % 3), NOON + number, "x")).collect();
+    let calm: Vec<ChatEvent> =
+        (0..9).map(|number| sent("c", &format!("p{}", number % 3), NOON + number, "x")).collect();
     assert_eq!(abuse(&run(&calm).0), []);
     let service: Vec<ChatEvent> = (0..9).map(|number| sent("c", "waltalkie:system", NOON + number, "x")).collect();
     assert_eq!(abuse(&run(&service).0), []);
@@ -165,7 +166,8 @@ fn unknown_types_move_time_and_are_counted() {
 #[test]
 fn times_beyond_reason_neither_panic_nor_lose_their_place() {
     for at_ms in [i64::MIN, -1, 0, i64::MAX] {
-        let (rows, _) = run(&[sent("c", "alice", 0, "x"), ChatEvent { occurred_at: at_ms, ..sent("c", "bob", 0, "x") }]);
+        let (rows, _) =
+            run(&[sent("c", "alice", 0, "x"), ChatEvent { occurred_at: at_ms, ..sent("c", "bob", 0, "x") }]);
         assert!(activity(&rows).len() <= 1, "{at_ms}");
     }
 }

@@ -126,9 +126,9 @@ pub(crate) async fn start(config: Arc<Config>, names: &[RoleName]) -> Result<Run
             }
             RoleName::Operators => {
                 let role = health.role("operators");
-                roles.spawn(async move {
-                    ("operators", operators::run(config, role, shutdown).await.map_err(Into::into))
-                });
+                roles.spawn(
+                    async move { ("operators", operators::run(config, role, shutdown).await.map_err(Into::into)) },
+                );
             }
             RoleName::Janitor => {
                 let role = health.role("janitor");

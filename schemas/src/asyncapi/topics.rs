@@ -75,7 +75,10 @@ fn avro(name: &str, schema: &str, topic: Topic) -> Value {
 /// What is in a dead-letter topic.
 fn buried(topic: Topic) -> Value {
     let (name, summary) = if topic == Topic::ChatEventsDlq {
-        ("Unreadable", "A record of `chat.events` that the stream operators can't read: its key and bytes as they came.")
+        (
+            "Unreadable",
+            "A record of `chat.events` that the stream operators can't read: its key and bytes as they came.",
+        )
     } else {
         ("Undecided", "A record of `chat.commands` that nobody can decide: its key and bytes as they came.")
     };

@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use crate::codec::HEADER_BYTES;
 use crate::{
-    Attachment, ChatAbuse, ChatActivity, ChatCommand, ChatEvent, ChatSettings, ChatState, CommandMember, Cursor, Encoder, Mark, Membership,
-    MessageState, OperatorProgress, OperatorState, OperatorWindow, Origin, PartitionEnd, Position, Record, TopicShape, User,
-    abuse_kind, event_type,
+    Attachment, ChatAbuse, ChatActivity, ChatCommand, ChatEvent, ChatSettings, ChatState, CommandMember, Cursor,
+    Encoder, Mark, Membership, MessageState, OperatorProgress, OperatorState, OperatorWindow, Origin, PartitionEnd,
+    Position, Record, TopicShape, User, abuse_kind, event_type,
 };
 
 /// A record, written.

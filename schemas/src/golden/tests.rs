@@ -10,8 +10,8 @@ use super::{ALL, samples, versions};
 use crate::registry::Registry;
 use crate::shape::Shape;
 use crate::{
-    ChatAbuse, ChatActivity, ChatCommand, ChatEvent, Cursor, Decoder, Encoder, Mark, OperatorState, Position, Record, User,
-    codec, event_type, record,
+    ChatAbuse, ChatActivity, ChatCommand, ChatEvent, Cursor, Decoder, Encoder, Mark, OperatorState, Position, Record,
+    User, codec, event_type, record,
 };
 
 /// Runs a test of one record's type with each of them.

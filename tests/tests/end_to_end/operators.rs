@@ -29,7 +29,8 @@ async fn rows<R: Record>(config: &Config) -> Result<Vec<R>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_said_in_a_minute_is_what_the_tables_say() -> Result<()> {
-    let settings = [("operators.gather_ms", "100"), ("operators.flood_messages", "12"), ("limits.commands_per_s", "1000")];
+    let settings =
+        [("operators.gather_ms", "100"), ("operators.flood_messages", "12"), ("limits.commands_per_s", "1000")];
     let installation = Installation::make("operators").await?;
     let config = installation.config()?;
     let others = ["gateway", "persister", "cdc", "projector", "publisher"];
@@ -89,7 +90,8 @@ async fn what_was_said_in_a_minute_is_what_the_tables_say() -> Result<()> {
     let told = until("the minute's rows", TWO_MINUTES_AND_A_HALF, async || {
         talk("and on").await?;
         let rows = rows::<ChatActivity>(&config).await?;
-        let is_told = |chat_id: &String| rows.iter().any(|row| row.chat_id == *chat_id && row.window_start == minute_ms);
+        let is_told =
+            |chat_id: &String| rows.iter().any(|row| row.chat_id == *chat_id && row.window_start == minute_ms);
         Ok(chats.iter().all(is_told).then_some(rows))
     })
     .await?;
