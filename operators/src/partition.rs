@@ -164,7 +164,7 @@ impl Partition {
         while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
             self.producer.poll(LOOK);
         }
-        self.pass(Point::Produced, wiring)?;
+        pass(Point::Produced, wiring)?;
         if let Some(group) = group {
             let mut offsets = TopicPartitionList::new();
             let offset = Offset::Offset(self.next_offset);
@@ -172,13 +172,9 @@ impl Partition {
             let sent = self.producer.send_offsets_to_transaction(&offsets, group, STEP);
             sent.map_err(step("sending the group's offset"))?;
         }
-        self.pass(Point::Prepared, wiring)?;
+        pass(Point::Prepared, wiring)?;
         self.producer.commit_transaction(STEP).map_err(step("committing"))?;
-        self.pass(Point::Committed, wiring)
-    }
-
-    fn pass(&self, point: Point, wiring: &Wiring) -> Result<(), Error> {
-        if wiring.failpoints.dies_at(point) { Err(Error::Died) } else { Ok(()) }
+        pass(Point::Committed, wiring)
     }
 
     fn send_row(&self, row: &Row, wiring: &Wiring) -> Result<(), Error> {
@@ -252,4 +248,8 @@ impl Partition {
             }
         }
     }
+}
+
+fn pass(point: Point, wiring: &Wiring) -> Result<(), Error> {
+    if wiring.failpoints.dies_at(point) { Err(Error::Died) } else { Ok(()) }
 }

@@ -11,7 +11,7 @@
 //!
 //! *Failure.* Whatever becomes of a transaction, the state in memory is thrown away unless it was committed: partitions are
 //! taken over anew (module `ownership`), which ends what is undecided, and read from where the changelog stands. A registry
-//! that is away is waited for. A record that is no event goes to the dead-letter topic in the same transaction.
+//! that is away, or doesn't know an id, is waited for. A record that is no event goes to the dead-letter topic in the same transaction.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -145,7 +145,7 @@ impl Runner<'_> {
                 partition.take_in(items, group.as_ref(), &wiring)
             });
             match taken_in.await.map_err(|_| Error::BrokeOff { partition: number }).flatten() {
-                Ok(done) => self.tell(number, &done, newest_ms, begun),
+                Ok(done) => tell(number, &done, newest_ms, begun),
                 // Somebody else has it by now, and this was refused for that reason.
                 Err(failure) if failure.is_transient() && !self.assignment.is_present(&batch) => {
                     ::metrics::counter!(metrics::FAILED).increment(1);
@@ -190,37 +190,38 @@ impl Runner<'_> {
                 Ok(Err("the key isn't the event's chat_id".to_owned()))
             }
             Ok(event) => Ok(Ok(Item::Event(received.offset, Box::new(event)))),
-            Err(failure) if failure.is_transient() => Err(failure),
+            // Also an id that the registry doesn't know yet: what is buried must not depend on when it is asked.
+            Err(failure @ FrameError::Schema { .. }) => Err(failure),
             Err(failure) => Ok(Err(error::chain(&failure))),
         }
     }
+}
 
-    fn tell(&self, number: i32, done: &Done, newest_ms: i64, begun: Instant) {
-        ::metrics::counter!(metrics::TRANSACTIONS).increment(1);
-        ::metrics::histogram!(metrics::TRANSACTION).record(begun.elapsed().as_secs_f64());
-        ::metrics::counter!(metrics::EVENTS).increment(done.events);
-        ::metrics::counter!(metrics::ROWS, "topic" => Topic::ChatActivity.base_name()).increment(done.activity);
-        ::metrics::counter!(metrics::ROWS, "topic" => Topic::ChatAbuse.base_name()).increment(done.abuse);
-        ::metrics::counter!(metrics::UNKNOWN).increment(done.tally.unknown);
-        ::metrics::gauge!(metrics::LAG).set((clock::now_ms() - newest_ms).max(0) as f64 / 1_000.0);
-        for ((kind, late), open) in Kind::ALL.into_iter().zip(done.tally.late).zip(done.windows) {
-            let window = kind.name();
-            ::metrics::counter!(metrics::LATE, "window" => window, "outcome" => "counted").increment(late.counted);
-            ::metrics::counter!(metrics::LATE, "window" => window, "outcome" => "dropped").increment(late.dropped);
-            ::metrics::gauge!(metrics::OPEN_WINDOWS, "window" => window, "partition" => number.to_string())
-                .set(open as f64);
-        }
-        if done.tally.pushed > 0 {
-            ::metrics::counter!(metrics::PUSHED).increment(done.tally.pushed);
-            tracing::warn!(partition = number, "too many windows were open; the oldest were closed before their time");
-        }
-        if done.dead_letters > 0 {
-            ::metrics::counter!(metrics::DEAD_LETTERS).increment(done.dead_letters);
-            tracing::error!(
-                partition = number,
-                records = done.dead_letters,
-                "records of chat.events can't be read and went to the dead-letter topic"
-            );
-        }
+fn tell(number: i32, done: &Done, newest_ms: i64, begun: Instant) {
+    ::metrics::counter!(metrics::TRANSACTIONS).increment(1);
+    ::metrics::histogram!(metrics::TRANSACTION).record(begun.elapsed().as_secs_f64());
+    ::metrics::counter!(metrics::EVENTS).increment(done.events);
+    ::metrics::counter!(metrics::ROWS, "topic" => Topic::ChatActivity.base_name()).increment(done.activity);
+    ::metrics::counter!(metrics::ROWS, "topic" => Topic::ChatAbuse.base_name()).increment(done.abuse);
+    ::metrics::counter!(metrics::UNKNOWN).increment(done.tally.unknown);
+    ::metrics::gauge!(metrics::LAG).set((clock::now_ms() - newest_ms).max(0) as f64 / 1_000.0);
+    for ((kind, late), open) in Kind::ALL.into_iter().zip(done.tally.late).zip(done.windows) {
+        let window = kind.name();
+        ::metrics::counter!(metrics::LATE, "window" => window, "outcome" => "counted").increment(late.counted);
+        ::metrics::counter!(metrics::LATE, "window" => window, "outcome" => "dropped").increment(late.dropped);
+        ::metrics::gauge!(metrics::OPEN_WINDOWS, "window" => window, "partition" => number.to_string())
+            .set(open as f64);
+    }
+    if done.tally.pushed > 0 {
+        ::metrics::counter!(metrics::PUSHED).increment(done.tally.pushed);
+        tracing::warn!(partition = number, "too many windows were open; the oldest were closed before their time");
+    }
+    if done.dead_letters > 0 {
+        ::metrics::counter!(metrics::DEAD_LETTERS).increment(done.dead_letters);
+        tracing::error!(
+            partition = number,
+            records = done.dead_letters,
+            "records of chat.events can't be read and went to the dead-letter topic"
+        );
     }
 }

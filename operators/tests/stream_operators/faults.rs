@@ -7,14 +7,14 @@ use faults::Proxy;
 use operators::Row;
 use operators::failpoint::{Act, Failpoints, Point};
 use runtime::Secret;
-use schemas::ChatActivity;
 use schemas::topics::Topic;
+use schemas::{ChatActivity, ChatEvent};
 
 use crate::support::history::{NOON, expected, history, sent};
 use crate::support::{Running, Stack, dying_at, server, until, with_stack};
 
 /// The topic holds what follows from the events, once and in order.
-async fn expect_rows(stack: &Stack, events: &[schemas::ChatEvent]) {
+async fn expect_rows(stack: &Stack, events: &[ChatEvent]) {
     let rows = expected(&stack.config.operators, events).into_values().flatten();
     let wanted: Vec<ChatActivity> =
         rows.filter_map(|row| if let Row::Activity(row) = row { Some(row) } else { None }).collect();
@@ -118,7 +118,8 @@ async fn what_is_no_event_is_buried_once_and_the_rest_goes_on() {
         stack.events(&events[..1]).await;
         let partition = schemas::partitioner::partition_of(b"c", 3);
         stack.raw(Topic::ChatEvents, partition, "c", Some(b"no frame")).await;
-        stack.raw(Topic::ChatEvents, partition, "c", Some(&[0, 0, 0, 0, 1])).await;
+        let id = stack.registry.id_of::<ChatEvent>().await.expect("id");
+        stack.raw(Topic::ChatEvents, partition, "c", Some(&schemas::codec::header(id))).await;
         stack.raw(Topic::ChatEvents, partition, "c", None).await;
         stack.events(&events[1..]).await;
         stack.events(std::slice::from_ref(&end)).await;
