@@ -46,6 +46,8 @@ pub struct Config {
     pub cdc: Cdc,
     /// Read models.
     pub projector: Projector,
+    /// Stream operators.
+    pub operators: Operators,
     /// Cleaning up.
     pub janitor: Janitor,
     /// Logs.
@@ -431,6 +433,47 @@ impl Default for Projector {
             inbox_members: 1_000,
             also: Vec::new(),
             rebuilds_itself: false,
+        }
+    }
+}
+
+/// `[operators]`: a change of these is for windows that are opened from then on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Operators {
+    /// Whether `waltalkie up` and `run all` run them; `run operators` always does.
+    pub enabled: bool,
+    /// Most events in one transaction.
+    pub batch_records: usize,
+    /// How long events may wait to be read in larger batches.
+    pub gather_ms: u64,
+    /// How far the watermark stays behind the newest event of a partition: so much later than its neighbours an event may
+    /// come without being late.
+    pub watermark_delay_ms: u64,
+    /// How long closed windows take late events in, by the watermark.
+    pub lateness_ms: u64,
+    /// Messages of one person in one chat and window that are no flood yet; 0: nobody looks.
+    pub flood_messages: u64,
+    /// Length of a window in which floods are looked for.
+    pub flood_window_ms: u64,
+    /// How often a text in one chat and window is a repeated one; 0: nobody looks.
+    pub repeat_messages: u64,
+    /// Length of a window in which repeated texts are looked for.
+    pub repeat_window_ms: u64,
+}
+
+impl Default for Operators {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            batch_records: 5_000,
+            gather_ms: 1_000,
+            watermark_delay_ms: 1_000,
+            lateness_ms: 60_000,
+            flood_messages: 30,
+            flood_window_ms: 10_000,
+            repeat_messages: 5,
+            repeat_window_ms: 60_000,
         }
     }
 }

@@ -185,18 +185,23 @@ mod tests {
             "chat.users",
             "chat.marks",
             "chat.cursors",
+            "chat.activity",
+            "chat.abuse",
             "chat.commands",
             "chat.commands.dlq",
             "cdc.positions",
+            "operators.state",
+            "chat.events.dlq",
         ];
         assert_eq!(names, expected);
         let kept: Vec<Kept> = entries.iter().map(|entry| entry.kept).collect();
         let days = Kept::Days;
-        let expected = [Kept::ForEver, Kept::Compacted, days(7), Kept::Compacted, days(7), days(28), Kept::Compacted];
+        let (ever, latest) = (Kept::ForEver, Kept::Compacted);
+        let expected = [ever, latest, days(7), latest, ever, ever, days(7), days(28), latest, latest, days(28)];
         assert_eq!(kept, expected);
         let without: Vec<&str> =
             entries.iter().filter(|entry| entry.value.is_none()).map(|entry| entry.topic.base_name()).collect();
-        assert_eq!(without, ["chat.commands.dlq"]);
+        assert_eq!(without, ["chat.commands.dlq", "chat.events.dlq"]);
     }
 
     /// Nothing of a schema is left out, and nothing is without its words.

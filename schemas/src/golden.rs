@@ -11,13 +11,16 @@ macro_rules! versions {
 }
 
 /// Every record and its versions.
-const ALL: [(&str, &[&str]); 6] = [
+const ALL: [(&str, &[&str]); 9] = [
     versions!("ChatCommand", 1),
     versions!("ChatEvent", 1),
     versions!("User", 1),
     versions!("Mark", 1),
     versions!("Cursor", 1),
     versions!("Position", 1),
+    versions!("ChatActivity", 1),
+    versions!("ChatAbuse", 1),
+    versions!("OperatorState", 1),
 ];
 
 /// The schemas that a record has had, oldest first; version 1 is the first. Empty for a record that there isn't.

@@ -17,6 +17,14 @@ pub enum Topic {
     ChatCursors,
     /// The CDC worker's position, one partition a slot, compacted.
     CdcPositions,
+    /// What was sent per chat and minute, keyed by chat.
+    ChatActivity,
+    /// Floods and repeated texts, keyed by chat.
+    ChatAbuse,
+    /// What the stream operators know, compacted; partition by partition as `chat.events`.
+    OperatorsState,
+    /// Events that the stream operators can't read, with the reason in headers.
+    ChatEventsDlq,
 }
 
 /// How a topic's partition count is chosen when it is made. It can never be changed afterwards.
@@ -30,7 +38,7 @@ pub enum Partitions {
 
 impl Topic {
     /// Every topic, in the order in which they are made.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::ChatCommands,
         Self::ChatCommandsDlq,
         Self::ChatEvents,
@@ -38,6 +46,10 @@ impl Topic {
         Self::ChatMarks,
         Self::ChatCursors,
         Self::CdcPositions,
+        Self::ChatActivity,
+        Self::ChatAbuse,
+        Self::OperatorsState,
+        Self::ChatEventsDlq,
     ];
 
     /// Name without prefix.
@@ -50,29 +62,41 @@ impl Topic {
             Self::ChatMarks => "chat.marks",
             Self::ChatCursors => "chat.cursors",
             Self::CdcPositions => "cdc.positions",
+            Self::ChatActivity => "chat.activity",
+            Self::ChatAbuse => "chat.abuse",
+            Self::OperatorsState => "operators.state",
+            Self::ChatEventsDlq => "chat.events.dlq",
         }
     }
 
     /// What a record's key is.
     pub const fn key(self) -> &'static str {
         match self {
-            Self::ChatCommands | Self::ChatEvents | Self::ChatMarks => "chat_id",
+            Self::ChatCommands | Self::ChatEvents | Self::ChatMarks | Self::ChatActivity | Self::ChatAbuse => "chat_id",
             Self::ChatUsers => "user_id",
             Self::ChatCursors => "chat_id/user_id",
-            Self::ChatCommandsDlq => "as it came",
+            Self::ChatCommandsDlq | Self::ChatEventsDlq => "as it came",
             Self::CdcPositions => "the slot's name",
+            Self::OperatorsState => "`progress`, or a window's",
         }
     }
 
     /// Whether it is for this program alone, and may change without notice.
     pub const fn is_internal(self) -> bool {
-        matches!(self, Self::ChatCommands | Self::ChatCommandsDlq | Self::CdcPositions)
+        matches!(
+            self,
+            Self::ChatCommands
+                | Self::ChatCommandsDlq
+                | Self::CdcPositions
+                | Self::OperatorsState
+                | Self::ChatEventsDlq
+        )
     }
 
     /// Partition count at creation.
     pub const fn partitions(self) -> Partitions {
         match self {
-            Self::ChatCommandsDlq | Self::CdcPositions => Partitions::Fixed(1),
+            Self::ChatCommandsDlq | Self::CdcPositions | Self::ChatEventsDlq => Partitions::Fixed(1),
             _ => Partitions::Configured,
         }
     }
@@ -87,13 +111,18 @@ impl Topic {
         match self {
             Self::ChatCommands => &[("retention.ms", DAYS_7), ("message.timestamp.type", "CreateTime")],
             Self::ChatMarks => &[("retention.ms", DAYS_7)],
-            Self::ChatCommandsDlq => &[("retention.ms", DAYS_28)],
+            Self::ChatCommandsDlq | Self::ChatEventsDlq => &[("retention.ms", DAYS_28)],
             Self::ChatEvents => {
                 &[("retention.ms", "-1"), ("retention.bytes", "-1"), ("cleanup.policy", "delete"), ANY_TIME]
             }
+            // Made of the history, and could be made again; records have the time of what they tell, too.
+            Self::ChatActivity | Self::ChatAbuse => &[("retention.ms", "-1"), ("cleanup.policy", "delete"), ANY_TIME],
             Self::ChatUsers => &[("cleanup.policy", "compact"), ANY_TIME],
             Self::ChatCursors => &[("cleanup.policy", "compact")],
-            // A restart reads this topic to its end: small segments keep that short.
+            // Whoever takes over reads these to their end: small segments keep that short.
+            Self::OperatorsState => {
+                &[("cleanup.policy", "compact"), ("segment.bytes", "16777216"), ("min.cleanable.dirty.ratio", "0.1")]
+            }
             Self::CdcPositions => {
                 &[("cleanup.policy", "compact"), ("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.01")]
             }

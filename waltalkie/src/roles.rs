@@ -25,18 +25,21 @@ pub enum RoleName {
     Projector,
     /// The history to the gateways, over Redis
     Publisher,
+    /// The history into numbers about it: chat.activity, chat.abuse
+    Operators,
     /// Cleaning up
     Janitor,
     /// All of them
     All,
 }
 
-const EACH: [RoleName; 6] = [
+const EACH: [RoleName; 7] = [
     RoleName::Gateway,
     RoleName::Persister,
     RoleName::Cdc,
     RoleName::Projector,
     RoleName::Publisher,
+    RoleName::Operators,
     RoleName::Janitor,
 ];
 
@@ -82,8 +85,7 @@ pub(crate) async fn run_until_told(config: Arc<Config>, names: &[RoleName]) -> R
 /// Starts roles; listeners are bound before this returns.
 pub(crate) async fn start(config: Arc<Config>, names: &[RoleName]) -> Result<Running> {
     runtime::telemetry::metrics();
-    let wanted: Vec<RoleName> =
-        EACH.into_iter().filter(|role| names.contains(role) || names.contains(&RoleName::All)).collect();
+    let wanted: Vec<RoleName> = EACH.into_iter().filter(|role| is_wanted(*role, names, &config)).collect();
     let shutdown = Shutdown::new();
     let health = Health::default();
     let mut roles = JoinSet::new();
@@ -122,6 +124,12 @@ pub(crate) async fn start(config: Arc<Config>, names: &[RoleName]) -> Result<Run
                     ("publisher", fanout::publisher::run(config, role, shutdown).await.map_err(Into::into))
                 });
             }
+            RoleName::Operators => {
+                let role = health.role("operators");
+                roles.spawn(
+                    async move { ("operators", operators::run(config, role, shutdown).await.map_err(Into::into)) },
+                );
+            }
             RoleName::Janitor => {
                 let role = health.role("janitor");
                 roles.spawn(async move {
@@ -141,6 +149,12 @@ pub(crate) async fn start(config: Arc<Config>, names: &[RoleName]) -> Result<Run
         });
     }
     Ok(Running { health, gateway_url, ops_url, roles, shutdown, has_failed: false })
+}
+
+/// Named, or one of all; stream operators can be left out of those.
+fn is_wanted(role: RoleName, names: &[RoleName], config: &Config) -> bool {
+    let is_among_all = role != RoleName::Operators || config.operators.enabled;
+    names.contains(&role) || names.contains(&RoleName::All) && is_among_all
 }
 
 impl Running {

@@ -105,6 +105,17 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.auth.jwks_refresh_s < 5 {
         return wrong("auth.jwks_refresh_s", "at least 5 s");
     }
+    let operators = &config.operators;
+    for (key, length_ms) in
+        [("flood_window_ms", operators.flood_window_ms), ("repeat_window_ms", operators.repeat_window_ms)]
+    {
+        if !(1_000..=3_600_000).contains(&length_ms) {
+            return wrong(&format!("operators.{key}"), "at least a second and at most an hour, in milliseconds");
+        }
+    }
+    if operators.watermark_delay_ms > 3_600_000 || operators.lateness_ms > 86_400_000 {
+        return wrong("operators", "watermark_delay_ms is at most an hour, lateness_ms at most a day");
+    }
     let limits = &config.limits;
     if [limits.commands_per_s, limits.requests_per_s, limits.node_commands_per_s, limits.chat_sends_per_s].contains(&0)
     {

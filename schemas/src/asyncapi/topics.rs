@@ -11,7 +11,7 @@ pub(super) fn add(parts: &mut Parts) {
         let record = record::all().into_iter().find(|(_, _, its_topic)| *its_topic == topic);
         let (key, message) = match record {
             Some((name, schema, _)) => (name, avro(name, schema, topic)),
-            None => ("Undecided", undecided(topic)),
+            None => (if topic == Topic::ChatEventsDlq { "Unreadable" } else { "Undecided" }, buried(topic)),
         };
         parts.messages.insert(key.into(), message);
         parts.channels.insert(topic.base_name().into(), channel(topic, key, record.is_some()));
@@ -72,11 +72,19 @@ fn avro(name: &str, schema: &str, topic: Topic) -> Value {
     })
 }
 
-/// What is in the dead-letter topic.
-fn undecided(topic: Topic) -> Value {
+/// What is in a dead-letter topic.
+fn buried(topic: Topic) -> Value {
+    let (name, summary) = if topic == Topic::ChatEventsDlq {
+        (
+            "Unreadable",
+            "A record of `chat.events` that the stream operators can't read: its key and bytes as they came.",
+        )
+    } else {
+        ("Undecided", "A record of `chat.commands` that nobody can decide: its key and bytes as they came.")
+    };
     json!({
-        "name": "Undecided",
-        "summary": "A record of `chat.commands` that nobody can decide: its key and bytes as they came.",
+        "name": name,
+        "summary": summary,
         "contentType": "application/octet-stream",
         "headers": {
             "type": "object",

@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::codec::HEADER_BYTES;
 use crate::{
-    Attachment, ChatCommand, ChatEvent, ChatSettings, ChatState, CommandMember, Cursor, Encoder, Mark, Membership,
-    MessageState, Origin, PartitionEnd, Position, Record, TopicShape, User, event_type,
+    Attachment, ChatAbuse, ChatActivity, ChatCommand, ChatEvent, ChatSettings, ChatState, CommandMember, Cursor,
+    Encoder, Mark, Membership, MessageState, OperatorProgress, OperatorState, OperatorWindow, Origin, PartitionEnd,
+    Position, Record, TopicShape, User, abuse_kind, event_type,
 };
 
 /// A record, written.
@@ -26,6 +27,9 @@ pub(super) fn all() -> Vec<(&'static str, Vec<Sample>)> {
         (Mark::NAME, marks()),
         (Cursor::NAME, vec![sample("cursor", &cursor())]),
         (Position::NAME, positions()),
+        (ChatActivity::NAME, activity()),
+        (ChatAbuse::NAME, abuse()),
+        (OperatorState::NAME, operator_states()),
     ]
 }
 
@@ -231,4 +235,76 @@ fn positions() -> Vec<Sample> {
         ..first.clone()
     };
     vec![sample("first", &first), sample("later", &later)]
+}
+
+fn activity() -> Vec<Sample> {
+    let closed = ChatActivity {
+        chat_id: "launch".into(),
+        window_start: 1_767_225_600_000,
+        window_end: 1_767_225_660_000,
+        revision: 0,
+        messages: 12,
+        senders: 3,
+        text_bytes: 345,
+        late_messages: 0,
+    };
+    let revised = ChatActivity { revision: 1, messages: 14, text_bytes: 360, late_messages: 2, ..closed.clone() };
+    vec![sample("closed", &closed), sample("revised", &revised)]
+}
+
+fn abuse() -> Vec<Sample> {
+    let flood = ChatAbuse {
+        chat_id: "launch".into(),
+        abuse_kind: abuse_kind::FLOOD.into(),
+        sender_id: "mallory".into(),
+        window_start: 1_767_225_600_000,
+        window_end: 1_767_225_610_000,
+        revision: 0,
+        messages: 31,
+        senders: 1,
+        limit_messages: 31,
+        text_hash: None,
+        detected_seq: 40,
+        detected_at: AT,
+    };
+    let repeated = ChatAbuse {
+        abuse_kind: abuse_kind::REPEATED_TEXT.into(),
+        window_end: 1_767_225_660_000,
+        revision: 1,
+        messages: 9,
+        senders: 4,
+        limit_messages: 5,
+        text_hash: Some("9f86d081884c7d65".into()),
+        ..flood.clone()
+    };
+    vec![sample("flood", &flood), sample("repeated-text", &repeated)]
+}
+
+fn operator_states() -> Vec<Sample> {
+    let progress = OperatorProgress {
+        topic_log: "4L6g3nShT-eMCtK--X86sw/9sYkDPYvTe6yXl1xUQ0sGA".into(),
+        next_offset: 1_235,
+        watermark_at: Some(AT),
+    };
+    let window = OperatorWindow {
+        window_kind: abuse_kind::REPEATED_TEXT.into(),
+        chat_id: "launch".into(),
+        detail: "9f86d081884c7d65".into(),
+        window_start: 1_767_225_600_000,
+        window_end: 1_767_225_660_000,
+        messages: 6,
+        text_bytes: 66,
+        late_messages: 1,
+        rows_written: 1,
+        has_news: true,
+        sender_hashes: vec![-7_046_029_254_386_353_131, 12],
+        detected_sender: Some("mallory".into()),
+        detected_seq: Some(40),
+        detected_at: Some(AT),
+        limit_messages: 5,
+    };
+    vec![
+        sample("progress", &OperatorState { progress: Some(progress), open_window: None }),
+        sample("window", &OperatorState { progress: None, open_window: Some(window) }),
+    ]
 }

@@ -10,7 +10,8 @@ use super::{ALL, samples, versions};
 use crate::registry::Registry;
 use crate::shape::Shape;
 use crate::{
-    ChatCommand, ChatEvent, Cursor, Decoder, Encoder, Mark, Position, Record, User, codec, event_type, record,
+    ChatAbuse, ChatActivity, ChatCommand, ChatEvent, Cursor, Decoder, Encoder, Mark, OperatorState, Position, Record,
+    User, codec, event_type, record,
 };
 
 /// Runs a test of one record's type with each of them.
@@ -22,6 +23,9 @@ macro_rules! each_record {
         $run::<Mark>($($argument),*);
         $run::<Cursor>($($argument),*);
         $run::<Position>($($argument),*);
+        $run::<ChatActivity>($($argument),*);
+        $run::<ChatAbuse>($($argument),*);
+        $run::<OperatorState>($($argument),*);
     }};
 }
 

@@ -56,6 +56,8 @@ impl Installation {
             ("ops.listen", "127.0.0.1:0".to_owned()),
             ("postgres.pool_size", "6".to_owned()),
             ("log.filter", "info".to_owned()),
+            // They have tests of their own, and every other one would pay for them.
+            ("operators.enabled", "false".to_owned()),
             // Tests share one address.
             ("limits.requests_per_s", "10000".to_owned()),
             ("limits.requests_burst", "10000".to_owned()),

@@ -26,6 +26,7 @@ mod model;
 mod node_client;
 mod offline;
 mod openapi;
+mod operators;
 mod ops_page;
 mod own_projection;
 mod pages;

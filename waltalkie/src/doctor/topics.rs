@@ -27,13 +27,14 @@ pub(super) async fn look(config: &Config) -> Looked {
     Ok((seen, wrong))
 }
 
-/// Settings of a topic by which records would be lost or refused. How long commands, marks and dead letters are kept is for
-/// whoever runs it to say.
+/// Settings of a topic by which records would be lost or refused. How long commands, marks, dead letters and what could be
+/// made again are kept is for whoever runs it to say.
 fn misconfigured(topic: Topic, name: &str, found: &BTreeMap<String, String>) -> Vec<String> {
-    if matches!(topic, Topic::ChatCommands | Topic::ChatMarks | Topic::ChatCommandsDlq) {
-        return Vec::new();
-    }
-    let must_be = ["cleanup.policy", "retention.ms", "retention.bytes", "message.timestamp.after.max.ms"];
+    let must_be: &[&str] = match topic {
+        Topic::ChatCommands | Topic::ChatMarks | Topic::ChatCommandsDlq | Topic::ChatEventsDlq => return Vec::new(),
+        Topic::ChatActivity | Topic::ChatAbuse => &["message.timestamp.after.max.ms"],
+        _ => &["cleanup.policy", "retention.ms", "retention.bytes", "message.timestamp.after.max.ms"],
+    };
     let wanted = topic.config().iter().filter(|(key, _)| must_be.contains(key));
     let differs = |&&(key, wanted): &&(&str, &str)| found.get(key).is_some_and(|found| found != wanted);
     let problem = |&(key, wanted): &(&str, &str)| {
@@ -66,5 +67,7 @@ mod tests {
         assert_eq!(misconfigured(Topic::ChatEvents, "chat.events", &BTreeMap::new()), [""; 0]);
         let days = with("retention.ms", "86400000");
         assert_eq!(misconfigured(Topic::ChatCommands, "chat.commands", &days), [""; 0]);
+        assert_eq!(misconfigured(Topic::ChatActivity, "chat.activity", &days), [""; 0]);
+        assert_eq!(misconfigured(Topic::OperatorsState, "operators.state", &with("cleanup.policy", "delete")).len(), 1);
     }
 }

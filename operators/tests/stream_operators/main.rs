@@ -1,0 +1,6 @@
+//! The stream operators on a real Kafka and a real registry.
+
+mod faults;
+mod refusals;
+mod replay;
+mod support;
