@@ -13,7 +13,7 @@ mod gateway;
 pub mod history;
 mod inbound;
 mod migrate;
-mod object_store;
+pub mod object_store;
 mod ops;
 mod pages;
 mod rebuild;

@@ -105,6 +105,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.auth.jwks_refresh_s < 5 {
         return wrong("auth.jwks_refresh_s", "at least 5 s");
     }
+    if let Err((key, problem)) = config.media.check(config.development) {
+        return wrong(key, &problem);
+    }
     let limits = &config.limits;
     if [limits.commands_per_s, limits.requests_per_s, limits.node_commands_per_s, limits.chat_sends_per_s].contains(&0)
     {

@@ -22,7 +22,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base
                       frame-ancestors 'none'";
 
 /// Pages in the order in which they are listed, with what each is for.
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 14] = [
     ("api", "The client API: from a token to a conversation, the WebSocket, rules for clients"),
     ("clients", "Writing a client: cursors, resumes, the outbox, the end of a connection, tests"),
     ("http", "HTTP reference: every endpoint, every field"),
@@ -30,6 +30,7 @@ const PAGES: [(&str, &str); 13] = [
     ("events", "Event reference: every topic, every field"),
     ("auth", "Tokens, keys, services and their scopes"),
     ("errors", "Error codes: cause, remedy, try again or not"),
+    ("media", "Files in messages: upload, post, read; the store behind it"),
     ("consumers", "For those who read the history from Kafka"),
     ("operators", "Running it: durability, faults, metrics"),
     ("runbook", "When something ails: symptom, effect on people, first commands"),
