@@ -30,7 +30,7 @@ impl Store {
         ttl: Duration,
     ) -> Result<Presigned, S3Error> {
         let headers = vec![("content-length", size_bytes.to_string()), ("content-type", content_type.to_owned())];
-        Ok(self.signed(&self.outside, Method::Put, key, &[], headers, ttl).await?)
+        self.signed(&self.outside, Method::Put, key, &[], headers, ttl).await
     }
 
     /// An upload of one part, which begins with 1.
