@@ -268,8 +268,11 @@ async fn a_large_file_comes_in_parts_and_goes_on_where_it_was() -> Result<()> {
     ensure!(missing == [1, 3] && state["upload"]["uploaded_parts"] == json!([2]), "{state}");
     // A part of another length than the one that was signed is not taken.
     let url = url_of(&state["upload"]["parts"][1]["url"])?;
-    let longer = store_client()?.put(url).body(vec![0; 9 << 20]).send().await?;
-    ensure!(longer.status() == 403, "{}", longer.status());
+    // It is refused by its head; whether the answer is heard depends on how much of the body is under way by then.
+    if let Ok(longer) = store_client()?.put(url).body(vec![0; 9 << 20]).send().await {
+        ensure!(longer.status() == 403, "{}", longer.status());
+    }
+    ensure!(show(alice, &media_id).await?["upload"]["uploaded_parts"] == json!([2]));
     ensure!(alice.bring(&state["upload"], &bytes).await? == [200, 200]);
     let ready = alice.post(&complete, Value::Null).await?.expect(200)?;
     ensure!(ready["state"] == "ready" && ready["kind"] == "file", "{ready}");
