@@ -109,6 +109,9 @@ fn close(schema: &mut Value) {
             }
             if members.get("properties").is_some_and(Value::is_object) {
                 members.entry("additionalProperties").or_insert(Value::Bool(false));
+                // Choices of an object say which of its fields go together; they have no fields of their own.
+                members.iter_mut().filter(|(name, _)| *name != "oneOf").for_each(|(_, value)| close(value));
+                return;
             }
             members.values_mut().for_each(close);
         }

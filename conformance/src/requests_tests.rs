@@ -33,7 +33,10 @@ fn value_of(field: &'static str) -> BoxedStrategy<Value> {
         }
         "app_data" => Just(json!({ "mood": ["good", 1] })).boxed(),
         // Only what the document has: other things that are empty are taken too.
-        "attachments" => return prop_oneof![Just(Value::Null), Just(json!([])), Just(json!(["m"]))].boxed(),
+        "attachments" => {
+            let lists = [json!([]), json!(["m"]), json!(["m", "n"]), json!(["m", "m"]), json!(["no spaces "])];
+            return prop::sample::select([lists.to_vec(), vec![Value::Null]].concat()).boxed();
+        }
         "file" => return prop_oneof![Just(Value::Null), Just(json!("")), Just(json!("m"))].boxed(),
         _ => any::<i64>().prop_map(Value::from).boxed(),
     };

@@ -68,7 +68,11 @@ pub(crate) async fn run(
         user_id: &identity.user_id,
         heartbeat_ms: gateway.heartbeat_ms,
         epoch: &shared.epoch,
-        limits: HelloLimits { content_bytes: shared.limits.content_bytes, frame_bytes: shared.limits.frame_bytes },
+        limits: HelloLimits {
+            content_bytes: shared.limits.content_bytes,
+            frame_bytes: shared.limits.frame_bytes,
+            attachments: shared.limits.attachments,
+        },
         development: shared.config.development,
     }));
     seat.open(&desk);

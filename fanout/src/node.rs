@@ -71,7 +71,7 @@ impl Node {
         let whispers = Whispers::start(runtime::redis::commands(&config.redis)?, &shutdown);
         let hub = Hub::start(&config, Pools { truth, read }, decoder, whispers.clone(), health, &shutdown)?;
         let sessions = Sessions::start(&config, node_id, &shutdown)?;
-        let limits = Limits { content_bytes: config.limits.content_bytes, ..Limits::default() };
+        let limits = Limits::new(config.limits.content_bytes, config.media.is_on());
         let names = config.names();
         let (arrivals, roll) = (Arc::new(Semaphore::new(ARRIVALS)), Arc::default());
         let shared =

@@ -144,6 +144,9 @@ impl ChatService {
         if !is_known_member && command.command_type != command_type::CHAT_CREATE {
             self.check_access(&command).await?;
         }
+        if !command.media_ids.is_empty() {
+            self.check_media(&command).await?;
+        }
         self.produce(&command)
     }
 
@@ -208,6 +211,32 @@ impl ChatService {
         if row.get(0) { Ok(()) } else { Err(Rejection::chat_not_found()) }
     }
 
+    /// Refuses a send of files that aren't the sender's completed ones for this chat before it is accepted; the persister
+    /// decides again under their locks. One that was taken before is let through: its answer is still owed.
+    async fn check_media(&self, command: &ChatCommand) -> Result<(), Rejection> {
+        let client = self.pool.get().await.map_err(users::unavailable)?;
+        let message_id = command.message_id.as_deref().and_then(|id| Uuid::try_parse(id).ok());
+        let sql = "SELECT count(*) FILTER (WHERE state = 'ready'), count(*) FILTER (WHERE state IN ('uploading', 'checking')),
+                          EXISTS (SELECT 1 FROM message_key WHERE message_id = $4)
+                     FROM media WHERE id = ANY($1) AND chat_id = $2 AND user_id = $3";
+        let statement = client.prepare_cached(sql).await.map_err(users::unavailable)?;
+        let row = client
+            .query_one(&statement, &[&command.media_ids, &command.chat_id, &command.user_id, &message_id])
+            .await
+            .map_err(users::unavailable)?;
+        let (ready, under_way): (i64, i64) = (row.get(0), row.get(1));
+        let wanted = command.media_ids.len() as i64;
+        if ready == wanted || row.get(2) {
+            return Ok(());
+        }
+        Err(if ready + under_way == wanted {
+            let rule = "A file is not completed yet: upload it and call complete, then send the message.";
+            Rejection::new(Code::MediaNotReady, rule).at("attachments")
+        } else {
+            Rejection::media_not_found().at("attachments")
+        })
+    }
+
     fn command(&self, asker: &Asker, wish: Wish) -> ChatCommand {
         let base = ChatCommand {
             command_id: Uuid::now_v7().to_string(),
@@ -231,6 +260,7 @@ impl ChatService {
                 chat_id: send.chat_id,
                 message_id: Some(send.message_id.to_string()),
                 content: Some(send.content),
+                media_ids: send.media_ids,
                 parent_message_id: send.parent_message_id.map(|id| id.to_string()),
                 app_data: send.app_data,
                 ..base

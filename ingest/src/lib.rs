@@ -20,6 +20,7 @@ mod error;
 pub mod gateway;
 pub mod limits;
 pub mod marks;
+pub mod media;
 mod metrics;
 pub mod persister;
 pub mod profiles;

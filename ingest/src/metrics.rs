@@ -17,6 +17,7 @@ const REFUSED: &str = "waltalkie_gateway_refusals_total";
 const LIMITED: &str = "waltalkie_gateway_limited_total";
 const ANSWERS_FROM_TABLES: &str = "waltalkie_gateway_answers_from_tables_total";
 const JWKS_FETCHES: &str = "waltalkie_gateway_jwks_fetches_total";
+const MEDIA_CHECK_SECONDS: &str = "waltalkie_gateway_media_check_seconds";
 const MARKS: &str = "waltalkie_gateway_marks_total";
 
 pub(crate) fn batch_persisted(commands: usize, took: Duration) {
@@ -68,4 +69,8 @@ pub(crate) fn marks(count: usize) {
 
 pub(crate) fn jwks_fetched(is_good: bool) {
     metrics::counter!(JWKS_FETCHES, "outcome" => if is_good { "good" } else { "failed" }).increment(1);
+}
+
+pub(crate) fn media_checked(outcome: &'static str, took: Duration) {
+    metrics::histogram!(MEDIA_CHECK_SECONDS, "outcome" => outcome).record(took);
 }

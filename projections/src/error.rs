@@ -4,6 +4,7 @@ use deadpool_postgres::PoolError;
 use runtime::kafka::ReaderError;
 use runtime::kafka::admin::AdminError;
 use runtime::postgres::{self, PostgresError};
+use runtime::s3::S3Error;
 use schemas::registry::RegistryError;
 
 use crate::cursor_writer::PublishError;
@@ -114,6 +115,9 @@ pub enum Error {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// The store of files.
+    #[error("removing files")]
+    Store(#[source] S3Error),
     /// No connection to be had.
     #[error("no connection to the database")]
     Pool(#[from] PoolError),
@@ -161,6 +165,7 @@ impl Error {
             | Self::Publish(_)
             | Self::Unregistered { .. } => true,
             Self::Registry(source) => source.is_transient(),
+            Self::Store(source) => source.is_transient(),
             _ => false,
         }
     }

@@ -1,10 +1,11 @@
-//! The janitor: sets `is_delivered` where a mark was missed, removes what is delivered, old results of commands, and answers
-//! that were kept for repeated requests.
+//! The janitor: sets `is_delivered` where a mark was missed, removes what is delivered, old results of commands, answers
+//! that were kept for repeated requests, and files that nobody needs.
 //!
 //! ```text
 //!   inbox × inbox_cursor ──▶ sweep (a page at a time) ──▶ is_delivered ──▶ remove (a batch at a time)
 //!   command_result ──▶ remove what is older than janitor.result_retention_ms
 //!   idempotent_answer ──▶ remove what is older than a day
+//!   media, and what is left in its store ──▶ see `janitor/media.rs`
 //! ```
 //!
 //! *Progress.* Every statement takes at most `janitor.batch_rows` rows and is a transaction of its own; rows that
@@ -14,12 +15,15 @@
 //!
 //! *Failure.* A turn that fails is counted and tried again at the next one; nothing depends on when it succeeds.
 
+mod media;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::{GenericClient, Pool};
 use runtime::{Config, RoleHealth, Shutdown, postgres};
 
+use self::media::MediaJanitor;
 use crate::error::{self, Error};
 use crate::metrics;
 
@@ -97,6 +101,7 @@ async fn rest(interval: Duration, health: &RoleHealth, shutdown: &Shutdown) -> b
 struct Janitor {
     read: Pool,
     truth: Pool,
+    media: Option<MediaJanitor>,
     batch_rows: i64,
     result_retention_s: f64,
     /// Last row of the sweep's page before.
@@ -105,9 +110,11 @@ struct Janitor {
 
 impl Janitor {
     fn new(config: &Config) -> Result<Self, Error> {
+        let truth = postgres::pool(&config.postgres.truth_url, "postgres.truth_url", CONNECTIONS)?;
         Ok(Self {
             read: postgres::pool(&config.postgres.read_url, "postgres.read_url", CONNECTIONS)?,
-            truth: postgres::pool(&config.postgres.truth_url, "postgres.truth_url", CONNECTIONS)?,
+            media: MediaJanitor::new(config, truth.clone())?,
+            truth,
             batch_rows: i64::from(config.janitor.batch_rows.max(1)),
             result_retention_s: config.janitor.result_retention_ms as f64 / 1_000.0,
             swept_to: Self::beginning(),
@@ -118,12 +125,24 @@ impl Janitor {
         (String::new(), String::new(), 0)
     }
 
-    /// Sweeps, then removes. One database being away doesn't keep the other from being cleaned.
+    /// Sweeps, then removes. One server being away doesn't keep the others from being cleaned.
     async fn turn(&mut self, health: &RoleHealth, shutdown: &Shutdown) -> Result<(), Error> {
         let inbox = self.inbox(health, shutdown).await;
         let results = self.results(health, shutdown).await;
         let answers = self.answers(health, shutdown).await;
-        inbox.and(results).and(answers)
+        let media = match &self.media {
+            // Whoever only chats doesn't miss the store: its absence is no reason to take no more connections.
+            Some(media) => match media.turn(health, shutdown).await {
+                Err(failure @ Error::Store(_)) => {
+                    ::metrics::counter!(metrics::FAILURES).increment(1);
+                    tracing::warn!(error = %error::chain(&failure), "removing files failed; the next turn tries again");
+                    Ok(())
+                }
+                other => other,
+            },
+            None => Ok(()),
+        };
+        inbox.and(results).and(answers).and(media)
     }
 
     async fn inbox(&mut self, health: &RoleHealth, shutdown: &Shutdown) -> Result<(), Error> {

@@ -45,5 +45,7 @@ pub const REMOVED: &str = "waltalkie_janitor_removed_inbox_rows_total";
 pub const REMOVED_RESULTS: &str = "waltalkie_janitor_removed_result_rows_total";
 /// Answers removed that were kept for repeated requests.
 pub const REMOVED_ANSWERS: &str = "waltalkie_janitor_removed_answer_rows_total";
+/// Files removed, with their objects.
+pub const REMOVED_MEDIA: &str = "waltalkie_janitor_removed_media_total";
 /// Turns that failed and are tried again.
 pub const FAILURES: &str = "waltalkie_janitor_failures_total";

@@ -1,12 +1,14 @@
 //! The configuration: one `waltalkie.toml`, every key also as `WALTALKIE_<SECTION>__<KEY>`, secrets also from files.
 
 mod load;
+mod media;
 mod proxies;
 mod secret;
 
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, load};
+pub use media::Media;
 pub use proxies::TrustedProxies;
 pub use secret::Secret;
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub redis: Redis,
     /// Limits towards clients.
     pub limits: LimitsConfig,
+    /// Files in messages.
+    pub media: Media,
     /// Commands into Postgres.
     pub persister: Persister,
     /// Postgres' log into the history.

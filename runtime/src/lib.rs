@@ -1,5 +1,5 @@
 //! Process plumbing that every role uses: configuration, names, telemetry, shutdown, health, and clients of Kafka,
-//! Postgres and Redis. Knows no chat.
+//! Postgres, Redis and S3. Knows no chat.
 
 pub mod clock;
 pub mod config;
@@ -10,6 +10,7 @@ pub mod names;
 pub mod postgres;
 pub mod redis;
 pub mod retry;
+pub mod s3;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;

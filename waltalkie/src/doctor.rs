@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::durability;
 
 mod failover;
+mod media;
 mod topics;
 
 /// A difference between clocks that is worth a word.
@@ -49,6 +50,7 @@ pub(crate) async fn run(config: &Config, args: &DoctorArgs) -> Result<ExitCode> 
         check("Kafka", topics::look(config)).await,
         check("schema registry", registry(config)).await,
         check("Redis", redis_server(config)).await,
+        check("media", media::look(config)).await,
         check("durability", durable(config)).await,
     ];
     let is_well = findings.iter().all(|finding| finding.is_well);

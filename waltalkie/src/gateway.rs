@@ -16,6 +16,7 @@ use ingest::chat_service::{self, ChatService};
 use ingest::gateway::{Gateway, PeerAddress};
 use ingest::limits::Limits;
 use ingest::marks::Marks;
+use ingest::media::MediaService;
 use ingest::removal;
 use ingest::standing::Herald;
 use ingest::users::Users;
@@ -91,15 +92,18 @@ pub(crate) async fn run(
     }
     let users = Users::new(chat.pool().clone());
     let Some(mut standings) = users.standings().watch(&config, &role, &shutdown).await? else { return Ok(()) };
+    // Checks of files that are under way at the end have the time that open requests have.
+    let media = MediaService::start(&config, chat.pool().clone(), &rear)?;
     let gateway = Arc::new(Gateway {
         authenticator,
         chat,
         marks,
+        media,
         users,
         herald: Herald::new(&config)?,
         limits,
         read_pool: chat_service::read_pool(&config)?,
-        frame_limits: FrameLimits { content_bytes: config.limits.content_bytes, ..FrameLimits::default() },
+        frame_limits: FrameLimits::new(config.limits.content_bytes, config.media.is_on()),
         config: Arc::clone(&config),
     });
     let inbound = Arc::new(GatewayInbound(Arc::clone(&gateway)));
@@ -149,10 +153,11 @@ fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health) -> Router {
     let compressed = DefaultPredicate::new().and(NotForContentType::const_new("image/"));
     // What can't be read was refused with the configuration.
     let proxies = TrustedProxies::parse(&gateway.config.gateway.trusted_proxies).unwrap_or_default();
+    let media_origin = gateway.config.media.client_origin();
     let cors = cors(&gateway.config.gateway.allowed_origins);
     Router::new()
         .merge(ingest::gateway::router(gateway).layer(cors))
-        .merge(pages::router())
+        .merge(pages::router(media_origin.as_deref()))
         .layer(CompressionLayer::new().compress_when(compressed))
         .merge(handshakes)
         .merge(ops::health_router(health))

@@ -16,7 +16,7 @@ mod inbound;
 mod metrics;
 mod migrate;
 mod new;
-mod object_store;
+pub mod object_store;
 mod ops;
 mod pages;
 mod probe;

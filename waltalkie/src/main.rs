@@ -19,6 +19,10 @@ fn end_quietly_when_nobody_reads() {
 }
 
 fn main() -> ExitCode {
+    // This very executable is started anew to look into files, and is then nothing else.
+    if let Some(code) = previews::child_main() {
+        return code;
+    }
     end_quietly_when_nobody_reads();
     runtime::tls::install_provider();
     let cli = Cli::parse();

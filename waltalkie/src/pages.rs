@@ -4,6 +4,8 @@ mod docs;
 mod errors;
 mod reference;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,15 +22,26 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
                       require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
 
+/// The same for the web client, which brings files to their store and shows them from there; `blob:` is a file that somebody
+/// is about to send.
+fn client_policy(media_origin: Option<&str>) -> String {
+    let origin = media_origin.map(|origin| format!(" {origin}")).unwrap_or_default();
+    POLICY
+        .replace("img-src 'self'", &format!("img-src 'self' blob:{origin}; media-src 'self' blob:{origin}"))
+        .replace("connect-src 'self'", &format!("connect-src 'self'{origin}"))
+}
+
 /// `/` and what the page loads, `/docs` and what is below it, `/openapi.json`, `/asyncapi.json`.
-pub(crate) fn router() -> Router {
+pub(crate) fn router(media_origin: Option<&str>) -> Router {
+    let policy: Arc<str> = client_policy(media_origin).into();
+    let own = Arc::clone(&policy);
     Router::new()
-        .route("/", get(|headers: HeaderMap| async move { file("index.html", &headers) }))
+        .route("/", get(|headers: HeaderMap| async move { file("index.html", &headers, &own) }))
         .merge(documentation())
         .route("/openapi.json", get(|| async { document(ingest::gateway::openapi_json()) }))
         .route("/asyncapi.json", get(|| async { document(schemas::asyncapi::asyncapi_json()) }))
         .fallback(get(|uri: axum::http::Uri, headers: HeaderMap| async move {
-            file(uri.path().trim_start_matches('/'), &headers)
+            file(uri.path().trim_start_matches('/'), &headers, &policy)
         }))
 }
 
@@ -50,8 +63,14 @@ pub(crate) fn catalogue_page() -> String {
     docs::standalone(&catalogue_text())
 }
 
-fn file(path: &str, request: &HeaderMap) -> Response {
-    embedded(Dist::get(path), path, request)
+fn file(path: &str, request: &HeaderMap, policy: &str) -> Response {
+    let mut response = embedded(Dist::get(path), path, request);
+    if let (true, Ok(policy)) =
+        (response.headers().contains_key(header::CONTENT_SECURITY_POLICY), HeaderValue::from_str(policy))
+    {
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
 }
 
 /// A file that a page is made of, by its path in the page's folder.

@@ -26,6 +26,7 @@ use super::shapes::ProblemDetails;
         (name = "chats", description = "Chats and their settings"),
         (name = "members", description = "Who is in a chat"),
         (name = "messages", description = "Messages and receipts"),
+        (name = "media", description = "Files for messages"),
         (name = "people", description = "Oneself and others"),
         (name = "services", description = "For the application's backend, with a service token"),
         (name = "development", description = "Only with development = true"),
@@ -106,7 +107,8 @@ fn finish(operation: &mut Operation, method: &str, is_open: bool) {
     if method != "get" {
         problems.push(409);
     }
-    if operation.request_body.is_some() {
+    let is_of_media = operation.tags.iter().flatten().any(|tag| tag == "media");
+    if operation.request_body.is_some() || is_of_media {
         problems.extend([413, 422, 501]);
     }
     for status in problems {

@@ -192,6 +192,10 @@ impl Kept {
             (Some(chat_id), Some(message_id)) => {
                 self.gateway.one_message(&self.caller.user_id, &chat_id, message_id).await.unwrap_or(body)
             }
+            (None, None) if body["media_id"].is_string() => {
+                let media_id = body["media_id"].as_str().unwrap_or_default();
+                self.gateway.one_media(&self.caller.user_id, media_id).await.unwrap_or(body)
+            }
             (Some(chat_id), None) if is_chat => {
                 self.gateway.one_chat(&self.caller.user_id, &chat_id).await.unwrap_or(body)
             }
@@ -241,8 +245,11 @@ impl Kept {
     }
 }
 
-/// An answer without what messages and people say: what is kept names them.
+/// An answer without what messages and people say, and without signatures: what is kept names them.
 fn without_bodies(answer: Value) -> Value {
+    if answer.get("media_id").is_some() {
+        return json!({ "media_id": answer["media_id"] });
+    }
     if answer.get("message_id").is_some() && answer.get("content").is_some() {
         return json!({ "chat_id": answer["chat_id"], "message_id": answer["message_id"], "seq": answer["seq"] });
     }
@@ -278,7 +285,9 @@ mod tests {
         let message =
             json!({ "chat_id": "c", "message_id": "m", "seq": 2, "content": "secret", "app_data": {"a": "secret"} });
         let chat = json!({ "chat_id": "c", "last_message": { "content": "secret" }, "peer": { "name": "secret" } });
-        for kept in [without_bodies(message), without_bodies(chat)] {
+        let media = json!({ "media_id": "m", "chat_id": "c", "upload": { "url": "https://s3/secret" } });
+        assert_eq!(without_bodies(media.clone()), json!({ "media_id": "m" }));
+        for kept in [without_bodies(message), without_bodies(chat), without_bodies(media)] {
             assert!(!kept.to_string().contains("secret"), "{kept}");
         }
     }

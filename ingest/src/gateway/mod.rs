@@ -11,6 +11,7 @@ mod document;
 mod etag;
 mod history;
 mod idempotency;
+mod media;
 mod members;
 mod messages;
 mod people;
@@ -40,6 +41,7 @@ use crate::auth::{Authenticator, Token};
 use crate::chat_service::ChatService;
 use crate::limits::Limits;
 use crate::marks::Marks;
+use crate::media::MediaService;
 use crate::rates;
 use crate::standing::Herald;
 use crate::users::Users;
@@ -57,6 +59,8 @@ pub struct Gateway {
     pub chat: ChatService,
     /// Receipts.
     pub marks: Arc<Marks>,
+    /// Files, where there is a store for them.
+    pub media: Option<Arc<MediaService>>,
     /// People.
     pub users: Users,
     /// Tells all nodes of revocations.
@@ -81,6 +85,9 @@ fn routes(development: bool) -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(messages::list, messages::send))
         .routes(routes!(messages::show, messages::edit, messages::delete))
         .routes(routes!(messages::mark_read))
+        .routes(routes!(media::create))
+        .routes(routes!(media::show, media::remove))
+        .routes(routes!(media::complete))
         .routes(routes!(people::list))
         .routes(routes!(people::me, profile::update))
         .routes(routes!(settings::show, settings::update))

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 
+use schemas::Attachment;
 pub(crate) use schemas::wire::json::{DeletedShownAs, MemberRole};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -186,12 +187,17 @@ pub(crate) struct Changed {
     seq: Option<i64>,
 }
 
-/// A message to send.
+/// A message to send: with a text, with files, or both.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct NewMessage {
-    /// At most `limits.content_bytes` bytes of UTF-8.
-    #[schema(min_length = 1)]
-    content: String,
+    /// At most `limits.content_bytes` bytes of UTF-8; may be absent or empty where there are files.
+    content: Option<String>,
+    /// Each a `media_id` of a completed upload of one's own for this chat.
+    #[schema(max_items = 10)]
+    attachments: Option<Vec<String>>,
+    /// The same for one file.
+    #[schema(max_length = 64)]
+    file: Option<String>,
     /// The client's own; a v7 is made if absent. The same one again is the same message.
     message_id: Option<Uuid>,
     parent_message_id: Option<Uuid>,
@@ -217,7 +223,7 @@ pub(crate) struct Message {
     /// Null once deleted.
     #[schema(required)]
     content: Option<String>,
-    attachments: Vec<AppData>,
+    attachments: Vec<Attachment>,
     #[schema(required)]
     file: Option<String>,
     #[schema(required)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use schemas::{ChatState, ids};
+use schemas::{Attachment, ChatState, ids};
 use uuid::Uuid;
 
 use super::roles::Role;
@@ -12,7 +12,22 @@ use super::roles::Role;
 pub(crate) struct Book {
     pub(crate) chats: HashMap<String, Chat>,
     pub(crate) keys: HashMap<Uuid, Key>,
+    /// Files that sends of the batch name and that were uploaded for those sends' chats, by id. Their rows are locked.
+    pub(crate) media: HashMap<String, Media>,
     pub(crate) now_ms: i64,
+}
+
+/// A file as its row has it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Media {
+    pub(crate) chat_id: String,
+    pub(crate) user_id: String,
+    /// What a message shows of it; none until it is completed, and none once it is to be removed.
+    pub(crate) attachment: Option<Attachment>,
+    /// Whether the janitor has it, or it is refused: it will not be completed.
+    pub(crate) is_lost: bool,
+    /// Messages that name it.
+    pub(crate) uses: i64,
 }
 
 /// One chat, whose counter's row is locked.

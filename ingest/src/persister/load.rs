@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use super::book::{Book, Change, Key, Message, Settings, Stay};
+use super::book::{Book, Change, Key, Media, Message, Settings, Stay};
 use super::roles::Role;
 use super::sequencer::Candidate;
 
@@ -23,6 +23,7 @@ struct Questions {
     with_heirs: BTreeSet<String>,
     people: BTreeSet<(String, String)>,
     messages: BTreeSet<Uuid>,
+    media: BTreeSet<(String, String)>,
 }
 
 fn questions(batch: &[&Candidate]) -> Questions {
@@ -32,6 +33,9 @@ fn questions(batch: &[&Candidate]) -> Questions {
         asked.people.insert((command.chat_id.clone(), command.user_id.clone()));
         for member in &command.members {
             asked.people.insert((command.chat_id.clone(), member.user_id.clone()));
+        }
+        for media_id in &command.media_ids {
+            asked.media.insert((media_id.clone(), command.chat_id.clone()));
         }
         for id in [&command.message_id, &command.parent_message_id].into_iter().flatten() {
             asked.messages.extend(Uuid::try_parse(id).ok());
@@ -141,6 +145,9 @@ pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) ->
     if !asked.with_past.is_empty() {
         load_past(transaction, &mut book, &asked.with_past).await?;
     }
+    if !asked.media.is_empty() {
+        load_media(transaction, &mut book, &asked.media).await?;
+    }
     for chat_id in &asked.with_heirs {
         // Each person of the batch may be one who leaves or changes in it: one more than they are.
         let most = asked.people.iter().filter(|(chat, _)| chat == chat_id).count() as i64 + 1;
@@ -166,6 +173,33 @@ async fn load_past(
     for row in transaction.query(&past, &[&chats, &people]).await? {
         let chat = book.chats.entry(row.get(0)).or_default();
         chat.seen_before.entry(row.get(1)).or_default().push((row.get(2), row.get(3)));
+    }
+    Ok(())
+}
+
+/// Files of the batch's sends, each only for the chat that it was uploaded for. Locks their rows: whoever removes a file
+/// marks its row first, and from here on waits.
+async fn load_media(
+    transaction: &Transaction<'_>,
+    book: &mut Book,
+    asked: &BTreeSet<(String, String)>,
+) -> Result<(), tokio_postgres::Error> {
+    let (ids, chats): (Vec<&str>, Vec<&str>) = asked.iter().map(|(id, chat)| (&**id, &**chat)).unzip();
+    let media = transaction
+        .prepare_cached(
+            "SELECT m.id, m.chat_id, m.user_id, m.state, m.attachment::text,
+                    (SELECT count(*) FROM media_use u WHERE u.media_id = m.id)
+               FROM media m JOIN unnest($1::text[], $2::text[]) AS asked(id, chat_id) USING (id, chat_id)
+              ORDER BY m.id FOR UPDATE OF m",
+        )
+        .await?;
+    for row in transaction.query(&media, &[&ids, &chats]).await? {
+        let state: &str = row.get(3);
+        let attachment: Option<&str> = row.get(4);
+        let attachment = attachment.filter(|_| state == "ready").and_then(|json| serde_json::from_str(json).ok());
+        let is_lost = matches!(state, "refused" | "removing");
+        let media = Media { chat_id: row.get(1), user_id: row.get(2), attachment, is_lost, uses: row.get(5) };
+        book.media.insert(row.get(0), media);
     }
     Ok(())
 }

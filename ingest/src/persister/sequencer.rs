@@ -53,12 +53,12 @@ fn decide_one(book: &mut Book, candidate: &Candidate, decisions: &mut Decisions)
     }
     let command = &candidate.command;
     let now_ms = book.now_ms;
-    let Book { chats, keys, .. } = book;
+    let Book { chats, keys, media, .. } = book;
     let chat = chats.entry(command.chat_id.clone()).or_default();
     match command.command_type.as_str() {
-        command_type::MESSAGE_SEND => messages::send(chat, keys, now_ms, candidate, decisions),
+        command_type::MESSAGE_SEND => messages::send(chat, (keys, media), now_ms, candidate, decisions),
         command_type::MESSAGE_EDIT => messages::edit(chat, now_ms, command, decisions),
-        command_type::MESSAGE_DELETE => messages::delete(chat, now_ms, command, decisions),
+        command_type::MESSAGE_DELETE => messages::delete(chat, media, now_ms, command, decisions),
         command_type::CHAT_CREATE => chats::create(chat, now_ms, command, decisions),
         command_type::CHAT_UPDATE => chats::update(chat, now_ms, command, decisions),
         command_type::MEMBERS_ADD => members::add(chat, now_ms, command, decisions),

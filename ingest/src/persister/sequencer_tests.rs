@@ -344,3 +344,89 @@ fn the_system_sender_is_in_no_chat_and_may_what_owners_may() {
     let promote = people(command_type::MEMBERS_UPDATE, ids::SYSTEM, &[("bob", Some("owner"))]);
     assert_eq!(one(&mut book, promote), Ok(Some(6)));
 }
+
+fn file(media_id: &str) -> schemas::Attachment {
+    schemas::Attachment {
+        media_id: media_id.into(),
+        kind: "image".into(),
+        file_name: "a.png".into(),
+        content_type: "image/png".into(),
+        size_bytes: 9,
+        width_px: Some(3),
+        height_px: Some(3),
+        duration_ms: None,
+        thumbhash: None,
+    }
+}
+
+/// The group, and files as they were read with the batch.
+fn group_with_files() -> Book {
+    let mut book = group();
+    let media = |user: &str, chat: &str, is_ready: bool, is_lost: bool| Media {
+        chat_id: chat.into(),
+        user_id: user.into(),
+        attachment: is_ready.then(|| file("-")),
+        is_lost,
+        uses: 0,
+    };
+    for (id, media) in [
+        ("bobs", media("bob", "c", true, false)),
+        ("carols", media("carol", "c", true, false)),
+        ("elsewhere", media("bob", "other", true, false)),
+        ("early", media("bob", "c", false, false)),
+        ("marked", media("bob", "c", false, true)),
+    ] {
+        let attachment = media.attachment.as_ref().map(|_| file(id));
+        book.media.insert(id.into(), Media { attachment, ..media });
+    }
+    book
+}
+
+fn send_files(user: &str, message_id: Uuid, media: &[&str]) -> ChatCommand {
+    ChatCommand { media_ids: media.iter().map(|id| (*id).to_owned()).collect(), ..send(user, message_id, "") }
+}
+
+#[test]
+fn a_send_takes_only_ready_files_of_ones_own_for_this_chat() {
+    let mut book = group_with_files();
+    let mut sent = |media: &[&str]| one(&mut book, send_files("bob", Uuid::new_v4(), media));
+    for wrong in [["carols"], ["elsewhere"], ["marked"], ["nothing"]] {
+        assert_eq!(sent(&wrong), Err(Code::MediaNotFound), "{wrong:?}");
+    }
+    assert_eq!(sent(&["early"]), Err(Code::MediaNotReady));
+    assert_eq!(sent(&["bobs", "carols"]), Err(Code::MediaNotFound));
+    // Refusals take no seq.
+    assert_eq!(sent(&["bobs"]), Ok(Some(3)));
+}
+
+#[test]
+fn files_go_into_the_row_stay_through_edits_and_leave_with_the_last_message() {
+    let mut book = group_with_files();
+    let (first, second) = (Uuid::new_v4(), Uuid::new_v4());
+    let decisions = decide_all(
+        &mut book,
+        &[
+            send_files("bob", first, &["bobs"]),
+            send_files("bob", second, &["bobs"]),
+            about(command_type::MESSAGE_EDIT, "bob", first),
+            about(command_type::MESSAGE_DELETE, "bob", first),
+        ],
+    );
+    let sends = &decisions.rounds[0].messages;
+    assert_eq!(sends[0].attachments.as_deref(), Some([file("bobs")].as_slice()));
+    let changes: Vec<_> = decisions.rounds.iter().flat_map(|round| &round.changes).collect();
+    let attachments = |at: usize| changes[at].message.as_ref().map(|message| message.attachments.clone());
+    assert_eq!(attachments(0), Some(vec![file("bobs")]), "the edit keeps it");
+    assert_eq!(attachments(1), Some(vec![]), "the deleted message has none");
+    let posted = decisions.effects.iter().filter(|effect| matches!(effect, Effect::MediaPosted { .. })).count();
+    assert_eq!(posted, 2);
+    // Still in the second message; then in none, and nobody can post it any more.
+    let third = Uuid::new_v4();
+    assert!(one(&mut book, send_files("bob", third, &["bobs"])).is_ok());
+    for message in [second, third] {
+        assert!(one(&mut book, about(command_type::MESSAGE_DELETE, "bob", message)).is_ok());
+    }
+    assert_eq!(one(&mut book, send_files("bob", Uuid::new_v4(), &["bobs"])), Err(Code::MediaNotFound));
+    // A repeat is known by its id, whatever became of the file.
+    assert_eq!(one(&mut book, send_files("bob", first, &["bobs"])), Ok(Some(3)));
+}

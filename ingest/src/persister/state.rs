@@ -24,6 +24,7 @@ pub(super) struct State<'a> {
     stays_changed: BTreeMap<Key<'a>, Changed<'a>>,
     edits: BTreeMap<(&'a str, i64), &'a Change>,
     deletes: BTreeMap<(&'a str, i64), i64>,
+    posts: Vec<(&'a str, i64, &'a str)>,
 }
 
 struct Opened<'a> {
@@ -77,6 +78,9 @@ impl<'a> State<'a> {
             Effect::MessageDeleted { chat_id, message_seq, at_ms } => {
                 self.deletes.insert((chat_id, *message_seq), *at_ms);
             }
+            Effect::MediaPosted { chat_id, message_seq, media_id } => {
+                self.posts.push((chat_id, *message_seq, media_id));
+            }
         }
     }
 
@@ -87,7 +91,43 @@ impl<'a> State<'a> {
         self.change_stays(transaction).await?;
         self.open_stays(transaction).await?;
         self.edit(transaction).await?;
+        // A file that is posted and whose message is deleted in one batch has a use to lose.
+        self.post_media(transaction).await?;
         self.delete(transaction).await
+    }
+
+    async fn post_media(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
+        if self.posts.is_empty() {
+            return Ok(());
+        }
+        let chats: Vec<&str> = self.posts.iter().map(|(chat_id, _, _)| *chat_id).collect();
+        let seqs: Vec<i64> = self.posts.iter().map(|(_, seq, _)| *seq).collect();
+        let media: Vec<&str> = self.posts.iter().map(|(_, _, media_id)| *media_id).collect();
+        let sql = "INSERT INTO media_use (chat_id, sequence_number, media_id)
+                   SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[])";
+        transaction.execute(&transaction.prepare_cached(sql).await?, &[&chats, &seqs, &media]).await?;
+        let sql =
+            "UPDATE media SET is_posted = true, changed_at = clock_timestamp() WHERE id = ANY($1) AND NOT is_posted";
+        transaction.execute(&transaction.prepare_cached(sql).await?, &[&media]).await.map(drop)
+    }
+
+    /// Files that only these messages named: from here on nobody gets a URL of them, no send may name them, and the janitor
+    /// removes them.
+    async fn drop_media(&self, transaction: &Transaction<'_>, chats: &[&str], seqs: &[i64]) -> Result<(), Error> {
+        let sql = "DELETE FROM media_use u USING unnest($1::text[], $2::bigint[]) AS n(chat_id, message_seq)
+                    WHERE u.chat_id = n.chat_id AND u.sequence_number = n.message_seq RETURNING u.media_id";
+        let statement = transaction.prepare_cached(sql).await?;
+        let rows = transaction.query(&statement, &[&chats, &seqs]).await?;
+        let mut media: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+        if media.is_empty() {
+            return Ok(());
+        }
+        media.sort_unstable();
+        media.dedup();
+        let sql = "UPDATE media m SET state = 'removing', changed_at = clock_timestamp()
+                    WHERE m.id = ANY($1) AND NOT EXISTS (SELECT 1 FROM media_use u WHERE u.media_id = m.id)";
+        let statement = transaction.prepare_cached(sql).await?;
+        transaction.execute(&statement, &[&media]).await.map(drop)
     }
 
     async fn make_chats(&self, transaction: &Transaction<'_>) -> Result<(), Error> {
@@ -205,7 +245,8 @@ impl<'a> State<'a> {
                      FROM unnest($1::text[], $2::bigint[]) AS n(chat_id, message_seq)
                     WHERE c.chat_id = n.chat_id AND c.message_seq = n.message_seq";
         let statement = transaction.prepare_cached(sql).await?;
-        transaction.execute(&statement, &[&chats, &message_seqs]).await.map(drop)
+        transaction.execute(&statement, &[&chats, &message_seqs]).await?;
+        self.drop_media(transaction, &chats, &message_seqs).await
     }
 }
 

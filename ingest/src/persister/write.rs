@@ -100,15 +100,37 @@ async fn insert_messages(transaction: &Transaction<'_>, messages: &[NewMessage])
     let app_data: Vec<Option<&str>> = messages.iter().map(|message| message.app_data.as_deref()).collect();
     let times: Vec<OffsetDateTime> =
         messages.iter().map(|message| timestamp::to_offset(message.created_at_ms)).collect();
+    let attachments: Vec<_> = messages.iter().map(|message| message.attachments.as_ref().map(Json)).collect();
+    let file_urls: Vec<Option<String>> = messages.iter().map(file_url).collect();
     let sql = "INSERT INTO message (message_id, chat_id, sender_id, content, parent_message_id, parent_seq,
-                                    sequence_number, app_data, created_at)
+                                    sequence_number, app_data, created_at, attachments, file_url)
                SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::bigint[],
-                                    $7::bigint[], $8::text[], $9::timestamptz[])";
+                                    $7::bigint[], $8::text[], $9::timestamptz[], $10::jsonb[], $11::text[])";
     let statement = transaction.prepare_cached(sql).await?;
     transaction
-        .execute(&statement, &[&ids, &chats, &senders, &contents, &parents, &parent_seqs, &seqs, &app_data, &times])
+        .execute(
+            &statement,
+            &[
+                &ids,
+                &chats,
+                &senders,
+                &contents,
+                &parents,
+                &parent_seqs,
+                &seqs,
+                &app_data,
+                &times,
+                &attachments,
+                &file_urls,
+            ],
+        )
         .await?;
     Ok(())
+}
+
+/// Where the first file of a message is asked for.
+fn file_url(message: &NewMessage) -> Option<String> {
+    message.attachments.as_ref()?.first().map(|first| format!("/v1/media/{}", first.media_id))
 }
 
 async fn insert_changes(transaction: &Transaction<'_>, changes: &[NewChange]) -> Result<(), WriteError> {

@@ -116,6 +116,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if operators.watermark_delay_ms > 3_600_000 || operators.lateness_ms > 86_400_000 {
         return wrong("operators", "watermark_delay_ms is at most an hour, lateness_ms at most a day");
     }
+    if let Err((key, problem)) = config.media.check(config.development) {
+        return wrong(key, &problem);
+    }
     let limits = &config.limits;
     if [limits.commands_per_s, limits.requests_per_s, limits.node_commands_per_s, limits.chat_sends_per_s].contains(&0)
     {

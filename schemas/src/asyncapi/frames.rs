@@ -5,7 +5,9 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::Parts;
-use super::requests::{Authenticate, EditMessage, MessagePlace, OwnMarks, OwnTyping, Resume, SendMessage};
+use super::requests::{
+    Authenticate, EditMessage, MessagePlace, OwnMarks, OwnTyping, Resume, SendMessage, ways_to_send,
+};
 use crate::wire::json::MessageJson;
 use crate::wire::payload::{
     Ack, ChatPayload, Chats, Heads, Hello, MembersPayload, Presence, Receipt, Reconnect, Refusal, Resumed, Skipped,
@@ -19,6 +21,15 @@ type Payload = fn(&mut Parts) -> Value;
 /// Of a frame of clients, who may send null instead of leaving a field out.
 fn asked<T: ToSchema>(parts: &mut Parts) -> Value {
     take_up::<T>(parts, |_| {})
+}
+
+/// A message: fields, and which of them make one.
+fn sent(parts: &mut Parts) -> Value {
+    let reference = asked::<SendMessage>(parts);
+    if let Some(schema) = parts.schemas.get_mut(SendMessage::name().as_ref()) {
+        schema["oneOf"] = ways_to_send();
+    }
+    reference
 }
 
 /// Of a frame of the server, which leaves out what isn't always there.
@@ -68,7 +79,7 @@ pub(super) fn add_client(parts: &mut Parts, event: ClientEvent) {
         ClientEvent::SendMessage => (
             "Sends a message. Answered with `ack` `accepted`, then `ack` `persisted` with `seq`; or `error`. A repeat \
              with the same `message_id` and body gets the first one's `seq`.",
-            asked::<SendMessage>,
+            sent,
             &command,
         ),
         ClientEvent::EditMessage => {

@@ -2,6 +2,7 @@
 //! refusal names its field. A test holds the two against each other.
 #![allow(dead_code, reason = "read by the document's generator")]
 
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{AdditionalProperties, ArrayBuilder, ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::{KnownFormat, RefOr, Schema, SchemaFormat};
@@ -12,14 +13,13 @@ use crate::wire::Limits;
 
 const ID: &str = "^[A-Za-z0-9._:-]+$";
 
-/// A message to send.
+/// A message to send: with a text, with files, or both.
 #[derive(ToSchema)]
 pub(super) struct SendMessage {
     #[schema(max_length = 64, pattern = "^[A-Za-z0-9._:-]+$")]
     chat_id: String,
-    /// Text that says something, at most `limits.content_bytes` bytes of UTF-8, without NUL.
-    #[schema(min_length = 1)]
-    content: String,
+    /// At most `limits.content_bytes` bytes of UTF-8, without NUL. Text that says something, where there are no files.
+    content: Option<String>,
     /// The client's own, one a message, kept for repeats; a v7 is made if absent.
     message_id: Option<Uuid>,
     /// The message that this one answers.
@@ -27,18 +27,38 @@ pub(super) struct SendMessage {
     /// The application's own, opaque, at most 4 KiB.
     #[schema(value_type = Option<Object>)]
     app_data: Option<()>,
-    /// Can't be sent yet.
-    #[schema(required = false, schema_with = no_attachments)]
+    /// Each a `media_id` of a completed upload of one's own for this chat; at most `limits.attachments`.
+    #[schema(required = false, schema_with = attachments)]
     attachments: (),
-    /// Can't be sent yet.
-    #[schema(max_length = 0)]
+    /// The same for one file.
+    #[schema(max_length = 64, pattern = "^[A-Za-z0-9._:-]*$")]
     file: Option<String>,
 }
 
-fn no_attachments() -> RefOr<Schema> {
-    let types = SchemaType::from_iter([Type::Array, Type::Null]);
-    let nothing = ArrayBuilder::new().schema_type(types).max_items(Some(0)).items(ObjectBuilder::new());
-    nothing.description(Some("Can't be sent yet.")).into()
+fn attachments() -> RefOr<Schema> {
+    let id = ObjectBuilder::new().schema_type(Type::String).max_length(Some(MAX_ID_BYTES)).pattern(Some(ID));
+    let about = "Each a `media_id` of a completed upload of one's own for this chat; at most `limits.attachments`.";
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .max_items(Some(Limits::default().attachments))
+        .unique_items(true)
+        .items(id)
+        .description(Some(about))
+        .into()
+}
+
+/// What makes a message: exactly one of the three.
+pub(super) fn ways_to_send() -> Value {
+    let nothing = json!({ "attachments": { "maxItems": 0 }, "file": { "maxLength": 0 } });
+    let (none, empty) = (&nothing["attachments"], &nothing["file"]);
+    json!([
+        { "title": "text", "required": ["content"],
+          "properties": { "content": { "type": "string", "minLength": 1 }, "attachments": none, "file": empty } },
+        { "title": "files", "required": ["attachments"],
+          "properties": { "attachments": { "type": "array", "minItems": 1 }, "file": empty } },
+        { "title": "one file", "required": ["file"],
+          "properties": { "attachments": none, "file": { "type": "string", "minLength": 1 } } },
+    ])
 }
 
 /// A message's new text.

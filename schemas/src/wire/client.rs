@@ -20,11 +20,27 @@ pub struct Limits {
     pub app_data_bytes: usize,
     /// Most chats in one `mark_…` or `resume` frame.
     pub chats_per_frame: usize,
+    /// Most files of a message; 0 where there is no store for them.
+    pub attachments: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { content_bytes: 16_384, frame_bytes: 65_536, app_data_bytes: 4_096, chats_per_frame: 1_000 }
+        Self {
+            content_bytes: 16_384,
+            frame_bytes: 65_536,
+            app_data_bytes: 4_096,
+            chats_per_frame: 1_000,
+            attachments: 10,
+        }
+    }
+}
+
+impl Limits {
+    /// Those of a gateway: as configured, and without files where there is no store.
+    pub fn new(content_bytes: usize, takes_files: bool) -> Self {
+        let usual = Self::default();
+        Self { content_bytes, attachments: if takes_files { usual.attachments } else { 0 }, ..usual }
     }
 }
 
@@ -59,7 +75,10 @@ pub enum ClientFrame {
 pub struct SendMessage {
     pub chat_id: String,
     pub message_id: Uuid,
+    /// Empty only if there are files.
     pub content: String,
+    /// Completed uploads, in the order in which they are shown.
+    pub media_ids: Vec<String>,
     pub parent_message_id: Option<Uuid>,
     /// JSON object, as text.
     pub app_data: Option<String>,
@@ -157,24 +176,42 @@ fn parse_payload(event: &str, mut fields: Fields, limits: &Limits) -> Result<Cli
 
 /// The fields of a message to send, from a WebSocket payload or the body of a POST.
 pub fn send_message(chat_id: String, fields: &mut Fields, limits: &Limits) -> Result<SendMessage, Rejection> {
-    for field in ["attachments", "file"] {
-        let empty = match fields.object.remove(field) {
-            None | Some(Value::Null) => true,
-            Some(Value::Array(items)) => items.is_empty(),
-            Some(Value::String(text)) => text.is_empty(),
-            Some(_) => false,
-        };
-        if !empty {
-            return Err(Rejection::new(Code::NotSupported, "Attachments can't be sent yet.").at(fields.path(field)));
-        }
-    }
+    let media_ids = media_ids(fields, limits)?;
+    let content = if media_ids.is_empty() { fields.content(limits)? } else { fields.caption(limits)? };
     Ok(SendMessage {
         chat_id,
         message_id: fields.optional_uuid("message_id")?.unwrap_or_else(Uuid::now_v7),
-        content: fields.content(limits)?,
+        content,
+        media_ids,
         parent_message_id: fields.optional_uuid("parent_message_id")?,
         app_data: fields.app_data(limits)?,
     })
+}
+
+/// The files of a message: `attachments`, or the one of `file`.
+fn media_ids(fields: &mut Fields, limits: &Limits) -> Result<Vec<String>, Rejection> {
+    let attachments = fields.ids("attachments", limits.attachments.max(1))?;
+    let file = fields.optional_text("file")?.filter(|file| !file.is_empty());
+    let (ids, field) = match file {
+        None => (attachments, "attachments"),
+        Some(file) if attachments.is_empty() => {
+            if !ids::is_valid(&file) {
+                return Err(fields.wrong("file", "a media_id"));
+            }
+            (vec![file], "file")
+        }
+        Some(_) => {
+            return Err(fields.wrong("file", "for one file, attachments for several: send one of the two fields"));
+        }
+    };
+    if !ids.is_empty() && limits.attachments == 0 {
+        let text = "There is no store for files here; operators set media.bucket.";
+        return Err(Rejection::new(Code::NotSupported, text).at(fields.path(field)));
+    }
+    if ids.iter().enumerate().any(|(at, id)| ids[..at].contains(id)) {
+        return Err(fields.wrong(field, "a list of different ids"));
+    }
+    Ok(ids)
 }
 
 /// The members of a JSON object, taken one by one with a refusal that names the path.
@@ -291,10 +328,20 @@ impl Fields {
     /// The body of a message: text that says something, within the limit.
     pub fn content(&mut self, limits: &Limits) -> Result<String, Rejection> {
         let content = self.text("content")?;
-        let path = self.path("content");
         if content.trim().is_empty() {
-            return Err(Rejection::new(Code::ContentEmpty, "A message needs a text.").at(path));
+            return Err(Rejection::new(Code::ContentEmpty, "A message needs a text.").at(self.path("content")));
         }
+        self.within(content, limits)
+    }
+
+    /// The text beside files, which may be absent or empty.
+    fn caption(&mut self, limits: &Limits) -> Result<String, Rejection> {
+        let content = self.optional_text("content")?.unwrap_or_default();
+        if content.trim().is_empty() { Ok(String::new()) } else { self.within(content, limits) }
+    }
+
+    fn within(&self, content: String, limits: &Limits) -> Result<String, Rejection> {
+        let path = self.path("content");
         if content.len() > limits.content_bytes {
             let text = format!("content has {} bytes; at most {} are allowed.", content.len(), limits.content_bytes);
             return Err(Rejection::new(Code::ContentTooLong, text).at(path));
@@ -367,10 +414,36 @@ mod tests {
         assert_eq!(send(r#","content":"a","app_data":3"#), (Code::BadField, at("payload.app_data")));
         let long = format!(r#","content":"{}""#, "x".repeat(16_385));
         assert_eq!(send(&long), (Code::ContentTooLong, at("payload.content")));
+        assert_eq!(send(r#","content":"a","attachments":"m""#), (Code::BadField, at("payload.attachments")));
+        assert_eq!(send(r#","attachments":["m","m"]"#), (Code::BadField, at("payload.attachments")));
+        assert_eq!(send(r#","attachments":["m"],"file":"n""#), (Code::BadField, at("payload.file")));
+        assert_eq!(send(r#","file":"../m""#), (Code::BadField, at("payload.file")));
+        let many: Vec<String> = (0..11).map(|number| format!("m{number}")).collect();
+        let many = format!(r#","attachments":{}"#, serde_json::json!(many));
+        assert_eq!(send(&many), (Code::BadField, at("payload.attachments")));
         let marks = |marks: &str| refusal(&format!(r#"{{"event":"mark_read","payload":{{"marks":{marks}}}}}"#));
         assert_eq!(marks("[]"), (Code::BadField, at("payload.marks")));
         assert_eq!(marks(r#"{"c":1.5}"#), (Code::BadField, at("payload.marks")));
         assert_eq!(marks(r#"{"c":-1}"#), (Code::BadField, at("payload.marks")));
+    }
+
+    #[test]
+    fn a_message_has_a_text_or_files_or_both() {
+        let sent = |rest: &str| {
+            let text = format!(r#"{{"event":"send_message","payload":{{"chat_id":"c"{rest}}}}}"#);
+            match parse(&text, &Limits::default()).expect("valid").frame {
+                ClientFrame::SendMessage(send) => (send.content, send.media_ids),
+                other => panic!("{other:?}"),
+            }
+        };
+        let one = || vec!["m".to_owned()];
+        assert_eq!(sent(r#","content":"a","attachments":[],"file":"""#), ("a".into(), vec![]));
+        assert_eq!(sent(r#","attachments":["m"]"#), (String::new(), one()));
+        assert_eq!(sent(r#","content":" ","file":"m""#), (String::new(), one()));
+        assert_eq!(sent(r#","content":"a","attachments":["m","n"]"#), ("a".into(), vec!["m".into(), "n".into()]));
+        let limits = Limits::new(100, false);
+        let text = r#"{"event":"send_message","payload":{"chat_id":"c","attachments":["m"]}}"#;
+        assert_eq!(parse(text, &limits).expect_err("no store").rejection.code, Code::NotSupported);
     }
 
     #[test]

@@ -24,10 +24,12 @@ pub struct MessageJson<'a> {
     /// Who caused the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor_id: Option<&'a str>,
-    /// Null once deleted.
+    /// Null once deleted; empty where the message is its files alone.
     #[schema(required)]
     pub content: Option<&'a str>,
+    /// Its files; empty once deleted. `GET /v1/media/{media_id}` gives URLs of one.
     pub attachments: &'a [Attachment],
+    /// `media_id` of the first of them.
     #[schema(required)]
     pub file: Option<&'a str>,
     /// The message that this one answers.
@@ -86,7 +88,7 @@ impl<'a> MessageJson<'a> {
             actor_id,
             content: state.content.as_deref(),
             attachments: &state.attachments,
-            file: None,
+            file: state.attachments.first().map(|first| first.media_id.as_str()),
             parent_message_id: state.parent_message_id.as_deref(),
             parent_seq: state.parent_seq,
             app_data: raw(state.app_data.as_ref()),

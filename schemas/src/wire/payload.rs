@@ -39,6 +39,8 @@ pub struct HelloLimits {
     pub content_bytes: usize,
     /// Longest frame, in bytes.
     pub frame_bytes: usize,
+    /// Most files of a message; 0 where there is no store for them.
+    pub attachments: usize,
 }
 
 /// A page of the person's chats, by latest activity.

@@ -34,6 +34,13 @@ pub enum Code {
     IdempotencyKeyReused,
     IdempotencyKeyInUse,
     BlockedByEarlier,
+    MediaNotFound,
+    MediaNotReady,
+    MediaBusy,
+    MediaTooLarge,
+    MediaTypeRefused,
+    MediaRefused,
+    UploadIncomplete,
     FrameTooBig,
     NotSupported,
     NotFound,
@@ -45,7 +52,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 39] = [
         Self::BadJson,
         Self::UnknownEvent,
         Self::MissingField,
@@ -71,6 +78,13 @@ impl Code {
         Self::IdempotencyKeyReused,
         Self::IdempotencyKeyInUse,
         Self::BlockedByEarlier,
+        Self::MediaNotFound,
+        Self::MediaNotReady,
+        Self::MediaBusy,
+        Self::MediaTooLarge,
+        Self::MediaTypeRefused,
+        Self::MediaRefused,
+        Self::UploadIncomplete,
         Self::FrameTooBig,
         Self::NotSupported,
         Self::NotFound,
@@ -95,6 +109,7 @@ impl Code {
                 | Self::Internal
                 | Self::BlockedByEarlier
                 | Self::IdempotencyKeyInUse
+                | Self::MediaBusy
         )
     }
 
@@ -103,16 +118,21 @@ impl Code {
         match self {
             Self::TokenMissing | Self::TokenExpired | Self::TokenInvalid | Self::TokenRevoked => 401,
             Self::Forbidden | Self::ScopeMissing => 403,
-            Self::ChatNotFound | Self::MessageNotFound | Self::UserNotFound | Self::NotFound => 404,
+            Self::ChatNotFound | Self::MessageNotFound | Self::UserNotFound | Self::MediaNotFound | Self::NotFound => {
+                404
+            }
             Self::MethodNotAllowed => 405,
             Self::ChatExists
             | Self::LastOwner
             | Self::Conflict
             | Self::MessageIdConflict
             | Self::IdempotencyKeyInUse
-            | Self::BlockedByEarlier => 409,
-            Self::IdempotencyKeyReused => 422,
-            Self::FrameTooBig => 413,
+            | Self::BlockedByEarlier
+            | Self::MediaNotReady
+            | Self::MediaBusy
+            | Self::UploadIncomplete => 409,
+            Self::IdempotencyKeyReused | Self::MediaTypeRefused | Self::MediaRefused => 422,
+            Self::FrameTooBig | Self::MediaTooLarge => 413,
             Self::RateLimited => 429,
             Self::Overloaded | Self::Unavailable => 503,
             Self::NotSupported => 501,
@@ -170,6 +190,15 @@ impl Rejection {
     /// The one answer for a person who isn't there and for one whom the caller may not know of.
     pub fn user_not_found(user_id: &str) -> Self {
         Self::new(Code::UserNotFound, format!("There is no person `{user_id}`."))
+    }
+
+    /// The one answer for a file that isn't there and for one that the caller may not see.
+    pub fn media_not_found() -> Self {
+        Self::new(
+            Code::MediaNotFound,
+            "There is no such file for you: check media_id; a file goes with the messages that it was posted in.",
+        )
+        .at("media_id")
     }
 
     /// The answer while a server behind us is away.

@@ -16,6 +16,7 @@ mod installation;
 mod keys;
 mod lines;
 mod log;
+mod object_store;
 mod person;
 mod process;
 mod program;
@@ -29,6 +30,7 @@ pub use installation::Installation;
 pub use keys::{KeyServer, SigningKey};
 pub use lines::Lines;
 pub use log::{Logged, read_all, read_events, read_topic};
+pub use object_store::{ObjectStore, store_client};
 pub use person::{Answer, Person};
 pub use process::{RoleProcess, signal};
 pub use program::{

@@ -1,4 +1,4 @@
-//! People in pages of a real browser, against everything real: two who talk, a group, a long chat, the example of `examples/`;
+//! People in pages of a real browser, against everything real: two who talk, files, a group, a long chat, the example of `examples/`;
 //! and the client package in Node. The pages' own tests are `web/e2e`.
 
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
 use uuid::Uuid;
-use waltalkie_tests::harness::{Installation, Person, Servers, repository, target_dir};
+use waltalkie_tests::harness::{Installation, ObjectStore, Person, Servers, repository, target_dir};
 
 /// Messages of the long chat.
 const LINES: usize = 5_000;
@@ -20,7 +20,9 @@ async fn two_people_talk_in_two_pages() -> Result<()> {
     let example = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let origin = format!("http://{example}");
     // One person says thousands of things at once.
-    let settings = [
+    let store = ObjectStore::start().await?;
+    let mut settings = store.settings().to_vec();
+    settings.extend([
         ("gateway.allowed_origins", origin.as_str()),
         ("limits.requests_per_s", "100000"),
         ("limits.requests_burst", "100000"),
@@ -28,7 +30,7 @@ async fn two_people_talk_in_two_pages() -> Result<()> {
         ("limits.commands_burst", "10000"),
         ("limits.chat_sends_per_s", "10000"),
         ("limits.chat_sends_burst", "10000"),
-    ];
+    ]);
     let installation = Installation::make_on(Servers::shared()?, "browser", &settings).await?;
     let process = installation.run(&["all"]).await?;
     let config = installation.config()?;

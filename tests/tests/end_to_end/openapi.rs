@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use uuid::Uuid;
-use waltalkie_tests::harness::{Installation, Person, python, repository};
+use waltalkie_tests::harness::{Installation, ObjectStore, Person, Servers, python, repository};
 
 /// Keeps what was asked and answered.
 #[derive(Default)]
@@ -59,7 +59,9 @@ impl Tour {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_document_is_what_the_server_does() -> Result<()> {
-    let installation = Installation::make("openapi").await?;
+    let store = ObjectStore::start().await?;
+    let settings = [store.settings().as_slice(), &[("media.max_file_bytes", "1000000")]].concat();
+    let installation = Installation::make_on(Servers::shared()?, "openapi", &settings).await?;
     let process = installation.run(&["all"]).await?;
     let config = installation.config()?;
     let gateway = process.gateway()?;
@@ -133,7 +135,7 @@ async fn the_document_is_what_the_server_does() -> Result<()> {
     let (status, _) = tour.ask_with(&alice, "POST", messages, answer, &[("prefer", "respond-async")]).await?;
     ensure!(status == 202, "{status}");
     tour.expect(413, &bob, "POST", messages, json!({ "content": "x".repeat(70_000) })).await?;
-    tour.expect(501, &bob, "POST", messages, json!({ "content": "see", "attachments": ["a"] })).await?;
+    tour.expect(404, &bob, "POST", messages, json!({ "content": "see", "attachments": ["a"] })).await?;
     let message = format!("{messages}/{message_id}");
     tour.expect(200, &bob, "PATCH", &message, json!({ "content": "Half past?" })).await?;
     tour.expect(200, &alice, "GET", &message, none.clone()).await?;
@@ -145,6 +147,28 @@ async fn the_document_is_what_the_server_does() -> Result<()> {
     tour.expect(200, &alice, "GET", messages, none.clone()).await?;
     tour.expect(200, &alice, "GET", "/v1/chats?limit=1", none.clone()).await?;
     tour.expect(200, &alice, "GET", "/v1/chats", none.clone()).await?;
+
+    // Files.
+    let wanted = |size: usize, kind: &str| json!({ "chat_id": "launch", "file_name": "a.txt", "content_type": kind, "size_bytes": size });
+    let begun = tour.expect(201, &bob, "POST", "/v1/media", wanted(5, "text/plain")).await?;
+    let media = format!("/v1/media/{}", begun["media_id"].as_str().context("no media_id")?);
+    tour.expect(400, &bob, "POST", "/v1/media", wanted(0, "text/plain")).await?;
+    tour.expect(413, &bob, "POST", "/v1/media", wanted(2_000_000, "text/plain")).await?;
+    tour.expect(409, &bob, "POST", &format!("{media}/complete"), none.clone()).await?;
+    tour.expect(200, &bob, "GET", &media, none.clone()).await?;
+    ensure!(bob.bring(&begun["upload"], b"hello").await? == [200]);
+    tour.expect(200, &bob, "POST", &format!("{media}/complete"), none.clone()).await?;
+    let file = json!({ "file": begun["media_id"] });
+    tour.expect(201, &bob, "POST", messages, file).await?;
+    tour.expect(200, &alice, "GET", &media, none.clone()).await?;
+    tour.expect(404, &carol, "GET", &media, none.clone()).await?;
+    tour.expect(409, &bob, "DELETE", &media, none.clone()).await?;
+    let html = tour.expect(201, &bob, "POST", "/v1/media", wanted(5, "image/png")).await?;
+    let refused = format!("/v1/media/{}", html["media_id"].as_str().context("no media_id")?);
+    ensure!(bob.bring(&html["upload"], b"hello").await? == [200]);
+    tour.expect(422, &bob, "POST", &format!("{refused}/complete"), none.clone()).await?;
+    tour.expect(200, &bob, "GET", &refused, none.clone()).await?;
+    tour.expect(204, &bob, "DELETE", &refused, none.clone()).await?;
 
     // An answer that is kept, and its key with another request.
     let key = [("idempotency-key", "the tour's only key")];

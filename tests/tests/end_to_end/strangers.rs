@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
-use waltalkie_tests::harness::{Answer, Installation, Person, Servers};
+use waltalkie_tests::harness::{Answer, Installation, ObjectStore, Person, Servers};
 
-/// One attempt: a verb, a path with `{chat}` and `{message}`, a body.
+/// One attempt: a verb, a path with `{chat}`, `{message}` and `{media}`, a body.
 struct Attempt(Method, &'static str, Value);
 
 fn on_a_chat() -> Vec<Attempt> {
@@ -31,13 +31,19 @@ fn on_a_chat() -> Vec<Attempt> {
         Attempt(Method::PATCH, "/v1/chats/{chat}/messages/{message}", json!({ "content": "forged" })),
         Attempt(Method::DELETE, "/v1/chats/{chat}/messages/{message}", Value::Null),
         Attempt(Method::POST, "/v1/chats/{chat}/read", json!({ "seq": 2 })),
+        Attempt(Method::POST, "/v1/media", json!({ "chat_id": "{chat}", "file_name": "a", "size_bytes": 1 })),
+        Attempt(Method::GET, "/v1/media/{media}", Value::Null),
+        Attempt(Method::POST, "/v1/media/{media}/complete", Value::Null),
+        Attempt(Method::DELETE, "/v1/media/{media}", Value::Null),
     ]
 }
 
-async fn attempt(person: &Person, attempt: &Attempt, chat: &str, message: &str) -> Result<Answer> {
+async fn attempt(person: &Person, attempt: &Attempt, [chat, message, media]: [&str; 3]) -> Result<Answer> {
     let Attempt(method, path, body) = attempt;
-    let path = path.replace("{chat}", chat).replace("{message}", message);
-    person.request(method.clone(), &path, (!body.is_null()).then(|| body.clone())).await
+    let path = path.replace("{chat}", chat).replace("{message}", message).replace("{media}", media);
+    let body =
+        (!body.is_null()).then(|| serde_json::from_str(&body.to_string().replace("{chat}", chat))).transpose()?;
+    person.request(method.clone(), &path, body).await
 }
 
 /// What an answer tells: everything but what is new in each.
@@ -51,6 +57,7 @@ fn told(answer: &Answer) -> Value {
 }
 
 struct World {
+    _store: ObjectStore,
     _installation: Installation,
     _process: waltalkie_tests::harness::RoleProcess,
     alice: Person,
@@ -59,10 +66,13 @@ struct World {
     gone: Person,
     chat: String,
     message: String,
+    media: String,
 }
 
 async fn world(test: &str) -> Result<World> {
-    let generous = [("limits.commands_per_s", "100000"), ("limits.commands_burst", "100000")];
+    let store = ObjectStore::start().await?;
+    let mut generous = store.settings().to_vec();
+    generous.extend([("limits.commands_per_s", "100000"), ("limits.commands_burst", "100000")]);
     let installation = Installation::make_on(Servers::shared()?, test, &generous).await?;
     let process = installation.run(&["all"]).await?;
     let config = installation.config()?;
@@ -71,8 +81,23 @@ async fn world(test: &str) -> Result<World> {
         (arrive("alice").await?, arrive("bob").await?, arrive("mallory").await?, arrive("gone").await?);
     let chat = alice.make_group(&[&bob, &gone], json!({})).await?;
     let message = alice.say(&chat, "canary 5f1c").await?["message_id"].as_str().context("no id")?.to_owned();
+    // Posted while everybody was there: who was removed has seen it.
+    let media = alice.upload(&chat, "canary.txt", "text/plain", b"canary 5f1c").await?;
+    let file = json!({ "file": media });
+    alice.post(&format!("/v1/chats/{chat}/messages"), file).await?.expect(201)?;
     alice.delete(&format!("/v1/chats/{chat}/members/gone")).await?.expect(200)?;
-    Ok(World { _installation: installation, _process: process, alice, bob, mallory, gone, chat, message })
+    Ok(World {
+        _store: store,
+        _installation: installation,
+        _process: process,
+        alice,
+        bob,
+        mallory,
+        gone,
+        chat,
+        message,
+        media,
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,8 +107,8 @@ async fn a_stranger_and_a_removed_member_are_told_what_is_told_of_nothing() -> R
     let before = world.alice.get(&format!("/v1/chats/{}/messages", world.chat)).await?.expect(200)?;
     for who in [&world.mallory, &world.gone] {
         for this in &on_a_chat() {
-            let theirs = attempt(who, this, &world.chat, &world.message).await?;
-            let nothing = attempt(who, this, "no-such-chat", &absent_message).await?;
+            let theirs = attempt(who, this, [&world.chat, &world.message, &world.media]).await?;
+            let nothing = attempt(who, this, ["no-such-chat", &absent_message, "no-such-file"]).await?;
             let Attempt(method, path, _) = this;
             ensure!(theirs.status == 404, "{} {method} {path}: {} {}", who.user_id, theirs.status, theirs.body);
             ensure!(told(&theirs) == told(&nothing), "{method} {path}: {} and {}", told(&theirs), told(&nothing));

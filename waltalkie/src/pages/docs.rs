@@ -30,6 +30,7 @@ const PAGES: [(&str, &str); 14] = [
     ("events", "Event reference: every topic, every field"),
     ("auth", "Tokens, keys, services and their scopes"),
     ("errors", "Error codes: cause, remedy, try again or not"),
+    ("media", "Files in messages: upload, post, read; the store behind it"),
     ("consumers", "For those who read the history from Kafka"),
     ("history", "The history in ten minutes: tail, Python, Flink SQL, rebuilds, reports"),
     ("operators", "Running it: durability, faults, metrics"),

@@ -100,6 +100,34 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "An earlier send of this connection to this chat was refused, and order is kept.",
             "Send the earlier one again, or give it up with discard_message.",
         ),
+        Code::MediaNotFound => (
+            "There is no such file, or you may not see any message that it is posted in; the two are not told apart.",
+            "Check media_id. Only the uploader may post a file, in the chat that it was uploaded for; when the last message with \
+             it is deleted, the file is removed too.",
+        ),
+        Code::MediaNotReady => (
+            "The file is not uploaded and completed yet, or it was refused.",
+            "Upload it, call complete, and send it when that has answered 200; GET /v1/media/{id} tells its state.",
+        ),
+        Code::MediaBusy => (
+            "The file is being looked into just now.",
+            "Wait for retry_after_ms and call complete again: it answers with what was found.",
+        ),
+        Code::MediaTooLarge => {
+            ("The file is larger than is taken here.", "Send a smaller one; the error names the limit.")
+        }
+        Code::MediaTypeRefused => (
+            "Files of this type are not taken here.",
+            "Send one of the types that the error lists; operators set them as media.allowed_types.",
+        ),
+        Code::MediaRefused => (
+            "The file that was uploaded is not what was declared, is damaged, or is not safe to show. It was removed.",
+            "The error says what is wrong with it. Mend the file, or declare what it is, and begin a new upload.",
+        ),
+        Code::UploadIncomplete => (
+            "The store doesn't have the whole file yet.",
+            "Upload what the error says is missing; GET /v1/media/{id} gives new URLs. Then call complete again.",
+        ),
         Code::FrameTooBig => ("The frame or body is over the limit.", "hello names limits.frame_bytes."),
         Code::NotSupported => ("This version can't do that yet.", "Leave the field or frame out."),
         Code::NotFound => ("There is nothing at this path.", "Check the path."),

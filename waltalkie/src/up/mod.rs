@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use local_stack::{LocalStack, Options, Terminal, Wanted, prerequisites};
-use runtime::{Config, Shutdown};
+use runtime::{Config, Secret, Shutdown};
 
 use crate::roles::{self, RoleName, Running};
 use crate::stop_signal::StopSignal;
@@ -104,8 +104,8 @@ async fn prepare(
     roles: &mut Option<Running>,
     began: Instant,
 ) -> Result<()> {
-    let config = local_config::complete(config, stack).await?;
-    let s3_url = start_object_store(&config, stack, servers).await?;
+    let mut config = local_config::complete(config, stack).await?;
+    let s3_url = start_object_store(&mut config, stack, servers).await?;
     let step = Instant::now();
     if stack.endpoints().postgres_url_base.is_some() {
         migrate::create_databases(&config).await?;
@@ -152,9 +152,19 @@ async fn watch(stack: &mut LocalStack, running: &mut Running, stop: &mut StopSig
     }
 }
 
-async fn start_object_store(config: &Config, stack: &LocalStack, servers: &Shutdown) -> Result<String> {
+/// Starts the store of files, and configures it unless another one is.
+async fn start_object_store(config: &mut Config, stack: &LocalStack, servers: &Shutdown) -> Result<String> {
+    if config.media.is_on() {
+        return Ok(config.media.store_url());
+    }
     let secret = local_config::kept_secret(stack.data_dir(), "s3-secret")?;
-    object_store::start(&stack.data_dir().join("s3"), config.stack.s3_port, &secret, servers).await
+    let url = object_store::start(&stack.data_dir().join("s3"), config.stack.s3_port, &secret, servers).await?;
+    let media = &mut config.media;
+    object_store::BUCKET.clone_into(&mut media.bucket);
+    media.endpoint.clone_from(&url);
+    object_store::ACCESS_KEY.clone_into(&mut media.access_key_id);
+    (media.secret_access_key, media.path_style) = (Secret::new(secret), true);
+    Ok(url)
 }
 
 fn stack_options(config: &Config, data_dir: PathBuf) -> Options {

@@ -1,5 +1,6 @@
 /** The HTTP side of the server, as far as a client with a screen needs it. The rest is in `/openapi.json`. */
 import type { ChatRow, MemberRow } from './chat-state.ts';
+import type { Attachment } from './frames.ts';
 import { call, WaltalkieError, type CallOptions } from './http.ts';
 import type { HistoryPage } from './message-log.ts';
 import type { Tokens } from './tokens.ts';
@@ -9,6 +10,35 @@ export interface Person {
   name: string | null;
 }
 
+/** What is missing of an upload, and where to bring it. */
+export interface UploadUrls {
+  url: string | null;
+  headers: Record<string, string>;
+  parts: { part_number: number; size_bytes: number; url: string }[];
+  part_bytes: number | null;
+  uploaded_parts: number[];
+  expires_at: string;
+}
+
+/** A file with what one may do with it now. */
+export interface Media extends Omit<Attachment, 'kind'> {
+  chat_id: string;
+  user_id: string;
+  state: 'uploading' | 'checking' | 'ready' | 'refused';
+  kind: string | null;
+  /** Of audio: 64 peaks from 0 to 255, in Base64. */
+  waveform: string | null;
+  notes: string[];
+  upload: UploadUrls | null;
+  urls: {
+    url: string;
+    download_url: string;
+    previews: { content_type: string; width_px: number; height_px: number; size_bytes: number; url: string }[];
+    expires_at: string;
+  } | null;
+  refusal: string | null;
+}
+
 /** What can be changed about a chat. */
 export interface Settings {
   name?: string;
@@ -16,6 +46,8 @@ export interface Settings {
 }
 
 const IDS_PER_QUERY = 50;
+/** A film takes its time. */
+const COMPLETE_MS = 180_000;
 
 export class Api {
   readonly #url: string;
@@ -83,6 +115,31 @@ export class Api {
     await this.#call('DELETE', `${chat(chatId)}/members/${encodeURIComponent(userId)}`);
   }
 
+  /**
+   * Begins an upload.
+   *
+   * @param key a UUID, the same when it is tried again
+   */
+  beginMedia(chatId: string, file: { name: string; type: string; size: number }, key: string): Promise<Media> {
+    const body = { chat_id: chatId, file_name: file.name, content_type: file.type, size_bytes: file.size };
+    return this.#call('POST', 'v1/media', body, { 'Idempotency-Key': key });
+  }
+
+  /** Says that all bytes are in the store, and waits until the file was looked into. */
+  completeMedia(mediaId: string): Promise<Media> {
+    return this.#call('POST', `${media(mediaId)}/complete`, undefined, undefined, COMPLETE_MS);
+  }
+
+  /** A file with URLs that count for some minutes. */
+  media(mediaId: string): Promise<Media> {
+    return this.#call('GET', media(mediaId));
+  }
+
+  /** Gives up a file that was not posted. */
+  async removeMedia(mediaId: string): Promise<void> {
+    await this.#call('DELETE', media(mediaId));
+  }
+
   /** Names of people one shares a chat with. */
   async people(ids: string[]): Promise<Person[]> {
     const people: Person[] = [];
@@ -93,8 +150,8 @@ export class Api {
     return people;
   }
 
-  async #call<T>(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<T> {
-    const options: CallOptions = { body, ...(headers ? { headers } : {}) };
+  async #call<T>(method: string, path: string, body?: unknown, headers?: Record<string, string>, timeoutMs?: number): Promise<T> {
+    const options: CallOptions = { body, ...(headers ? { headers } : {}), ...(timeoutMs ? { timeoutMs } : {}) };
     const authorized = async () => call<T>(this.#url, method, path, { ...options, token: await this.#tokens.get() });
     try {
       return await authorized();
@@ -108,4 +165,8 @@ export class Api {
 
 function chat(chatId: string): string {
   return `v1/chats/${encodeURIComponent(chatId)}`;
+}
+
+function media(mediaId: string): string {
+  return `v1/media/${encodeURIComponent(mediaId)}`;
 }

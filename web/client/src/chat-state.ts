@@ -1,6 +1,6 @@
 /** Everything that one chat is, on this client: what the server told, and what was counted from it. */
 import { ChatCursor } from './chat-cursor.ts';
-import type { ChatEvent, Marked, MessageEvent, Visible } from './frames.ts';
+import type { Attachment, ChatEvent, Marked, MessageEvent, Visible } from './frames.ts';
 import { MessageLog, type Message } from './message-log.ts';
 
 type MessageKind = 'message' | 'message_edited' | 'message_deleted';
@@ -63,6 +63,7 @@ export interface LastMessage {
   seq?: number;
   sender_id: string;
   content: string | null;
+  attachments?: readonly Attachment[];
   created_at: string;
   deleted_at?: string | null;
 }

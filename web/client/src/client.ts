@@ -9,7 +9,7 @@
 import { Api } from './api.ts';
 import type { ChatState } from './chat-state.ts';
 import { Emitter, type Events } from './events.ts';
-import type { Presence } from './frames.ts';
+import type { Attachment, Presence } from './frames.ts';
 import { WaltalkieError } from './http.ts';
 import { newId } from './ids.ts';
 import type { Message } from './message-log.ts';
@@ -18,12 +18,20 @@ import { Pages } from './pages.ts';
 import { Session, type Effect, type SessionOptions } from './session.ts';
 import { Socket, type Connection } from './socket.ts';
 import { Tokens } from './tokens.ts';
+import { upload, type UploadFile, type UploadOptions } from './upload.ts';
 
 export interface ClientOptions extends SessionOptions {
   /** The server, such as `https://chat.example.com`. */
   url: string;
   /** Asks the application's backend for a fresh token of the person. Called when the last one won't do any more. */
   getToken: () => Promise<string>;
+}
+
+/** What a message can have beside its text. */
+export interface SendOptions {
+  /** The message of the same chat that it answers. */
+  parentMessageId?: string;
+  attachments?: readonly Attachment[];
 }
 
 const TICK_MS = 250;
@@ -139,11 +147,20 @@ export class Client {
     return this.chat(chatId)?.log.hasMoreBefore ?? false;
   }
 
-  /** Sends a text. Resolves when it is persisted; rejects with a `WaltalkieError` if it is refused for good. */
-  async send(chatId: string, content: string, { parentMessageId }: { parentMessageId?: string } = {}): Promise<{ message_id: string; seq: number }> {
+  /**
+   * Sends a text, files that `upload` gave, or both. Resolves when it is persisted; rejects with a `WaltalkieError` if it is
+   * refused for good.
+   */
+  async send(chatId: string, content: string, { parentMessageId, attachments }: SendOptions = {}): Promise<{ message_id: string; seq: number }> {
     const parent = parentMessageId === undefined ? {} : { parent_message_id: parentMessageId };
-    const { message_id, seq = 0 } = await this.#ask({ kind: 'send', chat_id: chatId, content, ...parent });
+    const files = attachments === undefined ? {} : { attachments };
+    const { message_id, seq = 0 } = await this.#ask({ kind: 'send', chat_id: chatId, content, ...files, ...parent });
     return { message_id, seq };
+  }
+
+  /** Brings a file to the store, for a message in this chat. */
+  upload(chatId: string, file: UploadFile, options: UploadOptions = {}): Promise<Attachment> {
+    return upload(this.api, chatId, file, options);
   }
 
   /** Replaces the body of an own message. Resolves and rejects as `send` does. */
@@ -237,7 +254,7 @@ export class Client {
     }
   }
 
-  #ask(command: Pick<Command, 'kind' | 'chat_id' | 'content' | 'parent_message_id'> & { message_id?: string }): Promise<Entry> {
+  #ask(command: Pick<Command, 'kind' | 'chat_id' | 'content' | 'attachments' | 'parent_message_id'> & { message_id?: string }): Promise<Entry> {
     const id = newId();
     return new Promise((resolve, reject) => {
       if (this.#ended) return reject(this.#ended);

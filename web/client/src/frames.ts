@@ -22,13 +22,29 @@ export interface Way {
   relayed_at?: string;
 }
 
+/** A file of a message. `Api.media` gives URLs of it. */
+export interface Attachment {
+  media_id: string;
+  kind: 'image' | 'video' | 'audio' | 'file' | (string & {});
+  file_name: string;
+  content_type: string;
+  size_bytes: number;
+  width_px: number | null;
+  height_px: number | null;
+  duration_ms: number | null;
+  /** ThumbHash in Base64. */
+  thumbhash: string | null;
+}
+
 /** A message's full state, as events and history pages carry it. */
 export interface MessageState {
   chat_id: string;
   message_id: string;
   message_seq: number;
   sender_id: string;
+  /** Empty where the message is its files alone. */
   content: string | null;
+  attachments?: readonly Attachment[];
   parent_message_id: string | null;
   parent_seq: number | null;
   app_data: Record<string, unknown> | null;
@@ -95,7 +111,7 @@ export interface Hello {
   user_id: string;
   heartbeat_ms: number;
   epoch: string | number;
-  limits: { content_bytes: number; frame_bytes: number };
+  limits: { content_bytes: number; frame_bytes: number; attachments?: number };
   development: boolean;
 }
 

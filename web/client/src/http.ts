@@ -28,10 +28,11 @@ export interface CallOptions {
   token?: string;
   body?: unknown;
   headers?: Record<string, string>;
+  timeoutMs?: number;
 }
 
 /** Asks and gives the answer's JSON; anything but success is a `WaltalkieError`. */
-export async function call<T>(url: string, method: string, path: string, { token, body, headers = {} }: CallOptions): Promise<T> {
+export async function call<T>(url: string, method: string, path: string, { token, body, headers = {}, timeoutMs = TIMEOUT_MS }: CallOptions): Promise<T> {
   let response: Response;
   try {
     response = await fetch(endpoint(url, path), {
@@ -45,7 +46,7 @@ export async function call<T>(url: string, method: string, path: string, { token
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
       cache: 'no-store',
       credentials: 'omit',
-      signal: AbortSignal.timeout(TIMEOUT_MS),
+      signal: AbortSignal.timeout(timeoutMs),
     });
   } catch {
     throw new WaltalkieError('unreachable', 'The server can’t be reached.');

@@ -1,12 +1,13 @@
 /** What an application needs. */
-export { connect, Client, type ClientOptions } from './client.ts';
+export { connect, Client, type ClientOptions, type SendOptions } from './client.ts';
 export type { Events } from './events.ts';
 export { WaltalkieError } from './http.ts';
 export { developmentPeople, developmentToken } from './development.ts';
 export { newId } from './ids.ts';
-export type { Api, Person, Settings } from './api.ts';
+export type { Api, Media, Person, Settings, UploadUrls } from './api.ts';
+export { upload, type CancelSignal, type UploadFile, type UploadOptions, type UploadStep } from './upload.ts';
 export { ChatState, seqOf, type ChatRow, type Delivery, type LastMessage, type MemberRow, type Note, type Sequenced } from './chat-state.ts';
-export type { ChatEvent, Hello, Marked, Membership, MessageEvent, MessageState, Presence, Way } from './frames.ts';
+export type { Attachment, ChatEvent, Hello, Marked, Membership, MessageEvent, MessageState, Presence, Way } from './frames.ts';
 export type { HistoryPage, Message, MessageLog } from './message-log.ts';
 export type { Command, Entry, OutboxChanges, Phase, Trail } from './outbox.ts';
 export type { Loading, Pages } from './pages.ts';

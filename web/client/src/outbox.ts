@@ -19,7 +19,7 @@
  * later ones of that chat (`blocked_by_earlier`), so nothing more of it is sent until each one on its way
  * has its answer; then sending starts again at the first.
  */
-import type { MessageState, Refusal } from './frames.ts';
+import type { Attachment, MessageState, Refusal } from './frames.ts';
 
 /** A command as it is kept, over reloads too. */
 export interface Command {
@@ -30,6 +30,8 @@ export interface Command {
   chat_id: string;
   message_id: string;
   content: string | null;
+  /** Completed uploads that a send has. */
+  attachments?: readonly Attachment[];
   /** The message of the same chat that a send answers. */
   parent_message_id?: string;
   created_ms: number;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use schemas::wire::Answer;
-use schemas::{ChatState, Membership, MessageState};
+use schemas::{Attachment, ChatState, Membership, MessageState};
 use uuid::Uuid;
 
 use crate::persister::book::{Change, Settings, Stay};
@@ -19,6 +19,8 @@ pub(crate) struct NewMessage {
     pub(crate) parent_seq: Option<i64>,
     pub(crate) seq: i64,
     pub(crate) app_data: Option<String>,
+    /// None where there are none: rows without go the quick way to their events.
+    pub(crate) attachments: Option<Vec<Attachment>>,
     pub(crate) created_at_ms: i64,
     pub(crate) body_hash: Vec<u8>,
 }
@@ -47,6 +49,7 @@ pub(crate) enum Effect {
     StayChanged { chat_id: String, user_id: String, stay: Stay, at_ms: i64 },
     MessageEdited { chat_id: String, message_seq: i64, edited: Change },
     MessageDeleted { chat_id: String, message_seq: i64, at_ms: i64 },
+    MediaPosted { chat_id: String, message_seq: i64, media_id: String },
 }
 
 /// The rows of one round. A round's messages are written before its changes, so that a chat's rows enter the log in

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use schemas::wire::{Code, Rejection};
-use schemas::{ChatCommand, MessageState, event_type};
+use schemas::{Attachment, ChatCommand, MessageState, event_type};
 use uuid::Uuid;
 
 use super::members::actor;
 use super::{Candidate, Decision, Decisions, Effect, NewChange, NewMessage, new_change, stale};
-use crate::persister::book::{Change, Chat, Key, Message};
+use crate::persister::book::{Change, Chat, Key, Media, Message};
 use crate::persister::roles::Role;
 
 fn message_id_of(command: &ChatCommand) -> Result<Uuid, Rejection> {
@@ -18,7 +18,7 @@ fn message_id_of(command: &ChatCommand) -> Result<Uuid, Rejection> {
 
 pub(super) fn send(
     chat: &mut Chat,
-    keys: &mut HashMap<Uuid, Key>,
+    (keys, media): (&mut HashMap<Uuid, Key>, &mut HashMap<String, Media>),
     now_ms: i64,
     candidate: &Candidate,
     decisions: &mut Decisions,
@@ -52,7 +52,16 @@ pub(super) fn send(
             })?)
         }
     };
+    let attachments = attachments_of(media, command)?;
     let (seq, at_ms) = chat.next(now_ms);
+    for media_id in &command.media_ids {
+        if let Some(media) = media.get_mut(media_id) {
+            media.uses += 1;
+        }
+        let (chat_id, media_id) = (command.chat_id.clone(), media_id.clone());
+        decisions.effects.push(Effect::MediaPosted { chat_id, message_seq: seq, media_id });
+    }
+    let attachments = (!attachments.is_empty()).then_some(attachments);
     let (parent_message_id, parent_seq) = parent.unzip();
     keys.insert(
         message_id,
@@ -71,6 +80,7 @@ pub(super) fn send(
             parent_message_id,
             parent_seq,
             app_data: command.app_data.clone(),
+            attachments: attachments.as_ref().and_then(|attachments| serde_json::to_string(attachments).ok()),
             created_at_ms: at_ms,
             ..Message::default()
         },
@@ -84,10 +94,26 @@ pub(super) fn send(
         parent_seq,
         seq,
         app_data: command.app_data.clone(),
+        attachments,
         created_at_ms: at_ms,
         body_hash: candidate.body_hash.clone(),
     });
     Ok(Some(seq))
+}
+
+/// What the message shows of its files: completed uploads of the sender's own, for this chat, that nobody has begun to
+/// remove.
+fn attachments_of(media: &HashMap<String, Media>, command: &ChatCommand) -> Result<Vec<Attachment>, Rejection> {
+    let of = |media_id: &String| {
+        let own = media.get(media_id).filter(|media| media.user_id == command.user_id);
+        let own = own.filter(|media| media.chat_id == command.chat_id && !media.is_lost);
+        let own = own.ok_or_else(|| Rejection::media_not_found().at("attachments"))?;
+        own.attachment.clone().ok_or_else(|| {
+            let rule = "The file is not completed yet: upload it and call complete, then send the message.";
+            Rejection::new(Code::MediaNotReady, rule).at("attachments")
+        })
+    };
+    command.media_ids.iter().map(of).collect()
 }
 
 /// The message of a command, if its sender may see it.
@@ -142,7 +168,13 @@ pub(super) fn edit(chat: &mut Chat, now_ms: i64, command: &ChatCommand, decision
     Ok(Some(seq))
 }
 
-pub(super) fn delete(chat: &mut Chat, now_ms: i64, command: &ChatCommand, decisions: &mut Decisions) -> Decision {
+pub(super) fn delete(
+    chat: &mut Chat,
+    media: &mut HashMap<String, Media>,
+    now_ms: i64,
+    command: &ChatCommand,
+    decisions: &mut Decisions,
+) -> Decision {
     let is_group = chat.settings.as_ref().is_some_and(|settings| settings.state.is_group);
     let (message_id, role, message) = visible_message(chat, command)?;
     let may = message.sender_id == command.user_id || (is_group && role.may_delete_others_messages());
@@ -155,6 +187,13 @@ pub(super) fn delete(chat: &mut Chat, now_ms: i64, command: &ChatCommand, decisi
     let (seq, at_ms) = chat.next(now_ms);
     let Some(message) = chat.messages.get_mut(&message_id) else { return Err(Rejection::message_not_found()) };
     message.is_deleted = true;
+    for attachment in state_of(message_id, message).attachments {
+        // With the last message that names it a file goes too. Files that no send of this batch names aren't in the book.
+        if let Some(media) = media.get_mut(&attachment.media_id) {
+            media.uses -= 1;
+            media.is_lost = media.is_lost || media.uses <= 0;
+        }
+    }
     (message.app_data, message.attachments) = (None, None);
     let message_seq = message.seq;
     let state = MessageState { deleted_at: Some(at_ms), ..state_of(message_id, message) };

@@ -1,5 +1,6 @@
 /** From messages, notes and the outbox to the rows that a conversation shows, in blocks. Pure. */
-import type { Entry, Message, Note } from '@waltalkie/client';
+import type { Attachment, Entry, Message, Note } from '@waltalkie/client';
+import { messageText } from './attachments.ts';
 import { dayNumber } from './times.ts';
 
 /** How far an own message has come. */
@@ -13,6 +14,7 @@ export interface MessageRow {
   sender: string;
   own: boolean;
   content: string | null;
+  attachments: readonly Attachment[];
   deleted: boolean;
   edited: boolean;
   atMs: number;
@@ -72,6 +74,8 @@ export interface RowsInput {
 const GROUP_MS = 5 * 60_000;
 const BLOCK_SEQS = 40;
 const QUOTED_CHARS = 300;
+/** One and the same, so that rows without files stay as they are. */
+const NONE: readonly Attachment[] = [];
 const times = new WeakMap<Message, number>();
 
 /** Makes blocks; gives back the ones of `before` that didn't change, so that only the rest is drawn. */
@@ -115,6 +119,7 @@ function sentRows({ me, messages, notes, entries, deliveredSeq, readSeq, hideDel
       sender: message.sender_id,
       own,
       content: change?.kind === 'edit' && change.phase !== 'failed' ? change.content : message.content,
+      attachments: message.deleted_at === null ? (message.attachments?.length ? message.attachments : NONE) : NONE,
       deleted: message.deleted_at !== null,
       edited: message.edited_at !== null,
       atMs: timeOf(message),
@@ -146,6 +151,7 @@ function pendingRows({ me, messages, entries, quoted }: RowsInput): Row[] {
       sender: me,
       own: true,
       content: entries.findLast((one) => one.kind === 'edit' && one.message_id === entry.message_id)?.content ?? entry.content,
+      attachments: entry.attachments?.length ? entry.attachments : NONE,
       deleted: false,
       edited: false,
       atMs: entry.created_ms,
@@ -172,7 +178,7 @@ export function quoteOf(parentId: string | null, parentSeq: number | null, quote
     parentId,
     parentSeq: found.message_seq,
     parentSender: found.sender_id,
-    parentText: found.content?.slice(0, QUOTED_CHARS) ?? null,
+    parentText: found.deleted_at === null ? messageText(found).slice(0, QUOTED_CHARS) : null,
   };
 }
 

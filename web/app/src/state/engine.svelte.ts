@@ -4,16 +4,19 @@
  */
 import {
   Client, developmentPeople, developmentToken,
-  type Api, type ChatState, type Connection, type Loading, type MessageEvent, type Presence, type Session,
+  type Api, type Attachment, type ChatState, type Connection, type Loading, type MessageEvent, type Presence, type Session,
 } from '@waltalkie/client';
 import { SvelteMap } from 'svelte/reactivity';
+import { messageText } from '../model/attachments.ts';
 import { buildBlocks, type Block } from '../model/rows.ts';
 import { Drafts } from './drafts.ts';
+import { MediaFiles } from './media.svelte.ts';
 import { Members } from './members.ts';
 import { Outgoing } from './outgoing.ts';
 import { People } from './people.svelte.ts';
 import { Quotes, type Quoted } from './quotes.ts';
 import { Unread } from './unread.ts';
+import { Uploads } from './uploads.svelte.ts';
 
 const MINUTE_MS = 60_000;
 /** Groups whose members are offered where people are picked. */
@@ -25,12 +28,18 @@ export class Engine {
   readonly outgoing: Outgoing;
   readonly members: Members;
   readonly drafts: Drafts;
+  readonly uploads: Uploads;
+  readonly media: MediaFiles;
   connection = $state<Connection>({ state: 'connecting' });
   /** The list of chats has come at least once. */
   listed = $state(false);
   /** What screen readers are told next. */
   announcement = $state('');
   development = $state(false);
+  /** Most files of a message; 0 where the server takes none. */
+  files = $state(0);
+  /** The picture that is looked at, large. */
+  viewing = $state.raw<Attachment | null>(null);
   #list = $state(0);
   /** Apart from the list: people come and go far more often than anything else of it changes. */
   #there = $state(0);
@@ -52,6 +61,8 @@ export class Engine {
     this.people = new People(this.#client.api);
     this.outgoing = new Outgoing(me, this.#client, (chatId) => this.#changed(chatId));
     this.drafts = new Drafts(me);
+    this.uploads = new Uploads(this.#client.api);
+    this.media = new MediaFiles(this.#client.api);
     this.members = new Members(this.#client, this.people);
     this.#quotes = new Quotes(this.#client);
     this.#listen();
@@ -157,10 +168,10 @@ export class Engine {
     await this.#client.pages.reach(chatId, seq).catch(() => undefined);
   }
 
-  /** Sends a text, as an answer to a message if `parentId` names one. */
+  /** Sends a text and the files in the chat's composer, as an answer to a message if `parentId` names one. */
   say(chatId: string, text: string, parentId: string | null): void {
     this.#unread.clear(chatId);
-    void this.outgoing.send(chatId, text, parentId);
+    void this.outgoing.send(chatId, text, this.uploads.take(chatId), parentId);
   }
 
   /** A message that is quoted. */
@@ -219,6 +230,7 @@ export class Engine {
     client.on('state', (connection) => {
       this.connection = connection;
       this.development = client.session.hello?.development ?? this.development;
+      this.files = client.session.hello?.limits.attachments ?? this.files;
     });
     client.on('chats', (chats) => {
       this.people.learn(chats.flatMap(({ peer }) => (peer ? [peer] : [])));
@@ -240,7 +252,7 @@ export class Engine {
     if (chat && document.visibilityState !== 'visible') this.#unread.missed(chat, message.message_seq);
     this.#announced = { chatId, messageId: message.message_id };
     const place = chat && chat.isGroup ? ` in ${this.title(chat)}` : '';
-    this.announcement = `${this.people.name(message.sender_id)}${place}: ${(message.content ?? '').slice(0, 200)}`;
+    this.announcement = `${this.people.name(message.sender_id)}${place}: ${messageText(message).slice(0, 200)}`;
   }
 
   /** A deleted body disappears from what screen readers can find, too. */

@@ -1,5 +1,5 @@
 /** From what a person does to outbox, storage and the other tabs. The order of these three is the point. */
-import { newId, type Client, type Command, type OutboxChanges } from '@waltalkie/client';
+import { newId, type Attachment, type Client, type Command, type OutboxChanges } from '@waltalkie/client';
 import { OutboxStore } from '../net/outbox-store.ts';
 import { Tabs, type TabNews } from '../net/tabs.ts';
 
@@ -21,11 +21,11 @@ export class Outgoing {
     void this.#load();
   }
 
-  /** Sends a text. It is kept before it goes out, so that from here on it can't be lost. */
-  send(chatId: string, content: string, parentId: string | null): Promise<void> {
+  /** Sends a text, uploaded files, or both. It is kept before it goes out, so that from here on it can't be lost. */
+  send(chatId: string, content: string, attachments: readonly Attachment[], parentId: string | null): Promise<void> {
     const id = newId();
     const parent = parentId === null ? {} : { parent_message_id: parentId };
-    return this.#add({ op_id: id, kind: 'send', chat_id: chatId, message_id: id, content, ...parent, created_ms: Date.now(), failure: null });
+    return this.#add({ op_id: id, kind: 'send', chat_id: chatId, message_id: id, content, ...(attachments.length > 0 ? { attachments } : {}), ...parent, created_ms: Date.now(), failure: null });
   }
 
   /** Replaces the body of an own message. */
@@ -43,9 +43,9 @@ export class Outgoing {
     const entry = this.#client.session.outbox.entries.find(({ op_id }) => op_id === opId);
     if (entry?.phase !== 'failed') return;
     await this.#store.remove(entry.order);
-    const { op_id, kind, chat_id, message_id, content, created_ms, parent_message_id: parent } = entry;
+    const { op_id, kind, chat_id, message_id, content, attachments, created_ms, parent_message_id: parent } = entry;
     const answers = parent === undefined ? {} : { parent_message_id: parent };
-    await this.#add({ op_id, kind, chat_id, message_id, content, ...answers, created_ms, failure: null });
+    await this.#add({ op_id, kind, chat_id, message_id, content, ...(attachments ? { attachments } : {}), ...answers, created_ms, failure: null });
   }
 
   /** Gives a refused command up. */
