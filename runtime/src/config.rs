@@ -1,12 +1,14 @@
 //! The configuration: one `waltalkie.toml`, every key also as `WALTALKIE_<SECTION>__<KEY>`, secrets also from files.
 
 mod load;
+mod notify;
 mod proxies;
 mod secret;
 
 use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, load};
+pub use notify::{Notify, NotifyContent, SmtpTls};
 pub use proxies::TrustedProxies;
 pub use secret::Secret;
 
@@ -46,6 +48,8 @@ pub struct Config {
     pub cdc: Cdc,
     /// Read models.
     pub projector: Projector,
+    /// Push and mail.
+    pub notify: Notify,
     /// Cleaning up.
     pub janitor: Janitor,
     /// Logs.

@@ -11,12 +11,13 @@ macro_rules! versions {
 }
 
 /// Every record and its versions.
-const ALL: [(&str, &[&str]); 6] = [
+const ALL: [(&str, &[&str]); 7] = [
     versions!("ChatCommand", 1),
     versions!("ChatEvent", 1),
     versions!("User", 1),
     versions!("Mark", 1),
     versions!("Cursor", 1),
+    versions!("Notification", 1),
     versions!("Position", 1),
 ];
 

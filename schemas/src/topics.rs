@@ -15,6 +15,10 @@ pub enum Topic {
     ChatMarks,
     /// Receipts merged by maximum, keyed by chat and user, compacted.
     ChatCursors,
+    /// Whom to tell of what outside the application, keyed by user.
+    ChatNotifications,
+    /// Notifications that nobody could send or read, with the reason in headers.
+    ChatNotificationsDlq,
     /// The CDC worker's position, one partition a slot, compacted.
     CdcPositions,
 }
@@ -30,13 +34,15 @@ pub enum Partitions {
 
 impl Topic {
     /// Every topic, in the order in which they are made.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::ChatCommands,
         Self::ChatCommandsDlq,
         Self::ChatEvents,
         Self::ChatUsers,
         Self::ChatMarks,
         Self::ChatCursors,
+        Self::ChatNotifications,
+        Self::ChatNotificationsDlq,
         Self::CdcPositions,
     ];
 
@@ -49,6 +55,8 @@ impl Topic {
             Self::ChatUsers => "chat.users",
             Self::ChatMarks => "chat.marks",
             Self::ChatCursors => "chat.cursors",
+            Self::ChatNotifications => "chat.notifications",
+            Self::ChatNotificationsDlq => "chat.notifications.dlq",
             Self::CdcPositions => "cdc.positions",
         }
     }
@@ -59,20 +67,21 @@ impl Topic {
             Self::ChatCommands | Self::ChatEvents | Self::ChatMarks => "chat_id",
             Self::ChatUsers => "user_id",
             Self::ChatCursors => "chat_id/user_id",
-            Self::ChatCommandsDlq => "as it came",
+            Self::ChatNotifications => "user_id; of large chats chat_id",
+            Self::ChatCommandsDlq | Self::ChatNotificationsDlq => "as it came",
             Self::CdcPositions => "the slot's name",
         }
     }
 
     /// Whether it is for this program alone, and may change without notice.
     pub const fn is_internal(self) -> bool {
-        matches!(self, Self::ChatCommands | Self::ChatCommandsDlq | Self::CdcPositions)
+        matches!(self, Self::ChatCommands | Self::ChatCommandsDlq | Self::ChatNotificationsDlq | Self::CdcPositions)
     }
 
     /// Partition count at creation.
     pub const fn partitions(self) -> Partitions {
         match self {
-            Self::ChatCommandsDlq | Self::CdcPositions => Partitions::Fixed(1),
+            Self::ChatCommandsDlq | Self::ChatNotificationsDlq | Self::CdcPositions => Partitions::Fixed(1),
             _ => Partitions::Configured,
         }
     }
@@ -86,8 +95,8 @@ impl Topic {
         const ANY_TIME: (&str, &str) = ("message.timestamp.after.max.ms", "9223372036854775807");
         match self {
             Self::ChatCommands => &[("retention.ms", DAYS_7), ("message.timestamp.type", "CreateTime")],
-            Self::ChatMarks => &[("retention.ms", DAYS_7)],
-            Self::ChatCommandsDlq => &[("retention.ms", DAYS_28)],
+            Self::ChatMarks | Self::ChatNotifications => &[("retention.ms", DAYS_7)],
+            Self::ChatCommandsDlq | Self::ChatNotificationsDlq => &[("retention.ms", DAYS_28)],
             Self::ChatEvents => {
                 &[("retention.ms", "-1"), ("retention.bytes", "-1"), ("cleanup.policy", "delete"), ANY_TIME]
             }

@@ -9,7 +9,9 @@ use clap::{Args, Parser, Subcommand};
 use runtime::{Config, telemetry};
 
 use crate::roles::RoleName;
-use crate::{bench, cdc, config_page, dlq, doctor, explain, migrate, rebuild, roles, schema_commands, tail, token, up};
+use crate::{
+    bench, cdc, config_page, dlq, doctor, explain, migrate, notify_commands, rebuild, roles, schema_commands, tail, token, up,
+};
 
 /// A chat backend whose every message can be replayed.
 #[derive(Debug, Parser)]
@@ -94,9 +96,11 @@ enum Command {
     /// The CDC worker, by hand
     #[command(subcommand)]
     Cdc(cdc::CdcCommand),
-    /// Commands that nobody could decide: look at them, try them again, drop them
+    /// Commands that nobody could decide, notifications that nobody could send: look at them, try them again, drop them
+    Dlq(dlq::DlqArgs),
+    /// Push and mail, by hand
     #[command(subcommand)]
-    Dlq(dlq::DlqCommand),
+    Notify(notify_commands::NotifyCommand),
     /// Checks each part and says how to mend what is wrong
     Doctor(doctor::DoctorArgs),
     /// Prints the effective configuration, secrets redacted
@@ -218,7 +222,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Explain(args) => explain::run(quiet(up::or_local(config)?), args).await,
         Command::Verify(args) => Box::pin(rebuild::verify(quiet(up::or_local(config)?), args)).await,
         Command::Cdc(command) => cdc::run(quiet(up::or_local(config)?), command).await,
-        Command::Dlq(command) => dlq::run(&quiet(up::or_local(config)?), command).await,
+        Command::Dlq(args) => dlq::run(&quiet(up::or_local(config)?), args).await,
+        Command::Notify(command) => Box::pin(notify_commands::run(quiet(up::or_local(config)?), command)).await,
         Command::Doctor(args) => doctor::run(&quiet(up::or_local(config)?), &args).await,
         Command::Config => config_page::print(&config),
         Command::Bench(BenchCommand::Chat(args)) => {

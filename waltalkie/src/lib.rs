@@ -13,6 +13,8 @@ mod gateway;
 pub mod history;
 mod inbound;
 mod migrate;
+mod notifications;
+mod notify_commands;
 mod object_store;
 mod ops;
 mod pages;

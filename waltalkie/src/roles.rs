@@ -25,18 +25,21 @@ pub enum RoleName {
     Projector,
     /// The history to the gateways, over Redis
     Publisher,
+    /// Push and mail to people who aren't looking
+    Notifier,
     /// Cleaning up
     Janitor,
     /// All of them
     All,
 }
 
-const EACH: [RoleName; 6] = [
+const EACH: [RoleName; 7] = [
     RoleName::Gateway,
     RoleName::Persister,
     RoleName::Cdc,
     RoleName::Projector,
     RoleName::Publisher,
+    RoleName::Notifier,
     RoleName::Janitor,
 ];
 
@@ -120,6 +123,12 @@ pub(crate) async fn start(config: Arc<Config>, names: &[RoleName]) -> Result<Run
                 let role = health.role("publisher");
                 roles.spawn(async move {
                     ("publisher", fanout::publisher::run(config, role, shutdown).await.map_err(Into::into))
+                });
+            }
+            RoleName::Notifier => {
+                let role = health.role("notifier");
+                roles.spawn(async move {
+                    ("notifier", notify::service::run(config, role, shutdown).await.map_err(Into::into))
                 });
             }
             RoleName::Janitor => {

@@ -13,6 +13,7 @@ mod history;
 mod idempotency;
 mod members;
 mod messages;
+mod notify;
 mod people;
 mod problem;
 mod profile;
@@ -45,6 +46,7 @@ use crate::standing::Herald;
 use crate::users::Users;
 
 pub use document::openapi_json;
+pub use notify::Notifications;
 pub use problem::Problem;
 
 /// What every request can reach.
@@ -65,6 +67,8 @@ pub struct Gateway {
     pub limits: Arc<Limits>,
     /// The read models.
     pub read_pool: Pool,
+    /// What clients are told of notifications.
+    pub notify: Notifications,
     /// Limits that clients are told.
     pub frame_limits: FrameLimits,
 }
@@ -86,6 +90,7 @@ fn routes(development: bool) -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(settings::show, settings::update))
         .routes(routes!(devices::list, devices::add))
         .routes(routes!(devices::remove))
+        .routes(routes!(notify::show))
         .routes(routes!(people::inbox))
         .routes(routes!(services::put, services::remove))
         .routes(routes!(services::revoke));

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::secret::Secret;
+use runtime::Secret;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
@@ -93,6 +93,11 @@ impl FcmFake {
             service_account: Secret::new(account.to_string()),
             http: HttpOptions::new(self.tls.client(), now_ms),
         }
+    }
+
+    /// Its certificate, for whoever trusts files.
+    pub fn ca_pem(&self) -> &str {
+        self.tls.pem()
     }
 
     /// The next request, to either endpoint, meets this.

@@ -6,7 +6,7 @@ mod vapid;
 
 use std::fmt;
 
-use crate::secret::Secret;
+use runtime::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Client, StatusCode};

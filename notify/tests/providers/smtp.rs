@@ -6,7 +6,7 @@ use notify::fakes::Tls;
 use notify::mail::{ChatContent, DigestContent, Mail, MailConfig, Mailer, MessageContent, Templates};
 use notify::provider::smtp::{Smtp, SmtpConfig, SmtpTls};
 use notify::provider::{Fault, Outcome};
-use notify::secret::Secret;
+use runtime::Secret;
 use notify::settings::ContentMode;
 use notify::text::Language;
 use notify::unsubscribe::Unsubscribe;

@@ -3,7 +3,7 @@ use notify::payload::{ContentMode, WebPushPush};
 use notify::provider::address::Reach;
 use notify::provider::web_push::{Subscription, SubscriptionError, VapidKey, WebPush, WebPushConfig};
 use notify::provider::{Fault, Outcome};
-use notify::secret::Secret;
+use runtime::Secret;
 use notify::text::Language;
 use serde_json::Value;
 

@@ -105,6 +105,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.auth.jwks_refresh_s < 5 {
         return wrong("auth.jwks_refresh_s", "at least 5 s");
     }
+    if let Some((key, problem)) = config.notify.problem(config.development) {
+        return wrong(key, problem);
+    }
     let limits = &config.limits;
     if [limits.commands_per_s, limits.requests_per_s, limits.node_commands_per_s, limits.chat_sends_per_s].contains(&0)
     {

@@ -11,7 +11,8 @@ pub(super) fn add(parts: &mut Parts) {
         let record = record::all().into_iter().find(|(_, _, its_topic)| *its_topic == topic);
         let (key, message) = match record {
             Some((name, schema, _)) => (name, avro(name, schema, topic)),
-            None => ("Undecided", undecided(topic)),
+            None if topic == Topic::ChatNotificationsDlq => ("Unsent", aside("Unsent", UNSENT, topic)),
+            None => ("Undecided", aside("Undecided", UNDECIDED, topic)),
         };
         parts.messages.insert(key.into(), message);
         parts.channels.insert(topic.base_name().into(), channel(topic, key, record.is_some()));
@@ -72,11 +73,14 @@ fn avro(name: &str, schema: &str, topic: Topic) -> Value {
     })
 }
 
-/// What is in the dead-letter topic.
-fn undecided(topic: Topic) -> Value {
+const UNDECIDED: &str = "A record of `chat.commands` that nobody can decide: its key and bytes as they came.";
+const UNSENT: &str = "A record of `chat.notifications` that nobody can read, as it came, or one for a device that no try reached.";
+
+/// What is in a dead-letter topic.
+fn aside(name: &str, summary: &str, topic: Topic) -> Value {
     json!({
-        "name": "Undecided",
-        "summary": "A record of `chat.commands` that nobody can decide: its key and bytes as they came.",
+        "name": name,
+        "summary": summary,
         "contentType": "application/octet-stream",
         "headers": {
             "type": "object",

@@ -10,7 +10,7 @@ use super::{ALL, samples, versions};
 use crate::registry::Registry;
 use crate::shape::Shape;
 use crate::{
-    ChatCommand, ChatEvent, Cursor, Decoder, Encoder, Mark, Position, Record, User, codec, event_type, record,
+    ChatCommand, ChatEvent, Cursor, Decoder, Encoder, Mark, Notification, Position, Record, User, codec, event_type, record,
 };
 
 /// Runs a test of one record's type with each of them.
@@ -21,6 +21,7 @@ macro_rules! each_record {
         $run::<User>($($argument),*);
         $run::<Mark>($($argument),*);
         $run::<Cursor>($($argument),*);
+        $run::<Notification>($($argument),*);
         $run::<Position>($($argument),*);
     }};
 }

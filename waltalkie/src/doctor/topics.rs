@@ -30,7 +30,14 @@ pub(super) async fn look(config: &Config) -> Looked {
 /// Settings of a topic by which records would be lost or refused. How long commands, marks and dead letters are kept is for
 /// whoever runs it to say.
 fn misconfigured(topic: Topic, name: &str, found: &BTreeMap<String, String>) -> Vec<String> {
-    if matches!(topic, Topic::ChatCommands | Topic::ChatMarks | Topic::ChatCommandsDlq) {
+    if matches!(
+        topic,
+        Topic::ChatCommands
+            | Topic::ChatMarks
+            | Topic::ChatNotifications
+            | Topic::ChatCommandsDlq
+            | Topic::ChatNotificationsDlq
+    ) {
         return Vec::new();
     }
     let must_be = ["cleanup.policy", "retention.ms", "retention.bytes", "message.timestamp.after.max.ms"];

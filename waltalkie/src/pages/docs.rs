@@ -22,7 +22,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base
                       frame-ancestors 'none'";
 
 /// Pages in the order in which they are listed, with what each is for.
-const PAGES: [(&str, &str); 13] = [
+const PAGES: [(&str, &str); 14] = [
     ("api", "The client API: from a token to a conversation, the WebSocket, rules for clients"),
     ("clients", "Writing a client: cursors, resumes, the outbox, the end of a connection, tests"),
     ("http", "HTTP reference: every endpoint, every field"),
@@ -33,6 +33,7 @@ const PAGES: [(&str, &str); 13] = [
     ("consumers", "For those who read the history from Kafka"),
     ("operators", "Running it: durability, faults, metrics"),
     ("runbook", "When something ails: symptom, effect on people, first commands"),
+    ("notifications", "Push and mail: what to set up, what apps receive, how to test it"),
     ("configuration", "Every key of the configuration"),
     ("roles", "Who may what in a chat"),
     ("benchmarks", "What was measured, and how"),
