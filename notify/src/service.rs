@@ -41,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use futures_util::future::BoxFuture;
 use rand::Rng;
 use runtime::retry::Backoff as Pauses;
 use runtime::{Config, RoleHealth, Shutdown, postgres};
@@ -72,6 +73,9 @@ const TIDY: [&str; 2] = [
     "DELETE FROM notify_shown WHERE ctid = ANY (ARRAY(
          SELECT ctid FROM notify_shown WHERE shown_at < clock_timestamp() - interval '30 days' LIMIT 5000))",
 ];
+
+/// One turn of a part; says whether there is more to do at once.
+pub(crate) type Turn = fn(Arc<Notifier>) -> BoxFuture<'static, Result<bool, Error>>;
 
 /// What the parts share.
 pub(crate) struct Notifier {
@@ -128,15 +132,15 @@ impl Notifier {
     /// Turns again and again until it is time to stop: at once while there is more, else after `every`. What may pass is tried
     /// again with backoff.
     pub(crate) async fn repeat(
-        &self,
+        self: &Arc<Self>,
         part: &'static str,
         every: Duration,
         shutdown: &Shutdown,
-        mut turn: impl AsyncFnMut() -> Result<bool, Error>,
+        turn: Turn,
     ) -> Result<(), Error> {
         let mut pauses = Pauses::default();
         while !shutdown.has_begun() {
-            let pause = match turn().await {
+            let pause = match turn(Arc::clone(self)).await {
                 Ok(is_more) => {
                     self.board.ready(part);
                     pauses.reset();
@@ -193,7 +197,10 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
     let (context, end) = (Arc::clone(&notifier), life.clone());
     parts.spawn(async move { Box::pin(sender::run(&context, &end)).await });
     let (context, end) = (Arc::clone(&notifier), life.clone());
-    parts.spawn(async move { context.repeat("tidying", TIDY_EVERY, &end, async || tidy(&context).await).await });
+    parts.spawn(async move {
+        let turn: Turn = |context| Box::pin(async move { tidy(&context).await });
+        context.repeat("tidying", TIDY_EVERY, &end, turn).await
+    });
 
     let mut failure = None;
     loop {

@@ -12,7 +12,7 @@ use runtime::{Shutdown, clock};
 use schemas::{DigestChat, Notification, notification_type, timestamp};
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 
 use super::Notifier;
 use super::error::Error;
@@ -93,8 +93,9 @@ pub(crate) async fn read(transaction: &Transaction<'_>, read: &BTreeMap<(String,
         }
     }
     for (user_id, digest) in &digests {
-        let storing = transaction.execute(STORE_SHRUNK, &[user_id, &Json(digest), &digest.is_empty()]);
-        storing.await.map_err(Error::database("shrinking digests"))?;
+        let (kept, is_empty) = (Json(digest), digest.is_empty());
+        let values: [&(dyn ToSql + Sync); 3] = [user_id, &kept, &is_empty];
+        transaction.execute(STORE_SHRUNK, &values).await.map_err(Error::database("shrinking digests"))?;
     }
     Ok(())
 }
@@ -118,7 +119,7 @@ fn digest_of(Json(kept): Json<Value>) -> Digest {
 
 /// Takes what is due until it is time to stop.
 pub(crate) async fn run(notifier: &Arc<Notifier>, shutdown: &Shutdown) -> Result<(), Error> {
-    notifier.repeat(PART, EVERY, shutdown, async || Box::pin(turn(notifier)).await).await
+    notifier.repeat(PART, EVERY, shutdown, |notifier| Box::pin(async move { turn(&notifier).await })).await
 }
 
 async fn turn(notifier: &Notifier) -> Result<bool, Error> {
@@ -137,8 +138,9 @@ async fn turn(notifier: &Notifier) -> Result<bool, Error> {
             tasks::add_mail(&transaction, &notification_of(user_id.clone(), due, now_ms)).await?;
         }
         let due_at: Option<OffsetDateTime> = digest.due_at(&notifier.digest_policy, quiet).map(timestamp::to_offset);
-        let storing = transaction.execute(STORE, &[&user_id, &Json(&digest), &due_at]);
-        storing.await.map_err(Error::database("storing digests"))?;
+        let kept = Json(&digest);
+        let values: [&(dyn ToSql + Sync); 3] = [&user_id, &kept, &due_at];
+        transaction.execute(STORE, &values).await.map_err(Error::database("storing digests"))?;
     }
     transaction.commit().await.map_err(Error::database("committing"))?;
     notifier.wake.notify_one();

@@ -38,7 +38,7 @@ const ON: &str = "UPDATE notify_task SET payload = $2, due_at = clock_timestamp(
 
 /// Works through large chats until it is time to stop.
 pub(crate) async fn run(notifier: &Arc<Notifier>, shutdown: &Shutdown) -> Result<(), Error> {
-    notifier.repeat(PART, EVERY, shutdown, async || Box::pin(page(notifier)).await).await
+    notifier.repeat(PART, EVERY, shutdown, |notifier| Box::pin(async move { page(&notifier).await })).await
 }
 
 /// One page; says whether to go on at once. Of several messages their pages take turns.

@@ -62,7 +62,7 @@ pub(crate) async fn add(transaction: &Transaction<'_>, looks: &[NewLook]) -> Res
 
 /// Looks again until it is time to stop.
 pub(crate) async fn run(notifier: &Arc<Notifier>, shutdown: &Shutdown) -> Result<(), Error> {
-    notifier.repeat(PART, EVERY, shutdown, async || Box::pin(turn(notifier)).await).await
+    notifier.repeat(PART, EVERY, shutdown, |notifier| Box::pin(async move { turn(&notifier).await })).await
 }
 
 /// Looks at what is due; says whether there may be more.

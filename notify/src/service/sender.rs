@@ -130,7 +130,7 @@ impl Sender<'_> {
         let lease = Duration::from_millis(self.notifier.config.notify.timeout_ms) * 2 + LEASE_MARGIN;
         let claimed = {
             let client = self.notifier.read.get().await?;
-            tasks::claim(&**client, &without, room as i64, lease).await?
+            tasks::claim(&client, &without, room as i64, lease).await?
         };
         if claimed.is_empty() {
             return Ok(false);
@@ -148,7 +148,7 @@ impl Sender<'_> {
         }
         if !over.is_empty() {
             let client = self.notifier.read.get().await?;
-            tasks::remove(&**client, &over).await.map_err(Error::database("removing tasks"))?;
+            tasks::remove(&client, &over).await.map_err(Error::database("removing tasks"))?;
         }
         Ok(true)
     }
@@ -161,7 +161,7 @@ impl Sender<'_> {
             self.breakers.entry(task.service.clone()).or_insert_with(|| Breaker::new(breaker::Policy::default()));
         if let Err(wait) = breaker.admit(Instant::now()) {
             let client = self.notifier.read.get().await?;
-            let putting_off = tasks::later(&**client, task.task_id, wait, false);
+            let putting_off = tasks::later(&client, task.task_id, wait, false);
             return putting_off.await.map_err(Error::database("putting a task off"));
         }
         *self.under_way.entry(task.service.clone()).or_default() += 1;
@@ -291,8 +291,10 @@ impl Sender<'_> {
         };
         let until = sending::gone_until(since_ms, registered_at);
         let client = self.notifier.truth.get().await?;
-        let removing = client.execute(REMOVE_DEVICE, &[&task.user_id, &task.device_id, &until]);
-        let removed = removing.await.map_err(Error::database("removing a device"))?;
+        let removed = client
+            .execute(REMOVE_DEVICE, &[&task.user_id, &task.device_id, &until])
+            .await
+            .map_err(Error::database("removing a device"))?;
         ::metrics::counter!(metrics::DEVICES_GONE).increment(removed);
         Ok(())
     }

@@ -7,7 +7,7 @@ use runtime::{Secret, clock};
 use schemas::timestamp;
 use serde_json::Value;
 use time::OffsetDateTime;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 
 use super::Notifier;
 use super::error::Error;
@@ -130,7 +130,9 @@ async fn know(notifier: &Notifier, tasks: &[Task]) -> Result<Known, Error> {
         let asking = async {
             let (of_devices, of_stays) =
                 (client.prepare_cached(DEVICES).await?, client.prepare_cached(STAYS).await?);
-            tokio::try_join!(client.query(&of_devices, &[&users, &devices]), client.query(&of_stays, &[&chats, &users]))
+            let (devices, stays): ([&(dyn ToSql + Sync); 2], [&(dyn ToSql + Sync); 2]) =
+                ([&users, &devices], [&chats, &users]);
+            tokio::try_join!(client.query(&of_devices, &devices), client.query(&of_stays, &stays))
         };
         asking.await.map_err(Error::database("reading devices and members"))?
     };

@@ -9,11 +9,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
+use deadpool_postgres::{GenericClient, Transaction};
 use schemas::{Notification, timestamp};
 use serde_json::{Value, json};
 use tokio_postgres::types::{Json, ToSql};
-use tokio_postgres::{GenericClient, Row};
+use tokio_postgres::Row;
 
 use super::Notifier;
 use super::error::Error;
