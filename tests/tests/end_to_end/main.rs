@@ -24,6 +24,7 @@ mod membership;
 mod minting;
 mod model;
 mod node_client;
+mod notifications;
 mod offline;
 mod openapi;
 mod ops_page;

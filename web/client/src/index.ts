@@ -4,7 +4,9 @@ export type { Events } from './events.ts';
 export { WaltalkieError } from './http.ts';
 export { developmentPeople, developmentToken } from './development.ts';
 export { newId } from './ids.ts';
-export type { Api, Person, Settings } from './api.ts';
+export type {
+  Api, Device, DoNotDisturb, NewDevice, NotificationChanges, NotificationOptions, NotificationSettings, Person, Settings,
+} from './api.ts';
 export { ChatState, seqOf, type ChatRow, type Delivery, type LastMessage, type MemberRow, type Note, type Sequenced } from './chat-state.ts';
 export type { ChatEvent, Hello, Marked, Membership, MessageEvent, MessageState, Presence, Way } from './frames.ts';
 export type { HistoryPage, Message, MessageLog } from './message-log.ts';

@@ -10,6 +10,7 @@ import { SvelteMap } from 'svelte/reactivity';
 import { buildBlocks, type Block } from '../model/rows.ts';
 import { Drafts } from './drafts.ts';
 import { Members } from './members.ts';
+import { Notifications } from './notifications.svelte.ts';
 import { Outgoing } from './outgoing.ts';
 import { People } from './people.svelte.ts';
 import { Quotes, type Quoted } from './quotes.ts';
@@ -25,6 +26,7 @@ export class Engine {
   readonly outgoing: Outgoing;
   readonly members: Members;
   readonly drafts: Drafts;
+  readonly notifications: Notifications;
   connection = $state<Connection>({ state: 'connecting' });
   /** The list of chats has come at least once. */
   listed = $state(false);
@@ -52,6 +54,7 @@ export class Engine {
     this.people = new People(this.#client.api);
     this.outgoing = new Outgoing(me, this.#client, (chatId) => this.#changed(chatId));
     this.drafts = new Drafts(me);
+    this.notifications = new Notifications(this.#client.api, me);
     this.members = new Members(this.#client, this.people);
     this.#quotes = new Quotes(this.#client);
     this.#listen();
