@@ -38,7 +38,7 @@ async fn who_is_away_is_pushed_once_by_each_provider_and_who_is_here_is_not() ->
     world.apple_has(1, 2).await?;
     let message = there.wait("message", |message| message["content"] == "Well?").await?;
     there.send("mark_delivered", json!({ "marks": { &chat_id: message["seq"] } })).await?;
-    world.settled(&process).await?;
+    world.settled().await?;
     let (apple, android, browser) = (world.apple(1), world.android(1), world.browser(&bobs));
     ensure!((apple.len(), android.len(), browser.len()) == (2, 2, 2), "{apple:?} {android:?} {browser:?}");
     ensure!(apple[1].payload["aps"]["badge"] == 2, "{:?}", apple[1].payload);
@@ -72,7 +72,7 @@ async fn who_only_looked_online_is_pushed_after_all() -> Result<()> {
     ensure!(world.apple(1).is_empty(), "he looks online");
     let pushed = world.apple_has(1, 1).await?;
     ensure!(pushed[0].payload["aps"]["alert"]["body"] == "Are you there?", "{:?}", pushed[0]);
-    world.settled(&process).await?;
+    world.settled().await?;
     ensure!(world.apple(1).len() == 1);
     Ok(())
 }
@@ -104,7 +104,7 @@ async fn people_are_told_as_they_want_it() -> Result<()> {
     }
     alice.say(&chat_id, "the secret plan").await?;
     world.apple_has(16, 1).await?;
-    world.settled(&process).await?;
+    world.settled().await?;
     let got: Vec<usize> = (10..17).map(|number| world.apple(number).len()).collect();
     ensure!(got == [0, 0, 0, 0, 1, 1, 1], "{got:?}");
     let sender = world.apple(14)[0].payload["aps"]["alert"].clone();
@@ -114,7 +114,7 @@ async fn people_are_told_as_they_want_it() -> Result<()> {
     // Who is named is told, but for who muted the chat, sleeps or wants no push.
     alice.say(&chat_id, "@mentions and @muted, @all").await?;
     world.apple_has(11, 1).await?;
-    world.settled(&process).await?;
+    world.settled().await?;
     let got: Vec<usize> = (10..17).map(|number| world.apple(number).len()).collect();
     ensure!(got == [0, 1, 0, 0, 2, 2, 2], "{got:?}");
     // Heard again.
@@ -133,13 +133,13 @@ async fn reading_on_one_device_clears_the_others() -> Result<()> {
     let chat_id = alice.make_group(&[&bob], json!({})).await?;
     let said = alice.say(&chat_id, "read me").await?;
     world.apple_has(1, 1).await?;
-    world.settled(&process).await?;
+    world.settled().await?;
     bob.post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": said["seq"] })).await?;
     let apple = world.apple_has(1, 2).await?;
     let read = &apple[1].payload;
     ensure!(read["waltalkie"] == json!({ "type": "read", "chat_id": chat_id, "read_seq": said["seq"] }), "{read}");
     ensure!(read["aps"] == json!({ "badge": 0, "content-available": 1 }), "{read}");
-    world.settled(&process).await?;
+    world.settled().await?;
     let android = world.android(1);
     ensure!(android.len() == 2 && android[1].message["data"]["type"] == "read", "{android:?}");
     // Browsers insist that each push shows something.
@@ -147,7 +147,7 @@ async fn reading_on_one_device_clears_the_others() -> Result<()> {
     // Read once, cleared once.
     alice.say(&chat_id, "another").await?;
     world.apple_has(1, 3).await?;
-    world.settled(&process).await?;
+    world.settled().await?;
     ensure!(world.apple(1).len() == 3 && world.android(1).len() == 3);
     Ok(())
 }
@@ -170,7 +170,7 @@ async fn a_large_chat_is_one_job_and_everybody_gets_it_once() -> Result<()> {
     for number in 0..8 {
         world.apple_has(number, 1).await?;
     }
-    world.settled(&process).await?;
+    world.settled().await?;
     ensure!(world.apns.accepted().len() == 8);
     let logged = waltalkie_tests::harness::read_all(&world.config, schemas::topics::Topic::ChatNotifications).await?;
     ensure!(logged.len() == 1 && logged[0].key == chat_id, "one job: {}", logged.len());

@@ -28,7 +28,7 @@ async fn providers_that_fail_are_tried_again_and_nothing_comes_twice() -> Result
         alice.say(&chat_id, &format!("number {number}")).await?;
     }
     world.apple_has(1, 4).await?;
-    world.settled(&process).await?;
+    world.settled().await?;
     let mut bodies: Vec<Value> =
         world.apple(1).iter().map(|sent| sent.payload["aps"]["alert"]["body"].clone()).collect();
     bodies.sort_by_key(Value::to_string);
@@ -61,7 +61,7 @@ async fn a_device_that_is_gone_is_removed_unless_it_was_registered_again() -> Re
     world.apns.unregister(&apple_token(1), runtime::clock::now_ms() + 60_000);
     alice.say(&chat_id, "nobody?").await?;
     until("the phone to be removed", LONG, async || Ok(devices().await?.is_empty().then_some(()))).await?;
-    world.settled(&process).await?;
+    world.settled().await?;
     ensure!(world.apns.accepted().is_empty() && world.push.delivered().is_empty());
     Ok(())
 }
@@ -94,7 +94,7 @@ async fn a_notifier_that_is_killed_loses_nothing_and_repeats_nothing() -> Result
     alice.say(&chat_id, "meanwhile").await?;
     let again = world.installation.run(&["notifier"]).await?;
     world.apple_has(1, 3).await?;
-    world.settled(&again).await?;
+    world.settled().await?;
     let mut bodies: Vec<Value> =
         world.apple(1).iter().map(|sent| sent.payload["aps"]["alert"]["body"].clone()).collect();
     bodies.sort_by_key(Value::to_string);
@@ -122,7 +122,7 @@ async fn a_redis_that_forgets_makes_nobody_offline() -> Result<()> {
     there.send("mark_delivered", json!({ "marks": { &chat_id: message["seq"] } })).await?;
     // Who is really away hears of it, later.
     world.apple_has(2, 2).await?;
-    world.settled(&process).await?;
+    world.settled().await?;
     ensure!(world.apple(1).is_empty(), "bob was here all the time: {:?}", world.apple(1));
     Ok(())
 }
@@ -151,7 +151,7 @@ async fn what_no_try_brings_through_is_a_dead_letter_that_can_be_tried_again() -
     })
     .await?;
     ensure!(open[0]["key"] == "bob" && open[0]["reason"].as_str().context("why")?.contains("after 2 tries"), "{open:?}");
-    world.settled(&process).await?;
+    world.settled().await?;
     ensure!(world.apple(1).is_empty());
     let mut command = world.installation.command()?;
     command.args(["dlq", "retry", "--topic", "notifications", "--open"]);

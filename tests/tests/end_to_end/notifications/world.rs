@@ -7,9 +7,12 @@ use anyhow::{Context, Result, ensure};
 use notify::fakes::{ApnsFake, Browser, FcmFake, Notification, PushServiceFake, Sent};
 use notify::provider::web_push::VapidKey;
 use runtime::Config;
+use runtime::kafka::admin::Admin;
+use schemas::topics::Topic;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio_postgres::Client;
 use waltalkie_tests::harness::{Installation, LONG, Person, RoleProcess, Servers, python, repository, until, within};
 
 /// Tokens of Apple's devices are 64 hexadecimal digits.
@@ -118,33 +121,32 @@ impl World {
         Ok(browser)
     }
 
-    /// Waits until nothing waits any more: no task, nobody to look at again, nothing unread in the topic.
-    pub(super) async fn settled(&self, process: &RoleProcess) -> Result<()> {
+    /// Waits until nothing waits any more of what is in the history: in the order in which one leads to the other.
+    pub(super) async fn settled(&self) -> Result<()> {
         let read = self.installation.read().await?;
+        let rows = async |table: &str| -> Result<i64> {
+            Ok(read.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?.get(0))
+        };
         until("the notifier to come to rest", LONG, async || {
-            let sql = "SELECT (SELECT count(*) FROM notify_task) + (SELECT count(*) FROM notify_look)";
-            let rows: i64 = read.query_one(sql, &[]).await?.get(0);
-            Ok((rows == 0 && self.lag(process, &read).await? == 0).then_some(()))
+            // A transaction's last record is its marker, which no reader is given.
+            let is_at_rest = self.lag(&read, "notifier", Topic::ChatEvents, 1).await? == 0
+                && rows("notify_look").await? == 0
+                && self.lag(&read, "notifier-senders", Topic::ChatNotifications, 0).await? == 0
+                && rows("notify_task").await? == 0;
+            Ok(is_at_rest.then_some(()))
         })
         .await
     }
 
     /// Records that the notifier hasn't worked through, by the offsets in its tables.
-    async fn lag(&self, _process: &RoleProcess, read: &tokio_postgres::Client) -> Result<i64> {
-        let admin = runtime::kafka::admin::Admin::new(&self.config.kafka)?;
+    async fn lag(&self, read: &Client, consumer: &str, topic: Topic, markers: i64) -> Result<i64> {
+        let topic = self.installation.names().topic(topic);
         let mut lag = 0;
-        for (consumer, topic) in [
-            ("notifier", schemas::topics::Topic::ChatEvents),
-            ("notifier-senders", schemas::topics::Topic::ChatNotifications),
-        ] {
-            let topic = self.installation.names().topic(topic);
-            for (partition, (_, end)) in admin.ends(&topic).await? {
-                let sql = "SELECT next_offset FROM consumer_offset WHERE consumer = $1 AND topic = $2 AND partition = $3";
-                let row = read.query_opt(sql, &[&consumer, &topic, &partition]).await?;
-                let next: i64 = row.map_or(0, |row| row.get(0));
-                // A transaction's last record is its marker, which no reader is given.
-                lag += (end - next - 1).max(0);
-            }
+        for (partition, (first, end)) in Admin::new(&self.config.kafka)?.ends(&topic).await? {
+            let sql = "SELECT next_offset FROM consumer_offset WHERE consumer = $1 AND topic = $2 AND partition = $3";
+            let row = read.query_opt(sql, &[&consumer, &topic, &partition]).await?;
+            let next: i64 = row.map_or(first, |row| row.get(0));
+            lag += (end - next - markers).max(0);
         }
         Ok(lag)
     }
