@@ -64,6 +64,8 @@ use crate::{decide, digest};
 
 /// How often the parts' states are gathered into the role's health.
 const GATHER_EVERY: Duration = Duration::from_millis(250);
+/// Connections to each database, at the least: two for each part.
+const LEAST_CONNECTIONS: usize = 14;
 /// How often old rows are removed, and waiting ones counted.
 const TIDY_EVERY: Duration = Duration::from_secs(10);
 /// Longer than `chat.notifications` keeps a record that could come again.
@@ -103,8 +105,9 @@ pub(crate) struct Notifier {
 impl Notifier {
     /// Clients of what the configuration names; nothing is connected yet.
     pub(crate) fn new(config: &Arc<Config>) -> Result<Self, Error> {
-        let (truth_url, read_url, size) =
-            (&config.postgres.truth_url, &config.postgres.read_url, config.postgres.pool_size);
+        // Some parts hold a connection while they ask over another one: of too few, all could be held by who waits.
+        let size = config.postgres.pool_size.max(LEAST_CONNECTIONS);
+        let (truth_url, read_url) = (&config.postgres.truth_url, &config.postgres.read_url);
         let truth = postgres::pool(truth_url, "postgres.truth_url", size)?;
         let read = postgres::pool(read_url, "postgres.read_url", size)?;
         let registry = Arc::new(Registry::new(config.registry.url.expose(), &config.names.prefix)?);
@@ -227,7 +230,8 @@ async fn ids(notifier: &Notifier, health: &RoleHealth, shutdown: &Shutdown) -> R
     loop {
         let asking = async {
             let registry = &notifier.registry;
-            let (event, cursor) = (own_schema_id::<ChatEvent>(registry).await?, own_schema_id::<Cursor>(registry).await?);
+            let (event, cursor) =
+                (own_schema_id::<ChatEvent>(registry).await?, own_schema_id::<Cursor>(registry).await?);
             Ok((event, cursor, own_schema_id::<Notification>(registry).await?))
         };
         match asking.await {

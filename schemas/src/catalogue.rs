@@ -185,18 +185,30 @@ mod tests {
             "chat.users",
             "chat.marks",
             "chat.cursors",
+            "chat.notifications",
             "chat.commands",
             "chat.commands.dlq",
+            "chat.notifications.dlq",
             "cdc.positions",
         ];
         assert_eq!(names, expected);
         let kept: Vec<Kept> = entries.iter().map(|entry| entry.kept).collect();
         let days = Kept::Days;
-        let expected = [Kept::ForEver, Kept::Compacted, days(7), Kept::Compacted, days(7), days(28), Kept::Compacted];
+        let expected = [
+            Kept::ForEver,
+            Kept::Compacted,
+            days(7),
+            Kept::Compacted,
+            days(7),
+            days(7),
+            days(28),
+            days(28),
+            Kept::Compacted,
+        ];
         assert_eq!(kept, expected);
         let without: Vec<&str> =
             entries.iter().filter(|entry| entry.value.is_none()).map(|entry| entry.topic.base_name()).collect();
-        assert_eq!(without, ["chat.commands.dlq"]);
+        assert_eq!(without, ["chat.commands.dlq", "chat.notifications.dlq"]);
     }
 
     /// Nothing of a schema is left out, and nothing is without its words.

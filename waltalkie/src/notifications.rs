@@ -18,7 +18,8 @@ use runtime::{Config, Secret};
 use serde::Deserialize;
 
 /// Nothing from elsewhere, nothing inline; the button posts to this page.
-const POLICY: &str = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 const MAILS_OFF: &str = "
     INSERT INTO user_settings (user_id, settings, updated_at)

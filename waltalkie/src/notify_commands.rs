@@ -47,7 +47,10 @@ pub(crate) async fn run(config: Config, command: NotifyCommand) -> Result<ExitCo
         NotifyCommand::Test(args) => test(&Arc::new(config), &args).await,
         NotifyCommand::Key => {
             let secret = VapidKey::generate().context("no key could be made")?;
-            println!("notify.web_push_key = \"{}\"     keep it secret, and keep it: browsers are bound to it", secret.expose());
+            println!(
+                "notify.web_push_key = \"{}\"     keep it secret, and keep it: browsers are bound to it",
+                secret.expose()
+            );
             println!("public key: {}", VapidKey::new(&secret)?.public_key());
             Ok(ExitCode::SUCCESS)
         }
@@ -60,7 +63,9 @@ async fn test(config: &Arc<Config>, args: &TestArgs) -> Result<ExitCode> {
     }
     let Some(user_id) = &args.user else {
         if config.notify.smtp_host.is_empty() {
-            bail!("notify.smtp_host isn't set, so there is no mail to look at; --user <id> looks at a person's devices");
+            bail!(
+                "notify.smtp_host isn't set, so there is no mail to look at; --user <id> looks at a person's devices"
+            );
         }
         return Ok(ExitCode::SUCCESS);
     };

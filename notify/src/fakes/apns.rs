@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use runtime::Secret;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Response, Version};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use runtime::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;

@@ -5,9 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use runtime::Secret;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Client, StatusCode};
+use runtime::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;

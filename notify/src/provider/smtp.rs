@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use runtime::Secret;
 use lettre::address::Envelope;
 use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use runtime::Secret;
 
 use super::{Fault, Outcome, SetupError};
 

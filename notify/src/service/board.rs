@@ -41,10 +41,8 @@ impl Board {
         if parts.values().any(|state| state.turned_at.elapsed() > STALLED_AFTER) {
             return;
         }
-        let problems: Vec<String> = parts
-            .iter()
-            .filter_map(|(part, state)| Some(format!("{part}: {}", state.problem.as_ref()?)))
-            .collect();
+        let problems: Vec<String> =
+            parts.iter().filter_map(|(part, state)| Some(format!("{part}: {}", state.problem.as_ref()?))).collect();
         if problems.is_empty() { health.ready() } else { health.not_ready(problems.join("; ")) }
     }
 }

@@ -18,11 +18,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
+use runtime::Shutdown;
 use runtime::kafka::admin::Admin;
 use runtime::kafka::reader::{Loading, Place, Reader, Settings};
 use runtime::kafka::{self, OffsetStore, Received, Start};
 use runtime::retry::Backoff;
-use runtime::Shutdown;
 use schemas::topics::Topic;
 use tokio_postgres::types::ToSql;
 
@@ -67,7 +67,8 @@ pub(crate) trait Work: Sync {
     fn prepare(&self, records: &[Received]) -> impl Future<Output = Result<Self::Plan, Error>> + Send;
 
     /// Writes what was decided.
-    fn apply(&self, transaction: &Transaction<'_>, plan: &Self::Plan) -> impl Future<Output = Result<(), Error>> + Send;
+    fn apply(&self, transaction: &Transaction<'_>, plan: &Self::Plan)
+    -> impl Future<Output = Result<(), Error>> + Send;
 
     /// It is committed.
     fn done(&self) {}

@@ -63,7 +63,8 @@ impl Decider {
             let Some(value) = &record.value else { continue };
             if *record.topic == *self.events_topic {
                 // Most events of a busy history are messages; the others needn't be decoded.
-                let may_tell = record.event_type.as_deref().is_none_or(|kind| kind == schemas::event_type::MESSAGE_PERSISTED);
+                let may_tell =
+                    record.event_type.as_deref().is_none_or(|kind| kind == schemas::event_type::MESSAGE_PERSISTED);
                 if may_tell && let Some(event) = passed_over(self.events.decode(value).await, record)? {
                     events.push(event);
                 }

@@ -76,7 +76,13 @@ impl Intake {
     async fn bury(&self, record: &Received, value: &[u8], reason: &str) -> Result<(), Error> {
         ::metrics::counter!(metrics::POISON).increment(1);
         let (topic, partition, offset) = (&*record.topic, record.partition, record.offset);
-        tracing::error!(topic, partition, offset, error = reason, "a notification can't be read and goes to the dead letters");
+        tracing::error!(
+            topic,
+            partition,
+            offset,
+            error = reason,
+            "a notification can't be read and goes to the dead letters"
+        );
         let source = (topic, &*partition.to_string(), &*offset.to_string());
         let key = record.key.as_deref().unwrap_or_default();
         self.notifier.publisher.bury_bytes(key, value, source, reason).await

@@ -52,7 +52,9 @@ pub(crate) async fn add(transaction: &Transaction<'_>, looks: &[NewLook]) -> Res
             let statement = &statement;
             async move {
                 let due_at = timestamp::to_offset(look.due_ms);
-                transaction.execute(statement, &[&look.chat_id, &look.seq, &look.user_ids, &look.is_bulk, &due_at]).await
+                transaction
+                    .execute(statement, &[&look.chat_id, &look.seq, &look.user_ids, &look.is_bulk, &due_at])
+                    .await
             }
         });
         futures_util::future::try_join_all(each).await.map(drop)

@@ -118,7 +118,11 @@ async fn parts(
 fn content_of(part: &Part, language: Language) -> ChatContent<'_> {
     let messages = part.messages.iter().map(|message| MessageContent {
         sender: message.sender(),
-        text: message.text.as_deref().filter(|text| !text.trim().is_empty()).unwrap_or_else(|| file_of(message).text(language)),
+        text: message
+            .text
+            .as_deref()
+            .filter(|text| !text.trim().is_empty())
+            .unwrap_or_else(|| file_of(message).text(language)),
         sent_at_ms: message.sent_at_ms,
     });
     ChatContent { name: &part.name, link: &part.link, count: part.count, messages: messages.collect() }

@@ -105,12 +105,11 @@ impl Outlets {
 impl MailOutlet {
     fn new(config: &Config) -> Result<Self, Error> {
         let notify = &config.notify;
-        let read = |path: &str| {
-            std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source })
-        };
+        let read =
+            |path: &str| std::fs::read_to_string(path).map_err(|source| Error::File { path: path.to_owned(), source });
         let ca_pem = if notify.ca_file.is_empty() { None } else { Some(read(&notify.ca_file)?) };
-        let credentials = (!notify.smtp_username.is_empty())
-            .then(|| (notify.smtp_username.clone(), notify.smtp_password.clone()));
+        let credentials =
+            (!notify.smtp_username.is_empty()).then(|| (notify.smtp_username.clone(), notify.smtp_password.clone()));
         let smtp = Smtp::new(&SmtpConfig {
             host: notify.smtp_host.clone(),
             port: notify.smtp_port,

@@ -42,9 +42,8 @@ impl Presences {
             return HashMap::new();
         }
         let now_ms = clock::now_ms();
-        let not_known = |until_ms| {
-            user_ids.iter().map(|&user_id| (user_id.to_owned(), Presence::NotKnown { until_ms })).collect()
-        };
+        let not_known =
+            |until_ms| user_ids.iter().map(|&user_id| (user_id.to_owned(), Presence::NotKnown { until_ms })).collect();
         // Before the question: a flush behind it leaves the answer true.
         let asked = match self.unsure_until(now_ms).await {
             Ok(Some(until_ms)) => return not_known(until_ms),

@@ -43,7 +43,9 @@ impl Publisher {
     }
 
     async fn encoder(&self) -> Result<&Encoder<Notification>, Error> {
-        self.encoder.get_or_try_init(|| async { Ok(Encoder::new(own_schema_id::<Notification>(&self.registry).await?)) }).await
+        self.encoder
+            .get_or_try_init(|| async { Ok(Encoder::new(own_schema_id::<Notification>(&self.registry).await?)) })
+            .await
     }
 
     /// Writes all of them; returns when Kafka has them.
@@ -57,7 +59,8 @@ impl Publisher {
                 .iter()
                 .map(|notification| Ok((notification.key(), encoder.encode(notification)?)))
                 .collect::<Result<Vec<_>, Error>>()?;
-            try_join_all(encoded.iter().map(|(key, value)| self.send(&self.topic, key.as_bytes(), value, None))).await?;
+            try_join_all(encoded.iter().map(|(key, value)| self.send(&self.topic, key.as_bytes(), value, None)))
+                .await?;
         }
         ::metrics::counter!(metrics::PUBLISHED).increment(notifications.len() as u64);
         Ok(())

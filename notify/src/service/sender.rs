@@ -59,13 +59,8 @@ struct Sender<'a> {
 
 /// Sends until it is time to stop; what is under way then is waited for.
 pub(crate) async fn run(notifier: &Arc<Notifier>, shutdown: &Shutdown) -> Result<(), Error> {
-    let mut sender = Sender {
-        notifier,
-        shutdown,
-        breakers: HashMap::new(),
-        under_way: HashMap::new(),
-        calls: JoinSet::new(),
-    };
+    let mut sender =
+        Sender { notifier, shutdown, breakers: HashMap::new(), under_way: HashMap::new(), calls: JoinSet::new() };
     let mut backoff = Backoff::default();
     loop {
         let is_stopping = shutdown.has_begun();
@@ -234,7 +229,12 @@ impl Sender<'_> {
         self.clear_what_was_read(finished).await
     }
 
-    async fn settle(&self, transaction: &Transaction<'_>, task: &Task, outcome: &Outcome) -> Result<(), tokio_postgres::Error> {
+    async fn settle(
+        &self,
+        transaction: &Transaction<'_>,
+        task: &Task,
+        outcome: &Outcome,
+    ) -> Result<(), tokio_postgres::Error> {
         match outcome {
             Outcome::Sent { .. } => {
                 if task.kind == Kind::Push {
@@ -264,7 +264,10 @@ impl Sender<'_> {
 
     fn pause(&self, task: &Task, after: Option<Duration>) -> Option<Duration> {
         // The same for the same task and try, since it is asked twice.
-        let mixed = (task.task_id as u64).wrapping_mul(31).wrapping_add(u64::from(task.attempt)).wrapping_add(self.notifier.salt);
+        let mixed = (task.task_id as u64)
+            .wrapping_mul(31)
+            .wrapping_add(u64::from(task.attempt))
+            .wrapping_add(self.notifier.salt);
         let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (mixed >> 29);
         let random = (mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11) as f64 / (1_u64 << 53) as f64;
         self.notifier.backoff.pause(task.attempt, after, random)

@@ -128,8 +128,7 @@ async fn know(notifier: &Notifier, tasks: &[Task]) -> Result<Known, Error> {
     let (device_rows, stay_rows) = {
         let client = notifier.truth.get().await?;
         let asking = async {
-            let (of_devices, of_stays) =
-                (client.prepare_cached(DEVICES).await?, client.prepare_cached(STAYS).await?);
+            let (of_devices, of_stays) = (client.prepare_cached(DEVICES).await?, client.prepare_cached(STAYS).await?);
             let (devices, stays): ([&(dyn ToSql + Sync); 2], [&(dyn ToSql + Sync); 2]) =
                 ([&users, &devices], [&chats, &users]);
             tokio::try_join!(client.query(&of_devices, &devices), client.query(&of_stays, &stays))

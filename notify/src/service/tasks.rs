@@ -12,8 +12,8 @@ use std::time::Duration;
 use deadpool_postgres::{GenericClient, Transaction};
 use schemas::{Notification, timestamp};
 use serde_json::{Value, json};
-use tokio_postgres::types::{Json, ToSql};
 use tokio_postgres::Row;
+use tokio_postgres::types::{Json, ToSql};
 
 use super::Notifier;
 use super::error::Error;
@@ -115,7 +115,8 @@ pub(crate) fn service_of(platform: &str, address: &str) -> String {
         IOS => "apns".into(),
         ANDROID => "fcm".into(),
         _ => {
-            let host = address.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+            let host =
+                address.split("://").nth(1).and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
             format!("web/{}", host.to_ascii_lowercase())
         }
     }
@@ -129,11 +130,8 @@ pub(crate) async fn devices(notifier: &Notifier, user_ids: &[&str]) -> Result<Ve
         client.query(&statement, &[&user_ids, &notifier.people.platforms]).await
     };
     let rows = asking.await.map_err(Error::database("reading devices"))?;
-    let target = |row: &Row| Target {
-        user_id: row.get(0),
-        device_id: row.get(1),
-        service: service_of(row.get(2), row.get(3)),
-    };
+    let target =
+        |row: &Row| Target { user_id: row.get(0), device_id: row.get(1), service: service_of(row.get(2), row.get(3)) };
     Ok(rows.iter().map(target).collect())
 }
 

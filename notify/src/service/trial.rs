@@ -13,8 +13,8 @@ use super::people::settings_of;
 use super::sending::Call;
 use crate::mail::{ChatContent, DigestContent, Mail, MessageContent};
 use crate::payload::{Alert, ApnsPush, Cause, FcmPush, ReadElsewhere, WebPushPush};
-use crate::provider::{Fault, Outcome};
 use crate::provider::web_push::Subscription;
+use crate::provider::{Fault, Outcome};
 use crate::settings::{ContentMode, Settings};
 use crate::text::Language;
 
@@ -133,13 +133,7 @@ fn device(
     Part { place, shown, problem, call }
 }
 
-fn mail(
-    notifier: &Notifier,
-    user_id: &str,
-    name: Option<&str>,
-    address: &str,
-    settings: &Settings,
-) -> Option<Part> {
+fn mail(notifier: &Notifier, user_id: &str, name: Option<&str>, address: &str, settings: &Settings) -> Option<Part> {
     let outlet = notifier.outlets.mail.as_ref()?;
     let place = "mail".to_owned();
     if address.is_empty() {
@@ -209,8 +203,12 @@ pub async fn check(config: &Config) -> Result<Vec<Checked>, Error> {
         let answer = match apns.send(&Secret::new("0".repeat(64)), &push).await {
             Outcome::Sent { .. } | Outcome::Gone { .. } => Ok("accepts our token".to_owned()),
             Outcome::Refused { reason } if reason == "BadDeviceToken" => Ok("accepts our token".to_owned()),
-            Outcome::Refused { reason } => Err(format!("refuses: {reason}; check notify.apns_topic and notify.apns_endpoint")),
-            Outcome::Retry { fault, .. } => Err(hint(&fault, "notify.apns_key, notify.apns_key_id and notify.apns_team_id")),
+            Outcome::Refused { reason } => {
+                Err(format!("refuses: {reason}; check notify.apns_topic and notify.apns_endpoint"))
+            }
+            Outcome::Retry { fault, .. } => {
+                Err(hint(&fault, "notify.apns_key, notify.apns_key_id and notify.apns_team_id"))
+            }
         };
         found.push(("APNs", answer));
     }
@@ -232,7 +230,9 @@ pub async fn check(config: &Config) -> Result<Vec<Checked>, Error> {
 fn hint(fault: &Fault, keys: &str) -> String {
     match fault {
         Fault::Credentials(_) => format!("{fault}; check {keys}"),
-        Fault::Unreachable(_) | Fault::AnswerLost(_) => format!("{fault}; may this machine reach it, and is its certificate trusted?"),
+        Fault::Unreachable(_) | Fault::AnswerLost(_) => {
+            format!("{fault}; may this machine reach it, and is its certificate trusted?")
+        }
         Fault::Limited(_) | Fault::Unavailable(_) => fault.to_string(),
     }
 }

@@ -168,16 +168,44 @@ impl Notify {
     pub(super) fn problem(&self, development: bool) -> Option<(&'static str, &'static str)> {
         let is_web = |text: &str| text.starts_with("https://") || (development && text.starts_with("http://"));
         let needs = [
-            (self.is_on() && !is_web(&self.public_url), "notify.public_url", "is the application's https:// address; push and mail need it"),
-            (!self.link_template.is_empty() && !self.link_template.contains("{chat_id}"), "notify.link_template", "has {chat_id} in it"),
-            (!self.apns_key.is_empty() && (self.apns_key_id.is_empty() || self.apns_team_id.is_empty() || self.apns_topic.is_empty()),
-             "notify.apns_key", "needs notify.apns_key_id, notify.apns_team_id and notify.apns_topic beside it"),
-            (!self.web_push_key.is_empty() && !(self.web_push_contact.starts_with("mailto:") || self.web_push_contact.starts_with("https:")),
-             "notify.web_push_contact", "begins with mailto: or https:; Web Push needs it"),
-            (!self.smtp_host.is_empty() && !self.mail_from.contains('@'), "notify.mail_from", "is an address such as chat@example.com; mail needs it"),
-            (!self.smtp_host.is_empty() && self.unsubscribe_secrets().iter().any(|secret| secret.expose().len() < 32),
-             "notify.unsubscribe_secret", "needs at least 32 bytes, such as the output of `openssl rand -hex 32`; mail needs it"),
-            (self.smtp_tls == SmtpTls::Off && !self.smtp_password.is_empty(), "notify.smtp_password", "isn't sent without TLS: set notify.smtp_tls"),
+            (
+                self.is_on() && !is_web(&self.public_url),
+                "notify.public_url",
+                "is the application's https:// address; push and mail need it",
+            ),
+            (
+                !self.link_template.is_empty() && !self.link_template.contains("{chat_id}"),
+                "notify.link_template",
+                "has {chat_id} in it",
+            ),
+            (
+                !self.apns_key.is_empty()
+                    && (self.apns_key_id.is_empty() || self.apns_team_id.is_empty() || self.apns_topic.is_empty()),
+                "notify.apns_key",
+                "needs notify.apns_key_id, notify.apns_team_id and notify.apns_topic beside it",
+            ),
+            (
+                !self.web_push_key.is_empty()
+                    && !(self.web_push_contact.starts_with("mailto:") || self.web_push_contact.starts_with("https:")),
+                "notify.web_push_contact",
+                "begins with mailto: or https:; Web Push needs it",
+            ),
+            (
+                !self.smtp_host.is_empty() && !self.mail_from.contains('@'),
+                "notify.mail_from",
+                "is an address such as chat@example.com; mail needs it",
+            ),
+            (
+                !self.smtp_host.is_empty()
+                    && self.unsubscribe_secrets().iter().any(|secret| secret.expose().len() < 32),
+                "notify.unsubscribe_secret",
+                "needs at least 32 bytes, such as the output of `openssl rand -hex 32`; mail needs it",
+            ),
+            (
+                self.smtp_tls == SmtpTls::Off && !self.smtp_password.is_empty(),
+                "notify.smtp_password",
+                "isn't sent without TLS: set notify.smtp_tls",
+            ),
             (self.sends_at_once == 0, "notify.sends_at_once", "at least 1"),
             (self.tries == 0, "notify.tries", "at least 1"),
             (self.large_chat_members < 2, "notify.large_chat_members", "at least 2"),

@@ -74,7 +74,8 @@ fn avro(name: &str, schema: &str, topic: Topic) -> Value {
 }
 
 const UNDECIDED: &str = "A record of `chat.commands` that nobody can decide: its key and bytes as they came.";
-const UNSENT: &str = "A record of `chat.notifications` that nobody can read, as it came, or one for a device that no try reached.";
+const UNSENT: &str =
+    "A record of `chat.notifications` that nobody can read, as it came, or one for a device that no try reached.";
 
 /// What is in a dead-letter topic.
 fn aside(name: &str, summary: &str, topic: Topic) -> Value {

@@ -10,7 +10,8 @@ use super::{ALL, samples, versions};
 use crate::registry::Registry;
 use crate::shape::Shape;
 use crate::{
-    ChatCommand, ChatEvent, Cursor, Decoder, Encoder, Mark, Notification, Position, Record, User, codec, event_type, record,
+    ChatCommand, ChatEvent, Cursor, Decoder, Encoder, Mark, Notification, Position, Record, User, codec, event_type,
+    record,
 };
 
 /// Runs a test of one record's type with each of them.

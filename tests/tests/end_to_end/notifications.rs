@@ -179,7 +179,8 @@ async fn a_large_chat_is_one_job_and_everybody_gets_it_once() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_clients_need_to_know_is_told_and_what_browsers_hand_over_is_checked() -> Result<()> {
-    let world = World::make("told", &[("notify.content", "sender_only"), ("notify.web_push_anywhere", "false")]).await?;
+    let world =
+        World::make("told", &[("notify.content", "sender_only"), ("notify.web_push_anywhere", "false")]).await?;
     let process = world.run().await?;
     let alice = world.arrive(&process, "alice").await?;
     let options = alice.get("/v1/notifications").await?.expect(200)?;
@@ -189,9 +190,7 @@ async fn what_clients_need_to_know_is_told_and_what_browsers_hand_over_is_checke
     });
     ensure!(options == expected, "{options}");
     let browser = world.push.subscribe(None);
-    let device = |address: &str, p256dh: &str, auth: &str| {
-        json!({ "platform": "web", "address": address, "keys": { "p256dh": p256dh, "auth": auth } })
-    };
+    let device = |address: &str, p256dh: &str, auth: &str| json!({ "platform": "web", "address": address, "keys": { "p256dh": p256dh, "auth": auth } });
     for (body, field) in [
         // The push service of tests is on this machine.
         (device(&browser.endpoint, &browser.p256dh, &browser.auth), "address"),

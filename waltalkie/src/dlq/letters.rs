@@ -120,11 +120,13 @@ impl Letters {
         let mut shown = super::line_of(letter, outcome);
         let value = letter.value.as_deref().unwrap_or_default();
         let decoded = match &self.decoder {
-            Some(Either::Command(decoder)) => decoder.decode(value).await.map_err(|error| error.to_string()).map(|command| {
-                let hidden = command.content.as_ref().filter(|_| !with_body);
-                let content = hidden.map(|content| format!("{} bytes; --body shows them", content.len()));
-                ("command", json!(ChatCommand { content: content.or(command.content.clone()), ..command }))
-            }),
+            Some(Either::Command(decoder)) => {
+                decoder.decode(value).await.map_err(|error| error.to_string()).map(|command| {
+                    let hidden = command.content.as_ref().filter(|_| !with_body);
+                    let content = hidden.map(|content| format!("{} bytes; --body shows them", content.len()));
+                    ("command", json!(ChatCommand { content: content.or(command.content.clone()), ..command }))
+                })
+            }
             Some(Either::Notification(decoder)) => {
                 let decoded = decoder.decode(value).await.map_err(|error| error.to_string());
                 decoded.map(|notification| ("notification", json!(notification)))

@@ -69,10 +69,7 @@ async fn a_device_that_is_gone_is_removed_unless_it_was_registered_again() -> Re
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notifier_that_is_killed_loses_nothing_and_repeats_nothing() -> Result<()> {
     let world = World::make("killed-notifier", &[]).await?;
-    let rest = world
-        .installation
-        .run(&["gateway", "persister", "cdc", "projector", "publisher"])
-        .await?;
+    let rest = world.installation.run(&["gateway", "persister", "cdc", "projector", "publisher"]).await?;
     let mut notifier = world.installation.run(&["notifier"]).await?;
     let (alice, bob) = (world.arrive(&rest, "alice").await?, world.arrive(&rest, "bob").await?);
     let ios = json!({ "device_id": "phone", "platform": "ios", "address": apple_token(1) });
@@ -92,7 +89,7 @@ async fn a_notifier_that_is_killed_loses_nothing_and_repeats_nothing() -> Result
     notifier.kill()?;
     // What comes meanwhile waits in the topic.
     alice.say(&chat_id, "meanwhile").await?;
-    let again = world.installation.run(&["notifier"]).await?;
+    let _again = world.installation.run(&["notifier"]).await?;
     world.apple_has(1, 3).await?;
     world.settled().await?;
     let mut bodies: Vec<Value> =
@@ -150,7 +147,10 @@ async fn what_no_try_brings_through_is_a_dead_letter_that_can_be_tried_again() -
         Ok((letters.len() == 1).then_some(letters))
     })
     .await?;
-    ensure!(open[0]["key"] == "bob" && open[0]["reason"].as_str().context("why")?.contains("after 2 tries"), "{open:?}");
+    ensure!(
+        open[0]["key"] == "bob" && open[0]["reason"].as_str().context("why")?.contains("after 2 tries"),
+        "{open:?}"
+    );
     world.settled().await?;
     ensure!(world.apple(1).is_empty());
     let mut command = world.installation.command()?;

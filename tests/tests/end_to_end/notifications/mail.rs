@@ -21,15 +21,17 @@ async fn what_stays_unread_is_mailed_once_and_what_is_read_is_not() -> Result<()
     let chat_id = alice.make_group(&[&bob, &carol], json!({ "name": "Büro" })).await?;
     let mut last = json!(null);
     for number in 1..=3 {
-        last = alice.say(&chat_id, &format!("Nachricht {number} <b>"))
-            .await?["seq"].clone();
+        last = alice.say(&chat_id, &format!("Nachricht {number} <b>")).await?["seq"].clone();
     }
     // Carol reads before it is time.
     carol.post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": last })).await?;
     let mail = world.mail.next().await?;
     ensure!(mail["to"][0] == "bob@mail.example", "{mail}");
     ensure!(mail["fields"]["Subject"] == "3 ungelesene Nachrichten in Waltalkie", "{mail}");
-    ensure!(mail["text"].as_str().is_some_and(|text| text.contains("Büro (3)") && text.contains("Nachricht 3 <b>")), "{mail}");
+    ensure!(
+        mail["text"].as_str().is_some_and(|text| text.contains("Büro (3)") && text.contains("Nachricht 3 <b>")),
+        "{mail}"
+    );
     ensure!(mail["html"].as_str().is_some_and(|html| html.contains("Nachricht 3 &lt;b&gt;")), "{mail}");
     ensure!(mail["fields"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click", "{mail}");
     // The next mail is the next message's, and bob's: carol got none, bob no second one.
@@ -60,7 +62,8 @@ async fn what_stays_unread_is_mailed_once_and_what_is_read_is_not() -> Result<()
     ensure!(fence["to"][0] == "carol@mail.example", "{fence}");
     let read = world.installation.read().await?;
     until("no mail to wait", LONG, async || {
-        let sql = "SELECT (SELECT count(*) FROM notify_task) + (SELECT count(*) FROM notify_digest WHERE due_at IS NOT NULL)";
+        let sql =
+            "SELECT (SELECT count(*) FROM notify_task) + (SELECT count(*) FROM notify_digest WHERE due_at IS NOT NULL)";
         Ok((read.query_one(sql, &[]).await?.get::<_, i64>(0) == 0).then_some(()))
     })
     .await
