@@ -3,6 +3,9 @@
 //! A key lives 10 seconds and is extended every 5 by one pipelined round of the whole node, so that the sessions of a
 //! node that died end by themselves. A key that Redis has forgotten (FLUSHALL, a restart) is set again by the same round.
 //! Redis that is away closes nobody.
+//!
+//! Beside it a set for each person names their sessions, so that whoever notifies can ask for them without knowing ids. It
+//! may name sessions that are gone, of a node that died: only a key that is there counts.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +23,10 @@ use crate::metrics;
 const TTL_MS: u64 = 10_000;
 /// How often keys are extended.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
+/// Rounds after which everything is written anew: an hour. What Redis has dropped of the sets comes back by it.
+const ROUNDS: u32 = 720;
+/// Sets live for two of these hours, so that those of people who never come back end.
+const SET_TTL_S: u64 = 7_200;
 /// Commands in one pipeline.
 const PIPELINE: usize = 1_000;
 
@@ -39,9 +46,18 @@ struct State {
 #[derive(Default)]
 struct Keys {
     /// Whether Redis was told of the key.
-    open: HashMap<Arc<str>, bool>,
-    new: Vec<Arc<str>>,
-    closed: Vec<Arc<str>>,
+    open: HashMap<Arc<Place>, bool>,
+    new: Vec<Arc<Place>>,
+    closed: Vec<Arc<Place>>,
+}
+
+/// Where a session stands in Redis.
+#[derive(PartialEq, Eq, Hash)]
+struct Place {
+    key: String,
+    /// Set of all sessions of the person.
+    all: String,
+    session_id: String,
 }
 
 impl State {
@@ -63,7 +79,11 @@ impl Sessions {
 
     /// The person is here from now on, until the session is dropped.
     pub(crate) fn open(&self, user_id: &str, session_id: &str) -> Session {
-        let key: Arc<str> = self.names.session_key(user_id, session_id).into();
+        let key = Arc::new(Place {
+            key: self.names.session_key(user_id, session_id),
+            all: self.names.sessions_key(user_id),
+            session_id: session_id.to_owned(),
+        });
         let mut keys = self.state.keys();
         keys.open.insert(Arc::clone(&key), false);
         keys.new.push(Arc::clone(&key));
@@ -75,7 +95,7 @@ impl Sessions {
 
 /// An open session.
 pub(crate) struct Session {
-    key: Arc<str>,
+    key: Arc<Place>,
     state: Arc<State>,
 }
 
@@ -100,11 +120,15 @@ impl Keeper {
     async fn run(mut self, shutdown: Shutdown, drain: Duration) {
         let mut extend = tokio::time::interval(EXTEND_EVERY);
         extend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rounds = 0;
         while !shutdown.has_begun() {
             let outcome = tokio::select! {
                 biased;
                 () = shutdown.begun() => break,
-                _ = extend.tick() => self.extend().await,
+                _ = extend.tick() => {
+                    rounds = (rounds + 1) % ROUNDS;
+                    self.extend(rounds == 0).await
+                }
                 () = self.state.changed.notified() => self.tell().await,
             };
             if let Err(error) = outcome {
@@ -135,14 +159,15 @@ impl Keeper {
         for part in closed.chunks(PIPELINE) {
             let mut pipeline = Pipeline::with_capacity(part.len());
             for key in part {
-                pipeline.cmd("DEL").arg(&**key).ignore();
+                pipeline.cmd("DEL").arg(&key.key).ignore();
+                pipeline.cmd("SREM").arg(&key.all).arg(&key.session_id).ignore();
             }
             pipeline.exec_async(&mut self.connection).await?;
         }
         Ok(())
     }
 
-    async fn set(&mut self, new: &[Arc<str>]) -> Result<(), RedisError> {
+    async fn set(&mut self, new: &[Arc<Place>]) -> Result<(), RedisError> {
         if new.is_empty() {
             return Ok(());
         }
@@ -157,31 +182,34 @@ impl Keeper {
         }
         let mut pipeline = Pipeline::with_capacity(new.len());
         for key in new {
-            pipeline.cmd("SET").arg(&**key).arg(&self.node_id).arg("PX").arg(TTL_MS).ignore();
+            pipeline.cmd("SET").arg(&key.key).arg(&self.node_id).arg("PX").arg(TTL_MS).ignore();
+            pipeline.cmd("SADD").arg(&key.all).arg(&key.session_id).ignore();
+            pipeline.cmd("EXPIRE").arg(&key.all).arg(SET_TTL_S).ignore();
         }
         pipeline.exec_async(&mut self.connection).await
     }
 
-    /// Extends every key, and sets again what Redis has forgotten. A part that fails keeps no other from it.
-    async fn extend(&mut self) -> Result<(), RedisError> {
-        let all: Vec<Arc<str>> = self.state.keys().open.keys().cloned().collect();
+    /// Extends every key, and sets again what Redis has forgotten, or everything. A part that fails keeps no other from it.
+    async fn extend(&mut self, is_anew: bool) -> Result<(), RedisError> {
+        let all: Vec<Arc<Place>> = self.state.keys().open.keys().cloned().collect();
         let mut outcome = Ok(());
         for part in all.chunks(PIPELINE) {
-            outcome = outcome.and(self.extend_part(part).await);
+            let extended = if is_anew { self.set(part).await } else { self.extend_part(part).await };
+            outcome = outcome.and(extended);
         }
         outcome
     }
 
-    async fn extend_part(&mut self, part: &[Arc<str>]) -> Result<(), RedisError> {
+    async fn extend_part(&mut self, part: &[Arc<Place>]) -> Result<(), RedisError> {
         let mut pipeline = Pipeline::with_capacity(part.len());
         for key in part {
-            pipeline.cmd("PEXPIRE").arg(&**key).arg(TTL_MS);
+            pipeline.cmd("PEXPIRE").arg(&key.key).arg(TTL_MS);
         }
         let extended: Vec<i64> = pipeline.query_async(&mut self.connection).await?;
-        let forgotten: Vec<Arc<str>> =
+        let forgotten: Vec<Arc<Place>> =
             part.iter().zip(extended).filter(|(_, extended)| *extended == 0).map(|(key, _)| key.clone()).collect();
         ::metrics::counter!(metrics::SESSIONS_SET_AGAIN).increment(forgotten.len() as u64);
-        let still_open: Vec<Arc<str>> = {
+        let still_open: Vec<Arc<Place>> = {
             let keys = self.state.keys();
             forgotten.into_iter().filter(|key| keys.open.contains_key(key)).collect()
         };

@@ -83,6 +83,14 @@ impl Breaker {
         }
     }
 
+    /// How long it holds everything back from now on, if it does. Asking changes nothing.
+    pub fn holds_back(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            State::Open { until, .. } | State::HalfOpen { until, .. } if now < until => Some(until - now),
+            _ => None,
+        }
+    }
+
     /// What came of one. A provider that answers works, also where it refuses a device or asks for patience with one.
     pub fn record(&mut self, outcome: &Outcome, now: Instant) {
         if outcome.is_fault_of_provider() { self.failed(now) } else { self.worked() }

@@ -123,6 +123,11 @@ impl Digest {
         self.chats.clear();
     }
 
+    /// The chats that wait.
+    pub fn chat_ids(&self) -> impl Iterator<Item = &str> {
+        self.chats.keys().map(String::as_str)
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.chats.is_empty()

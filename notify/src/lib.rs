@@ -22,7 +22,7 @@ pub mod payload;
 pub mod provider;
 pub mod quiet;
 pub mod retry_after;
-pub mod secret;
+pub mod service;
 pub mod settings;
 pub mod text;
 pub mod unsubscribe;

@@ -3,10 +3,10 @@
 //! A token is `v1.<base64url of user_id>.<base64url of HMAC-SHA256>`. It doesn't expire: people click on old mails. RFC 8058
 //! also wants the two header fields covered by a DKIM signature, which the operator's mail server makes.
 
-use crate::secret::Secret;
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use runtime::Secret;
 
 const VERSION: &str = "v1";
 /// The body of a one-click request (RFC 8058, section 3.2).

@@ -2,6 +2,7 @@
 
 mod load;
 mod media;
+mod notify;
 mod proxies;
 mod secret;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use load::{ConfigError, load};
 pub use media::Media;
+pub use notify::{Notify, NotifyContent, SmtpTls};
 pub use proxies::TrustedProxies;
 pub use secret::Secret;
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub projector: Projector,
     /// Stream operators.
     pub operators: Operators,
+    /// Push and mail.
+    pub notify: Notify,
     /// Cleaning up.
     pub janitor: Janitor,
     /// Logs.

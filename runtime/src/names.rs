@@ -78,6 +78,16 @@ impl Names {
         format!("{}standing", self.prefix)
     }
 
+    /// Redis key of the set of a person's connections, by session id.
+    pub fn sessions_key(&self, user_id: &str) -> String {
+        format!("{}sessions:{{{user_id}}}", self.prefix)
+    }
+
+    /// Redis keys that are there unless a server was flushed or restarted: enough of them that each master of a cluster has one.
+    pub fn witness_key(&self, number: usize) -> String {
+        format!("{}witness:{{{number}}}", self.prefix)
+    }
+
     /// Redis key of one connection of a person: the seed's `user_id:websocket_id`.
     pub fn session_key(&self, user_id: &str, session_id: &str) -> String {
         format!("{}session:{{{user_id}}}:{session_id}", self.prefix)

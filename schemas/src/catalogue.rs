@@ -185,10 +185,12 @@ mod tests {
             "chat.users",
             "chat.marks",
             "chat.cursors",
+            "chat.notifications",
             "chat.activity",
             "chat.abuse",
             "chat.commands",
             "chat.commands.dlq",
+            "chat.notifications.dlq",
             "cdc.positions",
             "operators.state",
             "chat.events.dlq",
@@ -197,11 +199,25 @@ mod tests {
         let kept: Vec<Kept> = entries.iter().map(|entry| entry.kept).collect();
         let days = Kept::Days;
         let (ever, latest) = (Kept::ForEver, Kept::Compacted);
-        let expected = [ever, latest, days(7), latest, ever, ever, days(7), days(28), latest, latest, days(28)];
+        let expected = [
+            ever,
+            latest,
+            days(7),
+            latest,
+            days(7),
+            ever,
+            ever,
+            days(7),
+            days(28),
+            days(28),
+            latest,
+            latest,
+            days(28),
+        ];
         assert_eq!(kept, expected);
         let without: Vec<&str> =
             entries.iter().filter(|entry| entry.value.is_none()).map(|entry| entry.topic.base_name()).collect();
-        assert_eq!(without, ["chat.commands.dlq", "chat.events.dlq"]);
+        assert_eq!(without, ["chat.commands.dlq", "chat.notifications.dlq", "chat.events.dlq"]);
     }
 
     /// Nothing of a schema is left out, and nothing is without its words.

@@ -11,12 +11,13 @@ macro_rules! versions {
 }
 
 /// Every record and its versions.
-const ALL: [(&str, &[&str]); 9] = [
+const ALL: [(&str, &[&str]); 10] = [
     versions!("ChatCommand", 1),
     versions!("ChatEvent", 1),
     versions!("User", 1),
     versions!("Mark", 1),
     versions!("Cursor", 1),
+    versions!("Notification", 1),
     versions!("Position", 1),
     versions!("ChatActivity", 1),
     versions!("ChatAbuse", 1),

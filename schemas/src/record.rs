@@ -17,7 +17,7 @@ pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
 }
 
 /// Name and schema text of every record, in the order in which they are registered.
-pub fn all() -> [(&'static str, &'static str, Topic); 9] {
+pub fn all() -> [(&'static str, &'static str, Topic); 10] {
     fn entry<R: Record>() -> (&'static str, &'static str, Topic) {
         (R::NAME, R::SCHEMA, R::TOPIC)
     }
@@ -27,6 +27,7 @@ pub fn all() -> [(&'static str, &'static str, Topic); 9] {
         entry::<crate::User>(),
         entry::<crate::Mark>(),
         entry::<crate::Cursor>(),
+        entry::<crate::Notification>(),
         entry::<crate::Position>(),
         entry::<crate::ChatActivity>(),
         entry::<crate::ChatAbuse>(),

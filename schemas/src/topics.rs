@@ -15,6 +15,10 @@ pub enum Topic {
     ChatMarks,
     /// Receipts merged by maximum, keyed by chat and user, compacted.
     ChatCursors,
+    /// Whom to tell of what outside the application, keyed by user.
+    ChatNotifications,
+    /// Notifications that nobody could send or read, with the reason in headers.
+    ChatNotificationsDlq,
     /// The CDC worker's position, one partition a slot, compacted.
     CdcPositions,
     /// What was sent per chat and minute, keyed by chat.
@@ -38,13 +42,15 @@ pub enum Partitions {
 
 impl Topic {
     /// Every topic, in the order in which they are made.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::ChatCommands,
         Self::ChatCommandsDlq,
         Self::ChatEvents,
         Self::ChatUsers,
         Self::ChatMarks,
         Self::ChatCursors,
+        Self::ChatNotifications,
+        Self::ChatNotificationsDlq,
         Self::CdcPositions,
         Self::ChatActivity,
         Self::ChatAbuse,
@@ -61,6 +67,8 @@ impl Topic {
             Self::ChatUsers => "chat.users",
             Self::ChatMarks => "chat.marks",
             Self::ChatCursors => "chat.cursors",
+            Self::ChatNotifications => "chat.notifications",
+            Self::ChatNotificationsDlq => "chat.notifications.dlq",
             Self::CdcPositions => "cdc.positions",
             Self::ChatActivity => "chat.activity",
             Self::ChatAbuse => "chat.abuse",
@@ -75,7 +83,8 @@ impl Topic {
             Self::ChatCommands | Self::ChatEvents | Self::ChatMarks | Self::ChatActivity | Self::ChatAbuse => "chat_id",
             Self::ChatUsers => "user_id",
             Self::ChatCursors => "chat_id/user_id",
-            Self::ChatCommandsDlq | Self::ChatEventsDlq => "as it came",
+            Self::ChatNotifications => "user_id; of large chats chat_id",
+            Self::ChatCommandsDlq | Self::ChatNotificationsDlq | Self::ChatEventsDlq => "as it came",
             Self::CdcPositions => "the slot's name",
             Self::OperatorsState => "`progress`, or a window's",
         }
@@ -87,6 +96,7 @@ impl Topic {
             self,
             Self::ChatCommands
                 | Self::ChatCommandsDlq
+                | Self::ChatNotificationsDlq
                 | Self::CdcPositions
                 | Self::OperatorsState
                 | Self::ChatEventsDlq
@@ -96,7 +106,9 @@ impl Topic {
     /// Partition count at creation.
     pub const fn partitions(self) -> Partitions {
         match self {
-            Self::ChatCommandsDlq | Self::CdcPositions | Self::ChatEventsDlq => Partitions::Fixed(1),
+            Self::ChatCommandsDlq | Self::ChatNotificationsDlq | Self::CdcPositions | Self::ChatEventsDlq => {
+                Partitions::Fixed(1)
+            }
             _ => Partitions::Configured,
         }
     }
@@ -110,8 +122,8 @@ impl Topic {
         const ANY_TIME: (&str, &str) = ("message.timestamp.after.max.ms", "9223372036854775807");
         match self {
             Self::ChatCommands => &[("retention.ms", DAYS_7), ("message.timestamp.type", "CreateTime")],
-            Self::ChatMarks => &[("retention.ms", DAYS_7)],
-            Self::ChatCommandsDlq | Self::ChatEventsDlq => &[("retention.ms", DAYS_28)],
+            Self::ChatMarks | Self::ChatNotifications => &[("retention.ms", DAYS_7)],
+            Self::ChatCommandsDlq | Self::ChatNotificationsDlq | Self::ChatEventsDlq => &[("retention.ms", DAYS_28)],
             Self::ChatEvents => {
                 &[("retention.ms", "-1"), ("retention.bytes", "-1"), ("cleanup.policy", "delete"), ANY_TIME]
             }

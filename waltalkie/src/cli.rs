@@ -10,7 +10,8 @@ use runtime::{Config, telemetry};
 
 use crate::roles::RoleName;
 use crate::{
-    bench, cdc, config_page, dlq, doctor, explain, export, migrate, new, probe, rebuild, roles, schema_commands, tail,
+    bench, cdc, config_page, dlq, doctor, explain, export, migrate, new, notify_commands, probe, rebuild, roles,
+    schema_commands, tail,
     token, up,
 };
 
@@ -112,9 +113,11 @@ enum Command {
     /// The CDC worker, by hand
     #[command(subcommand)]
     Cdc(cdc::CdcCommand),
-    /// Commands that nobody could decide: look at them, try them again, drop them
+    /// Commands that nobody could decide, notifications that nobody could send: look at them, try them again, drop them
+    Dlq(dlq::DlqArgs),
+    /// Push and mail, by hand
     #[command(subcommand)]
-    Dlq(dlq::DlqCommand),
+    Notify(notify_commands::NotifyCommand),
     /// Checks each part and says how to mend what is wrong
     Doctor(doctor::DoctorArgs),
     /// Prints the effective configuration, secrets redacted
@@ -184,6 +187,11 @@ enum BenchCommand {
   waltalkie bench storm --own-stack --floor
   waltalkie bench storm --own-stack --clients 2000 --missed 20 --runs 3 --json")]
     Storm(OwnStack<bench::storm::StormArgs>),
+    /// Decisions a second of the notifier over its backlog, and from an event to a provider's door
+    #[command(after_help = "Examples:
+  waltalkie bench notify --own-stack
+  waltalkie bench notify --own-stack --backlog 100000 --pushes 500 --json")]
+    Notify(OwnStack<bench::notify::NotifyArgs>),
     /// Clients that only read, for other benches: takes orders on standard input
     #[command(hide = true)]
     Readers,
@@ -248,7 +256,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Export(args) => export::run(quiet(up::or_local(config)?), args).await,
         Command::Verify(args) => Box::pin(rebuild::verify(quiet(up::or_local(config)?), args)).await,
         Command::Cdc(command) => cdc::run(quiet(up::or_local(config)?), command).await,
-        Command::Dlq(command) => dlq::run(&quiet(up::or_local(config)?), command).await,
+        Command::Dlq(args) => dlq::run(&quiet(up::or_local(config)?), args).await,
+        Command::Notify(command) => Box::pin(notify_commands::run(quiet(up::or_local(config)?), command)).await,
         Command::Doctor(args) => doctor::run(&quiet(up::or_local(config)?), &args).await,
         Command::Config => config_page::print(&config),
         Command::Bench(BenchCommand::Chat(args)) => {
@@ -298,6 +307,13 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             match args.own_stack {
                 Some(folder) => Box::pin(up::own_stack::storm(config, args.bench, folder)).await,
                 None => Box::pin(bench::storm::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
+            }
+        }
+        Command::Bench(BenchCommand::Notify(args)) => {
+            let config = quiet(config);
+            match args.own_stack {
+                Some(folder) => Box::pin(up::own_stack::notify(config, args.bench, folder)).await,
+                None => Box::pin(bench::notify::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
             }
         }
         Command::Bench(BenchCommand::Readers) => bench::readers::serve().await.map(|()| ExitCode::SUCCESS),

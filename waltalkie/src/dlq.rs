@@ -1,9 +1,12 @@
-//! `waltalkie dlq`: the commands that nobody could decide, and what an operator does about them.
+//! `waltalkie dlq`: the commands that nobody could decide, the notifications that nobody could send, and what an operator does
+//! about them.
 //!
 //! ```text
 //!   chat.commands.dlq ──▶ list, show ──▶ retry: the original bytes and key again to chat.commands
 //!                                   └──▶ drop:  settled without
 //! ```
+//!
+//! With `--topic notifications` the same for `chat.notifications.dlq`.
 //!
 //! The topic keeps every record for its time; what was done about one is a row of `dead_letter_settled`. The row is written in
 //! a transaction that is committed after Kafka has the bytes: a crash between the two leaves it open, and a second retry is as
@@ -15,13 +18,49 @@ mod settled;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use runtime::Config;
 use schemas::timestamp;
+use schemas::topics::Topic;
 use serde_json::{Value, json};
 
 use letters::{Letter, Letters};
 use settled::{Outcome, Settled};
+
+/// Which dead letters, and what to do with them.
+#[derive(Debug, Args)]
+pub struct DlqArgs {
+    /// Whose dead letters
+    #[arg(long, global = true, value_enum, default_value_t = DlqTopic::Commands)]
+    topic: DlqTopic,
+    #[command(subcommand)]
+    command: DlqCommand,
+}
+
+/// A topic with dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DlqTopic {
+    /// chat.commands
+    Commands,
+    /// chat.notifications
+    Notifications,
+}
+
+impl DlqTopic {
+    const fn source(self) -> Topic {
+        match self {
+            Self::Commands => Topic::ChatCommands,
+            Self::Notifications => Topic::ChatNotifications,
+        }
+    }
+
+    const fn dead(self) -> Topic {
+        match self {
+            Self::Commands => Topic::ChatCommandsDlq,
+            Self::Notifications => Topic::ChatNotificationsDlq,
+        }
+    }
+}
 
 /// What can be done with dead letters.
 #[derive(Debug, Subcommand)]
@@ -29,7 +68,8 @@ pub enum DlqCommand {
     /// Shows those that are open
     #[command(after_help = "Examples:
   waltalkie dlq list
-  waltalkie dlq list --all --json | jq .reason")]
+  waltalkie dlq list --all --json | jq .reason
+  waltalkie dlq list --topic notifications")]
     List {
         /// Also those that were retried or dropped
         #[arg(long)]
@@ -46,7 +86,7 @@ pub enum DlqCommand {
         #[arg(long)]
         body: bool,
     },
-    /// Puts the original bytes into chat.commands again
+    /// Puts the original bytes into the topic again
     #[command(after_help = "Examples:
   waltalkie dlq retry 17
   waltalkie dlq retry --open          all that are open, in their order")]
@@ -66,10 +106,10 @@ pub struct Which {
     open: bool,
 }
 
-pub(crate) async fn run(config: &Config, command: DlqCommand) -> Result<ExitCode> {
-    let letters = Letters::read(config).await?;
-    let settled = Settled::open(config).await?;
-    match command {
+pub(crate) async fn run(config: &Config, args: DlqArgs) -> Result<ExitCode> {
+    let letters = Letters::read(config, args.topic).await?;
+    let settled = Settled::open(config, args.topic.dead()).await?;
+    match args.command {
         DlqCommand::List { all, json } => list(&letters, &settled, all, json).await?,
         DlqCommand::Show { offset, body } => {
             let letter = letters.at(offset)?;
@@ -95,11 +135,11 @@ async fn list(letters: &Letters, settled: &Settled, all: bool, json: bool) -> Re
         println!("no open dead letters");
         return Ok(());
     }
-    println!("{:>8}  {:<24}  {:<9}  {:<24}  REASON", "OFFSET", "BURIED AT", "STATE", "CHAT");
+    println!("{:>8}  {:<24}  {:<9}  {:<24}  REASON", "OFFSET", "BURIED AT", "STATE", "KEY");
     for letter in wanted() {
         let state = outcomes.get(&letter.offset).map_or("open", |outcome| outcome.name());
         let buried_at = timestamp::rfc3339(letter.buried_at_ms);
-        println!("{:>8}  {buried_at:<24}  {state:<9}  {:<24}  {}", letter.offset, letter.chat(), letter.reason);
+        println!("{:>8}  {buried_at:<24}  {state:<9}  {:<24}  {}", letter.offset, letter.key_text(), letter.reason);
     }
     println!("\n`waltalkie dlq show <offset>` shows one, `dlq retry` and `dlq drop` settle it");
     Ok(())
@@ -110,7 +150,7 @@ fn line_of(letter: &Letter, outcome: Option<Outcome>) -> Value {
         "offset": letter.offset,
         "buried_at": timestamp::rfc3339(letter.buried_at_ms),
         "state": outcome.map_or("open", Outcome::name),
-        "chat_id": letter.chat(),
+        (letter.key_name): letter.key_text(),
         "reason": letter.reason,
         "source": { "topic": letter.source_topic, "partition": letter.source_partition, "offset": letter.source_offset },
         "bytes": letter.value.as_ref().map_or(0, Vec::len),

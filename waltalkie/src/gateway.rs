@@ -30,7 +30,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use uuid::Uuid;
 
 use crate::inbound::GatewayInbound;
-use crate::{ops, pages};
+use crate::{notifications, ops, pages};
 
 /// Connections that may wait to be accepted, as far as the kernel lets them (`net.core.somaxconn`).
 const BACKLOG: u32 = 65_535;
@@ -103,6 +103,7 @@ pub(crate) async fn run(
         herald: Herald::new(&config)?,
         limits,
         read_pool: chat_service::read_pool(&config)?,
+        notify: notifications::offered(&config)?,
         frame_limits: FrameLimits::new(config.limits.content_bytes, config.media.is_on()),
         config: Arc::clone(&config),
     });
@@ -117,7 +118,8 @@ pub(crate) async fn run(
             watched.reconsider(&user_id);
         }
     });
-    let app = app(gateway, node, health);
+    let unsubscribe = notifications::unsubscribe_router(&gateway)?;
+    let app = app(gateway, node, health, unsubscribe);
     let listener = listener.tap_io(|stream| {
         // Frames are small and must not wait for one another.
         if let Err(error) = stream.set_nodelay(true) {
@@ -146,7 +148,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health) -> Router {
+fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health, unsubscribe: Router) -> Router {
     // Compression is for JSON and pages; a WebSocket's handshake has no body, and streams must not be held back.
     let handshakes =
         fanout::router(node).layer(middleware::from_fn_with_state(Arc::clone(&gateway), ingest::gateway::limit));
@@ -158,6 +160,7 @@ fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health) -> Router {
     Router::new()
         .merge(ingest::gateway::router(gateway).layer(cors))
         .merge(pages::router(media_origin.as_deref()))
+        .merge(unsubscribe)
         .layer(CompressionLayer::new().compress_when(compressed))
         .merge(handshakes)
         .merge(ops::health_router(health))

@@ -16,6 +16,8 @@ mod inbound;
 mod metrics;
 mod migrate;
 mod new;
+mod notifications;
+mod notify_commands;
 pub mod object_store;
 mod ops;
 mod pages;

@@ -18,9 +18,9 @@ use rust_embed::{EmbeddedFile, RustEmbed};
 struct Dist;
 
 /// Nothing from elsewhere, nothing inline, no frames.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; worker-src 'self'; \
                       manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-                      require-trusted-types-for 'script'; trusted-types svelte-trusted-html";
+                      require-trusted-types-for 'script'; trusted-types svelte-trusted-html waltalkie-worker";
 
 /// The same for the web client, which brings files to their store and shows them from there; `blob:` is a file that somebody
 /// is about to send.

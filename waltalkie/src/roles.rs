@@ -27,19 +27,22 @@ pub enum RoleName {
     Publisher,
     /// The history into numbers about it: chat.activity, chat.abuse
     Operators,
+    /// Push and mail to people who aren't looking
+    Notifier,
     /// Cleaning up
     Janitor,
     /// All of them
     All,
 }
 
-const EACH: [RoleName; 7] = [
+const EACH: [RoleName; 8] = [
     RoleName::Gateway,
     RoleName::Persister,
     RoleName::Cdc,
     RoleName::Projector,
     RoleName::Publisher,
     RoleName::Operators,
+    RoleName::Notifier,
     RoleName::Janitor,
 ];
 
@@ -129,6 +132,12 @@ pub(crate) async fn start(config: Arc<Config>, names: &[RoleName]) -> Result<Run
                 roles.spawn(
                     async move { ("operators", operators::run(config, role, shutdown).await.map_err(Into::into)) },
                 );
+            }
+            RoleName::Notifier => {
+                let role = health.role("notifier");
+                roles.spawn(async move {
+                    ("notifier", notify::service::run(config, role, shutdown).await.map_err(Into::into))
+                });
             }
             RoleName::Janitor => {
                 let role = health.role("janitor");

@@ -102,6 +102,10 @@ pub(crate) async fn add(
     JsonBody(mut body): JsonBody,
 ) -> Result<(StatusCode, Json<Device>), Problem> {
     let wanted = Wanted::of(&mut body)?;
+    if let ("web", Some(keys)) = (wanted.platform.as_str(), &wanted.keys) {
+        let key = |name: &str| keys[name].as_str().unwrap_or_default();
+        gateway.notify.check_browser(&wanted.address, key("p256dh"), key("auth"))?;
+    }
     let mut client = gateway.chat.pool().get().await.map_err(unavailable)?;
     let transaction = client.transaction().await.map_err(unavailable)?;
     // The person's row keeps additions apart, so that there are never more than allowed.

@@ -14,6 +14,7 @@ mod idempotency;
 mod media;
 mod members;
 mod messages;
+mod notify;
 mod people;
 mod problem;
 mod profile;
@@ -47,6 +48,7 @@ use crate::standing::Herald;
 use crate::users::Users;
 
 pub use document::openapi_json;
+pub use notify::Notifications;
 pub use problem::Problem;
 
 /// What every request can reach.
@@ -69,6 +71,8 @@ pub struct Gateway {
     pub limits: Arc<Limits>,
     /// The read models.
     pub read_pool: Pool,
+    /// What clients are told of notifications.
+    pub notify: Notifications,
     /// Limits that clients are told.
     pub frame_limits: FrameLimits,
 }
@@ -93,6 +97,7 @@ fn routes(development: bool) -> OpenApiRouter<Arc<Gateway>> {
         .routes(routes!(settings::show, settings::update))
         .routes(routes!(devices::list, devices::add))
         .routes(routes!(devices::remove))
+        .routes(routes!(notify::show))
         .routes(routes!(people::inbox))
         .routes(routes!(services::put, services::remove))
         .routes(routes!(services::revoke));

@@ -36,11 +36,42 @@ pub(crate) struct Settings {
     /// Chats that stay silent.
     #[schema(required)]
     muted_chat_ids: BTreeSet<String>,
+    /// Chats that are silent except where one is named.
+    #[schema(required)]
+    mentions_only_chat_ids: BTreeSet<String>,
+    /// How much of a message a notification shows; never more than the operator allows.
+    #[schema(required)]
+    content: Content,
+    /// A language tag (BCP 47) such as `de` or `en-GB`: notifications and mails come in the nearest language that there is.
+    #[schema(required)]
+    language: String,
+}
+
+/// How much of a message a notification shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Content {
+    /// Who wrote, where, and what.
+    #[default]
+    Full,
+    /// Who wrote, and where.
+    SenderOnly,
+    /// That there is something.
+    Nothing,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { in_app: true, push: true, email: false, do_not_disturb: None, muted_chat_ids: BTreeSet::new() }
+        Self {
+            in_app: true,
+            push: true,
+            email: false,
+            do_not_disturb: None,
+            muted_chat_ids: BTreeSet::new(),
+            mentions_only_chat_ids: BTreeSet::new(),
+            content: Content::Full,
+            language: "en".into(),
+        }
     }
 }
 
@@ -72,6 +103,16 @@ pub(crate) struct SettingsChanges {
     /// Chats to hear again.
     #[schema(max_items = 1000)]
     unmute: Option<Vec<String>>,
+    /// Chats of which to hear only where one is named.
+    #[schema(max_items = 1000)]
+    mentions_only: Option<Vec<String>>,
+    /// Chats of which to hear everything again.
+    #[schema(max_items = 1000)]
+    all_messages: Option<Vec<String>>,
+    content: Option<Content>,
+    /// A language tag (BCP 47).
+    #[schema(pattern = "^[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*$", max_length = 35)]
+    language: Option<String>,
 }
 
 /// How one is told of messages.
@@ -121,6 +162,10 @@ struct Changes {
     do_not_disturb: Option<Option<DoNotDisturb>>,
     mute: Vec<String>,
     unmute: Vec<String>,
+    mentions_only: Vec<String>,
+    all_messages: Vec<String>,
+    content: Option<Content>,
+    language: Option<String>,
 }
 
 impl Changes {
@@ -133,6 +178,10 @@ impl Changes {
             do_not_disturb,
             mute: body.ids("mute", MOST_MUTED)?,
             unmute: body.ids("unmute", MOST_MUTED)?,
+            mentions_only: body.ids("mentions_only", MOST_MUTED)?,
+            all_messages: body.ids("all_messages", MOST_MUTED)?,
+            content: body.optional("content").map(content_of).transpose()?,
+            language: body.optional_text("language")?.map(language_of).transpose()?,
         })
     }
 
@@ -147,8 +196,32 @@ impl Changes {
             let rule = format!("At most {MOST_MUTED} chats can be muted.");
             return Err(Rejection::new(Code::BadField, rule).at("mute"));
         }
+        settings.mentions_only_chat_ids.retain(|chat_id| !self.all_messages.contains(chat_id));
+        settings.mentions_only_chat_ids.extend(self.mentions_only);
+        if settings.mentions_only_chat_ids.len() > MOST_MUTED {
+            let rule = format!("At most {MOST_MUTED} chats can be heard by mentions only.");
+            return Err(Rejection::new(Code::BadField, rule).at("mentions_only"));
+        }
+        settings.content = self.content.unwrap_or(settings.content);
+        settings.language = self.language.unwrap_or(settings.language);
         Ok(settings)
     }
+}
+
+fn content_of(value: Value) -> Result<Content, Rejection> {
+    let wrong = |_| Rejection::new(Code::BadField, "content is full, sender_only or nothing.").at("content");
+    serde_json::from_value(value).map_err(wrong)
+}
+
+fn language_of(tag: String) -> Result<String, Rejection> {
+    let is_part = |(place, part): (usize, &str)| {
+        let is_plain = part.bytes().all(|byte| byte.is_ascii_alphabetic() || (place > 0 && byte.is_ascii_digit()));
+        is_plain && (if place == 0 { 2..=8 } else { 1..=8 }).contains(&part.len())
+    };
+    if tag.len() <= 35 && tag.split('-').enumerate().all(is_part) {
+        return Ok(tag);
+    }
+    Err(Rejection::new(Code::BadField, "language is a language tag such as en or de-AT.").at("language"))
 }
 
 /// `None` for null, which takes the hours away.
@@ -212,6 +285,28 @@ mod tests {
         assert_eq!(same, settings);
         let less = changes(&json!({ "do_not_disturb": null, "unmute": ["a"] })).unwrap().apply(settings).unwrap();
         assert!(less.do_not_disturb.is_none() && less.muted_chat_ids.iter().eq(["b"]));
+    }
+
+    #[test]
+    fn chats_content_and_language_are_set_and_what_makes_no_sense_is_named() {
+        let set = json!({ "mentions_only": ["team"], "content": "sender_only", "language": "de-AT" });
+        let settings = changes(&set).unwrap().apply(Settings::default()).unwrap();
+        assert!(settings.mentions_only_chat_ids.contains("team") && settings.language == "de-AT");
+        assert_eq!(settings.content, Content::SenderOnly);
+        let again = changes(&json!({ "all_messages": ["team"] })).unwrap().apply(settings).unwrap();
+        assert!(again.mentions_only_chat_ids.is_empty() && again.content == Content::SenderOnly);
+        for (field, value) in [
+            ("content", json!("some")),
+            ("content", json!(1)),
+            ("language", json!("German!")),
+            ("language", json!("d")),
+            ("language", json!("")),
+            ("mentions_only", json!("team")),
+            ("all_messages", json!(["a b"])),
+        ] {
+            let refused = changes(&json!({ field: value })).unwrap_err();
+            assert!(refused.field.as_deref().is_some_and(|at| at.starts_with(field)), "{field} {value}");
+        }
     }
 
     #[test]

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::secret::Secret;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Response, Version};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData};
+use runtime::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -77,6 +77,11 @@ impl ApnsFake {
             key: Secret::new(self.key.serialize_pem()),
             http: HttpOptions::new(self.tls.client(), now_ms),
         }
+    }
+
+    /// Its certificate, for whoever trusts files.
+    pub fn ca_pem(&self) -> &str {
+        self.tls.pem()
     }
 
     /// The next request meets this.

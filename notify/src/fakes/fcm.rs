@@ -3,7 +3,6 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::secret::Secret;
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use aws_lc_rs::signature::KeyPair as _;
@@ -13,6 +12,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Response};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use runtime::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -93,6 +93,11 @@ impl FcmFake {
             service_account: Secret::new(account.to_string()),
             http: HttpOptions::new(self.tls.client(), now_ms),
         }
+    }
+
+    /// Its certificate, for whoever trusts files.
+    pub fn ca_pem(&self) -> &str {
+        self.tls.pem()
     }
 
     /// The next request, to either endpoint, meets this.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::secret::Secret;
 use aws_lc_rs::agreement::{ECDH_P256, PrivateKey};
 use aws_lc_rs::rand;
 use base64::Engine;
@@ -12,6 +11,7 @@ use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Response, StatusCode};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use runtime::Secret;
 use serde::Deserialize;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -98,6 +98,11 @@ impl PushServiceFake {
     /// How to reach it.
     pub fn http(&self) -> HttpOptions {
         HttpOptions::new(self.tls.client(), now_ms)
+    }
+
+    /// Its certificate, for whoever trusts files.
+    pub fn ca_pem(&self) -> &str {
+        self.tls.pem()
     }
 
     /// A new browser that subscribes, bound to the application server's key where one is given.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crate::secret::Secret;
+use runtime::Secret;
 
 use super::*;
 

@@ -5,9 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::secret::Secret;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use reqwest::{Client, StatusCode};
+use runtime::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -108,6 +108,15 @@ impl Fcm {
             account,
             token: Mutex::default(),
         })
+    }
+
+    /// Gets a token of Google's for the service account, and sends nothing.
+    pub async fn check(&self) -> Result<(), Fault> {
+        match self.token(None).await {
+            Ok(_) | Err(Outcome::Sent { .. } | Outcome::Gone { .. }) => Ok(()),
+            Err(Outcome::Retry { fault, .. }) => Err(fault),
+            Err(Outcome::Refused { reason }) => Err(Fault::Credentials(reason)),
+        }
     }
 
     /// Sends to one device, named by its registration token.

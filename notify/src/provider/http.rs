@@ -1,12 +1,12 @@
 //! HTTP as the providers use it: bounded in time and size, following no redirects, repeating no address in what it says.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, RequestBuilder, StatusCode};
+use runtime::tls;
 use rustls::ClientConfig;
 use serde::de::DeserializeOwned;
 
@@ -98,7 +98,7 @@ fn fault(error: &reqwest::Error) -> Fault {
         return Fault::Unreachable("the address makes no request".into());
     }
     if error.is_connect() {
-        let is_untrusted = is_certificate_error(error);
+        let is_untrusted = tls::is_certificate_error(error);
         let why = if is_untrusted {
             "its certificate isn't trusted"
         } else if error.is_timeout() {
@@ -109,20 +109,4 @@ fn fault(error: &reqwest::Error) -> Fault {
         return Fault::Unreachable(why.into());
     }
     Fault::AnswerLost(if error.is_timeout() { "it takes too long" } else { "the connection ended" }.into())
-}
-
-/// Whether somewhere beneath is a certificate that isn't trusted.
-fn is_certificate_error(error: &(dyn Error + 'static)) -> bool {
-    let mut error = error;
-    loop {
-        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
-            return true;
-        }
-        // An I/O error hides what it wraps: its source is the source of that.
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        match wrapped.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source()) {
-            Some(cause) => error = cause,
-            None => return false,
-        }
-    }
 }

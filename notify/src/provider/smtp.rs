@@ -3,13 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::secret::Secret;
 use lettre::address::Envelope;
 use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use runtime::Secret;
 
 use super::{Fault, Outcome, SetupError};
 
@@ -94,6 +94,20 @@ impl Smtp {
             server: format!("{}:{}", config.host, config.port),
             timeout: config.timeout,
         })
+    }
+
+    /// Connects and signs in, and sends nothing.
+    pub async fn check(&self) -> Result<(), Fault> {
+        match tokio::time::timeout(self.timeout, self.transport.test_connection()).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Ok(false)) => Err(Fault::Unavailable("the server doesn't answer NOOP".into())),
+            Ok(Err(error)) => Err(match outcome(&error) {
+                Outcome::Retry { fault, .. } => fault,
+                Outcome::Refused { reason } => Fault::Credentials(reason),
+                Outcome::Sent { .. } | Outcome::Gone { .. } => Fault::Unavailable("it makes no sense".into()),
+            }),
+            Err(_) => Err(Fault::Unreachable("it takes too long".into())),
+        }
     }
 
     /// Sends one mail, ready as bytes, from one address to one other.

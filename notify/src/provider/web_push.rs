@@ -6,10 +6,10 @@ mod vapid;
 
 use std::fmt;
 
-use crate::secret::Secret;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::{Client, StatusCode};
+use runtime::Secret;
 
 pub use encrypt::{MOST_PLAINTEXT_BYTES, PUBLIC_KEY_BYTES};
 pub use vapid::VapidKey;

@@ -2,7 +2,7 @@ use notify::fakes::{ApnsFake, Instead};
 use notify::payload::{ApnsPush, ContentMode, ReadElsewhere};
 use notify::provider::apns::{Apns, ApnsConfig};
 use notify::provider::{Fault, Outcome};
-use notify::secret::Secret;
+use runtime::Secret;
 
 use crate::{MESSAGE, alert, impatient, limited, nowhere, refused, unavailable};
 

@@ -4,7 +4,7 @@ use notify::fakes::{FcmFake, Instead};
 use notify::payload::{ContentMode, FcmPush, ReadElsewhere};
 use notify::provider::fcm::{Fcm, FcmConfig};
 use notify::provider::{Fault, Outcome};
-use notify::secret::Secret;
+use runtime::Secret;
 use serde_json::{Value, json};
 
 use crate::{alert, impatient, limited, nowhere, refused, unavailable};

@@ -3,8 +3,8 @@ use notify::payload::{ContentMode, WebPushPush};
 use notify::provider::address::Reach;
 use notify::provider::web_push::{Subscription, SubscriptionError, VapidKey, WebPush, WebPushConfig};
 use notify::provider::{Fault, Outcome};
-use notify::secret::Secret;
 use notify::text::Language;
+use runtime::Secret;
 use serde_json::Value;
 
 use crate::{alert, impatient, limited, nowhere, refused, unavailable};

@@ -119,6 +119,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if let Err((key, problem)) = config.media.check(config.development) {
         return wrong(key, &problem);
     }
+    if let Some((key, problem)) = config.notify.problem(config.development) {
+        return wrong(key, problem);
+    }
     let limits = &config.limits;
     if [limits.commands_per_s, limits.requests_per_s, limits.node_commands_per_s, limits.chat_sends_per_s].contains(&0)
     {

@@ -11,7 +11,14 @@ pub(super) fn add(parts: &mut Parts) {
         let record = record::all().into_iter().find(|(_, _, its_topic)| *its_topic == topic);
         let (key, message) = match record {
             Some((name, schema, _)) => (name, avro(name, schema, topic)),
-            None => (if topic == Topic::ChatEventsDlq { "Unreadable" } else { "Undecided" }, buried(topic)),
+            None => {
+                let (name, summary) = match topic {
+                    Topic::ChatNotificationsDlq => ("Unsent", UNSENT),
+                    Topic::ChatEventsDlq => ("Unreadable", UNREADABLE),
+                    _ => ("Undecided", UNDECIDED),
+                };
+                (name, aside(name, summary, topic))
+            }
         };
         parts.messages.insert(key.into(), message);
         parts.channels.insert(topic.base_name().into(), channel(topic, key, record.is_some()));
@@ -72,16 +79,14 @@ fn avro(name: &str, schema: &str, topic: Topic) -> Value {
     })
 }
 
+const UNDECIDED: &str = "A record of `chat.commands` that nobody can decide: its key and bytes as they came.";
+const UNSENT: &str =
+    "A record of `chat.notifications` that nobody can read, as it came, or one for a device that no try reached.";
+const UNREADABLE: &str =
+    "A record of `chat.events` that the stream operators can't read: its key and bytes as they came.";
+
 /// What is in a dead-letter topic.
-fn buried(topic: Topic) -> Value {
-    let (name, summary) = if topic == Topic::ChatEventsDlq {
-        (
-            "Unreadable",
-            "A record of `chat.events` that the stream operators can't read: its key and bytes as they came.",
-        )
-    } else {
-        ("Undecided", "A record of `chat.commands` that nobody can decide: its key and bytes as they came.")
-    };
+fn aside(name: &str, summary: &str, topic: Topic) -> Value {
     json!({
         "name": name,
         "summary": summary,

@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::codec::HEADER_BYTES;
 use crate::{
     Attachment, ChatAbuse, ChatActivity, ChatCommand, ChatEvent, ChatSettings, ChatState, CommandMember, Cursor,
-    Encoder, Mark, Membership, MessageState, OperatorProgress, OperatorState, OperatorWindow, Origin, PartitionEnd,
-    Position, Record, TopicShape, User, abuse_kind, event_type,
+    DigestChat, Encoder, Mark, Membership, MessageState, Notification, OperatorProgress, OperatorState, OperatorWindow,
+    Origin, PartitionEnd, Position, Record, TopicShape, User, abuse_kind, event_type, notification_type,
 };
 
 /// A record, written.
@@ -26,6 +26,7 @@ pub(super) fn all() -> Vec<(&'static str, Vec<Sample>)> {
         (User::NAME, users()),
         (Mark::NAME, marks()),
         (Cursor::NAME, vec![sample("cursor", &cursor())]),
+        (Notification::NAME, notifications()),
         (Position::NAME, positions()),
         (ChatActivity::NAME, activity()),
         (ChatAbuse::NAME, abuse()),
@@ -197,6 +198,54 @@ fn marks() -> Vec<Sample> {
 
 fn cursor() -> Cursor {
     Cursor { chat_id: "launch".into(), user_id: "bob".into(), delivered_seq: 9, read_seq: 8, updated_at: AT }
+}
+
+/// One for each type.
+fn notifications() -> Vec<Sample> {
+    let message = Notification {
+        notification_id: "bob/launch/9".into(),
+        notification_type: notification_type::MESSAGE.into(),
+        user_id: Some("bob".into()),
+        chat_id: Some("launch".into()),
+        seq: Some(9),
+        message_id: Some(MESSAGE.into()),
+        sender_id: Some("alice".into()),
+        told_because: Some("mention".into()),
+        device_id: Some("phone".into()),
+        occurred_at: AT,
+        decided_at: AT + 7,
+        ..Notification::default()
+    };
+    let group = Notification {
+        notification_id: "/launch/9".into(),
+        notification_type: notification_type::GROUP.into(),
+        user_id: None,
+        told_because: None,
+        device_id: None,
+        ..message.clone()
+    };
+    let read = Notification {
+        notification_id: "bob/launch/9/read".into(),
+        notification_type: notification_type::READ.into(),
+        message_id: None,
+        sender_id: None,
+        told_because: None,
+        device_id: None,
+        ..message.clone()
+    };
+    let digest = Notification {
+        notification_id: "bob/q83vEjRWeJq83vEjRWeJ".into(),
+        notification_type: notification_type::DIGEST.into(),
+        chat_id: None,
+        seq: None,
+        digest_id: Some("q83vEjRWeJq83vEjRWeJ".into()),
+        digest_chats: vec![
+            DigestChat { chat_id: "launch".into(), seqs: vec![9, 11], unread_count: 2 },
+            DigestChat { chat_id: "team".into(), seqs: Vec::new(), unread_count: 0 },
+        ],
+        ..read.clone()
+    };
+    vec![sample("message", &message), sample("group", &group), sample("read", &read), sample("digest", &digest)]
 }
 
 fn positions() -> Vec<Sample> {

@@ -10,8 +10,8 @@ use super::{ALL, samples, versions};
 use crate::registry::Registry;
 use crate::shape::Shape;
 use crate::{
-    ChatAbuse, ChatActivity, ChatCommand, ChatEvent, Cursor, Decoder, Encoder, Mark, OperatorState, Position, Record,
-    User, codec, event_type, record,
+    ChatAbuse, ChatActivity, ChatCommand, ChatEvent, Cursor, Decoder, Encoder, Mark, Notification, OperatorState,
+    Position, Record, User, codec, event_type, record,
 };
 
 /// Runs a test of one record's type with each of them.
@@ -22,6 +22,7 @@ macro_rules! each_record {
         $run::<User>($($argument),*);
         $run::<Mark>($($argument),*);
         $run::<Cursor>($($argument),*);
+        $run::<Notification>($($argument),*);
         $run::<Position>($($argument),*);
         $run::<ChatActivity>($($argument),*);
         $run::<ChatAbuse>($($argument),*);

@@ -27,6 +27,7 @@ mod membership;
 mod minting;
 mod model;
 mod node_client;
+mod notifications;
 mod offline;
 mod openapi;
 mod operators;

@@ -13,10 +13,10 @@ use rdkafka::util::Timeout;
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{Config, kafka};
 use schemas::registry::Registry;
-use schemas::topics::Topic;
-use schemas::{ChatCommand, Decoder};
+use schemas::{ChatCommand, Decoder, Notification};
 use serde_json::{Value, json};
 
+use super::DlqTopic;
 use super::settled::Outcome;
 
 /// How long Kafka may be silent.
@@ -29,40 +29,57 @@ pub(super) struct Letter {
     pub(super) key: Option<Vec<u8>>,
     pub(super) value: Option<Vec<u8>>,
     pub(super) reason: String,
+    /// What the key is.
+    pub(super) key_name: &'static str,
     pub(super) source_topic: String,
     pub(super) source_partition: String,
     pub(super) source_offset: String,
 }
 
 impl Letter {
-    /// The key as text: the chat, where it was one.
-    pub(super) fn chat(&self) -> String {
+    /// The key as text.
+    pub(super) fn key_text(&self) -> String {
         self.key.as_deref().map(|key| String::from_utf8_lossy(key).escape_debug().to_string()).unwrap_or_default()
     }
+}
+
+/// Reads what is in them.
+enum Either {
+    Command(Decoder<ChatCommand>),
+    Notification(Decoder<Notification>),
 }
 
 /// All of them, oldest first.
 pub(super) struct Letters {
     all: Vec<Letter>,
-    commands: String,
+    source: String,
     producer: FutureProducer,
-    decoder: Option<Decoder<ChatCommand>>,
+    decoder: Option<Either>,
 }
 
 impl Letters {
     /// Reads the topic from its beginning to its present end.
-    pub(super) async fn read(config: &Config) -> Result<Self> {
+    pub(super) async fn read(config: &Config, which: DlqTopic) -> Result<Self> {
         let names = config.names();
-        let (kafka_config, topic) = (config.kafka.clone(), names.topic(Topic::ChatCommandsDlq));
-        let letters = tokio::task::spawn_blocking(move || read_all(&kafka_config, &topic)).await??;
+        let (kafka_config, topic) = (config.kafka.clone(), names.topic(which.dead()));
+        let letters = tokio::task::spawn_blocking(move || read_all(&kafka_config, &topic, which)).await??;
         // Without a registry there are still bytes to show, retry and drop.
         let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
-        let schema_id = registry.id_of::<ChatCommand>().await.ok();
+        let decoder = match which {
+            DlqTopic::Commands => {
+                let schema_id = registry.id_of::<ChatCommand>().await.ok();
+                schema_id.map(|id| Either::Command(Decoder::new(registry, id)))
+            }
+            DlqTopic::Notifications => {
+                let schema_id = registry.id_of::<Notification>().await.ok();
+                schema_id.map(|id| Either::Notification(Decoder::new(registry, id)))
+            }
+        };
         Ok(Self {
             all: letters,
-            commands: names.topic(Topic::ChatCommands),
+            source: names.topic(which.source()),
             producer: kafka::producer_config(&config.kafka).create()?,
-            decoder: schema_id.map(|id| Decoder::new(registry, id)),
+            decoder,
         })
     }
 
@@ -80,12 +97,12 @@ impl Letters {
     /// The original bytes under the original key.
     pub(super) async fn send_again(&self, letter: &Letter) -> Result<()> {
         ensure!(
-            letter.source_topic == self.commands,
-            "it came from the topic {:?}, and only commands ({}) can be tried again",
+            letter.source_topic == self.source,
+            "it came from the topic {:?}, and only what came from {} can be tried again",
             letter.source_topic,
-            self.commands
+            self.source
         );
-        let mut record = FutureRecord::<[u8], [u8]>::to(&self.commands);
+        let mut record = FutureRecord::<[u8], [u8]>::to(&self.source);
         if let Some(key) = &letter.key {
             record = record.key(key);
         }
@@ -103,18 +120,27 @@ impl Letters {
         let mut shown = super::line_of(letter, outcome);
         let value = letter.value.as_deref().unwrap_or_default();
         let decoded = match &self.decoder {
-            Some(decoder) => decoder.decode(value).await.map_err(|error| error.to_string()),
+            Some(Either::Command(decoder)) => {
+                decoder.decode(value).await.map_err(|error| error.to_string()).map(|command| {
+                    let hidden = command.content.as_ref().filter(|_| !with_body);
+                    let content = hidden.map(|content| format!("{} bytes; --body shows them", content.len()));
+                    ("command", json!(ChatCommand { content: content.or(command.content.clone()), ..command }))
+                })
+            }
+            Some(Either::Notification(decoder)) => {
+                let decoded = decoder.decode(value).await.map_err(|error| error.to_string());
+                decoded.map(|notification| ("notification", json!(notification)))
+            }
             None => Err("the schema registry doesn't answer".to_owned()),
         };
         match decoded {
-            Ok(mut command) => {
-                if let (Some(content), false) = (&command.content, with_body) {
-                    command.content = Some(format!("{} bytes; --body shows them", content.len()));
-                }
-                shown["command"] = json!(command);
-            }
+            Ok((name, record)) => shown[name] = record,
             Err(problem) => {
-                shown["command_problem"] = problem.into();
+                let name = match self.decoder {
+                    Some(Either::Notification(_)) => "notification_problem",
+                    _ => "command_problem",
+                };
+                shown[name] = problem.into();
                 shown["value_hex"] = hex(value).into();
             }
         }
@@ -122,7 +148,7 @@ impl Letters {
     }
 }
 
-fn read_all(kafka_config: &runtime::config::Kafka, topic: &str) -> Result<Vec<Letter>> {
+fn read_all(kafka_config: &runtime::config::Kafka, topic: &str, which: DlqTopic) -> Result<Vec<Letter>> {
     let consumer: BaseConsumer = kafka::client_config(kafka_config)
         // No group: nothing is committed.
         .set("group.id", "waltalkie-dlq")
@@ -145,7 +171,7 @@ fn read_all(kafka_config: &runtime::config::Kafka, topic: &str) -> Result<Vec<Le
         match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) => {
                 news = Instant::now();
-                letters.push(letter_of(&message));
+                letters.push(letter_of(&message, which));
                 if message.offset() + 1 >= end {
                     return Ok(letters);
                 }
@@ -165,7 +191,7 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn letter_of(message: &BorrowedMessage<'_>) -> Letter {
+fn letter_of(message: &BorrowedMessage<'_>, which: DlqTopic) -> Letter {
     let header = |name: &str| {
         let found = message.headers()?.iter().find(|header| header.key == name)?.value?;
         Some(String::from_utf8_lossy(found).into_owned())
@@ -175,6 +201,10 @@ fn letter_of(message: &BorrowedMessage<'_>) -> Letter {
         buried_at_ms: message.timestamp().to_millis().unwrap_or_default(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
+        key_name: match which {
+            DlqTopic::Commands => "chat_id",
+            DlqTopic::Notifications => "key",
+        },
         reason: header("reason").unwrap_or_default(),
         source_topic: header("source_topic").unwrap_or_default(),
         source_partition: header("source_partition").unwrap_or_default(),

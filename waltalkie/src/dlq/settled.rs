@@ -32,8 +32,8 @@ pub(super) struct Settled {
 }
 
 impl Settled {
-    pub(super) async fn open(config: &Config) -> Result<Self> {
-        let topic = config.names().topic(Topic::ChatCommandsDlq);
+    pub(super) async fn open(config: &Config, dead: Topic) -> Result<Self> {
+        let topic = config.names().topic(dead);
         let log_id = Admin::new(&config.kafka)?.log_id(&topic).await?;
         let client = postgres::connect(&postgres::parse(&config.postgres.truth_url, "postgres.truth_url")?).await?;
         Ok(Self { client, topic, log_id })

@@ -31,7 +31,12 @@ pub(super) async fn look(config: &Config) -> Looked {
 /// made again are kept is for whoever runs it to say.
 fn misconfigured(topic: Topic, name: &str, found: &BTreeMap<String, String>) -> Vec<String> {
     let must_be: &[&str] = match topic {
-        Topic::ChatCommands | Topic::ChatMarks | Topic::ChatCommandsDlq | Topic::ChatEventsDlq => return Vec::new(),
+        Topic::ChatCommands
+        | Topic::ChatMarks
+        | Topic::ChatNotifications
+        | Topic::ChatCommandsDlq
+        | Topic::ChatNotificationsDlq
+        | Topic::ChatEventsDlq => return Vec::new(),
         Topic::ChatActivity | Topic::ChatAbuse => &["message.timestamp.after.max.ms"],
         _ => &["cleanup.policy", "retention.ms", "retention.bytes", "message.timestamp.after.max.ms"],
     };

@@ -35,6 +35,7 @@ const PAGES: [(&str, &str); 14] = [
     ("history", "The history in ten minutes: tail, Python, Flink SQL, rebuilds, reports"),
     ("operators", "Running it: durability, faults, metrics"),
     ("runbook", "When something ails: symptom, effect on people, first commands"),
+    ("notifications", "Push and mail: what to set up, what apps receive, how to test it"),
     ("configuration", "Every key of the configuration"),
     ("roles", "Who may what in a chat"),
     ("benchmarks", "What was measured, and how"),

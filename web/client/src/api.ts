@@ -45,6 +45,65 @@ export interface Settings {
   history_for_new_members?: boolean;
 }
 
+/** Hours of every day on the clocks of a zone; over midnight if `from` is later than `to`. */
+export interface DoNotDisturb {
+  from: string;
+  to: string;
+  time_zone: string;
+}
+
+/** How the person is told of messages. */
+export interface NotificationSettings {
+  in_app: boolean;
+  push: boolean;
+  email: boolean;
+  do_not_disturb: DoNotDisturb | null;
+  muted_chat_ids: string[];
+  mentions_only_chat_ids: string[];
+  content: 'full' | 'sender_only' | 'nothing';
+  language: string;
+}
+
+/** What to change of them; what is absent stays. */
+export interface NotificationChanges {
+  in_app?: boolean;
+  push?: boolean;
+  email?: boolean;
+  do_not_disturb?: DoNotDisturb | null;
+  mute?: string[];
+  unmute?: string[];
+  mentions_only?: string[];
+  all_messages?: string[];
+  content?: NotificationSettings['content'];
+  language?: string;
+}
+
+/** How people can be told of messages by this server. */
+export interface NotificationOptions {
+  web_push_public_key: string | null;
+  ios: boolean;
+  android: boolean;
+  email: boolean;
+  content: NotificationSettings['content'];
+  languages: string[];
+}
+
+/** A device to tell. */
+export interface Device {
+  device_id: string;
+  platform: 'web' | 'android' | 'ios';
+  name: string | null;
+}
+
+/** One that is new, or takes the place of one with its id. */
+export interface NewDevice {
+  device_id?: string;
+  platform: Device['platform'];
+  name?: string;
+  address: string;
+  keys?: { p256dh: string; auth: string };
+}
+
 const IDS_PER_QUERY = 50;
 /** A film takes its time. */
 const COMPLETE_MS = 180_000;
@@ -148,6 +207,36 @@ export class Api {
       people.push(...(await this.#call<{ users: Person[] }>('GET', `v1/users?ids=${query}`)).users);
     }
     return people;
+  }
+
+  /** How people can be told of messages by this server. */
+  notificationOptions(): Promise<NotificationOptions> {
+    return this.#call('GET', 'v1/notifications');
+  }
+
+  /** How the person is told of messages. */
+  notificationSettings(): Promise<NotificationSettings> {
+    return this.#call('GET', 'v1/users/me/settings');
+  }
+
+  /** Changes that, and gives it as it is then. */
+  changeNotificationSettings(changes: NotificationChanges): Promise<NotificationSettings> {
+    return this.#call('PATCH', 'v1/users/me/settings', changes);
+  }
+
+  /** The person's devices. */
+  async devices(): Promise<Device[]> {
+    return (await this.#call<{ devices: Device[] }>('GET', 'v1/users/me/devices')).devices;
+  }
+
+  /** Adds a device, or replaces one of the same id. */
+  addDevice(device: NewDevice): Promise<Device> {
+    return this.#call('POST', 'v1/users/me/devices', device);
+  }
+
+  /** Removes a device. */
+  async removeDevice(deviceId: string): Promise<void> {
+    await this.#call('DELETE', `v1/users/me/devices/${encodeURIComponent(deviceId)}`);
   }
 
   async #call<T>(method: string, path: string, body?: unknown, headers?: Record<string, string>, timeoutMs?: number): Promise<T> {

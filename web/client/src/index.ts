@@ -4,7 +4,10 @@ export type { Events } from './events.ts';
 export { WaltalkieError } from './http.ts';
 export { developmentPeople, developmentToken } from './development.ts';
 export { newId } from './ids.ts';
-export type { Api, Media, Person, Settings, UploadUrls } from './api.ts';
+export type {
+  Api, Device, DoNotDisturb, Media, NewDevice, NotificationChanges, NotificationOptions, NotificationSettings, Person, Settings,
+  UploadUrls,
+} from './api.ts';
 export { upload, type CancelSignal, type UploadFile, type UploadOptions, type UploadStep } from './upload.ts';
 export { ChatState, seqOf, type ChatRow, type Delivery, type LastMessage, type MemberRow, type Note, type Sequenced } from './chat-state.ts';
 export type { Attachment, ChatEvent, Hello, Marked, Membership, MessageEvent, MessageState, Presence, Way } from './frames.ts';

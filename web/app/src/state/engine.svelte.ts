@@ -12,6 +12,7 @@ import { buildBlocks, type Block } from '../model/rows.ts';
 import { Drafts } from './drafts.ts';
 import { MediaFiles } from './media.svelte.ts';
 import { Members } from './members.ts';
+import { Notifications } from './notifications.svelte.ts';
 import { Outgoing } from './outgoing.ts';
 import { People } from './people.svelte.ts';
 import { Quotes, type Quoted } from './quotes.ts';
@@ -30,6 +31,7 @@ export class Engine {
   readonly drafts: Drafts;
   readonly uploads: Uploads;
   readonly media: MediaFiles;
+  readonly notifications: Notifications;
   connection = $state<Connection>({ state: 'connecting' });
   /** The list of chats has come at least once. */
   listed = $state(false);
@@ -63,6 +65,7 @@ export class Engine {
     this.drafts = new Drafts(me);
     this.uploads = new Uploads(this.#client.api);
     this.media = new MediaFiles(this.#client.api);
+    this.notifications = new Notifications(this.#client.api, me);
     this.members = new Members(this.#client, this.people);
     this.#quotes = new Quotes(this.#client);
     this.#listen();

@@ -1,0 +1,164 @@
+//! Providers that limit, fail, hang and cut, devices that are gone, a notifier that is killed, a Redis that forgets: nothing is
+//! lost and nothing comes twice.
+
+use anyhow::{Context, Result, ensure};
+use notify::fakes::Instead;
+use serde_json::{Value, json};
+use waltalkie_tests::harness::{LONG, until};
+
+use super::world::{World, apple_token};
+
+fn patience(status: u16) -> Instead {
+    Instead::Answer { status, retry_after: Some("1".into()), body: String::new() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_that_fail_are_tried_again_and_nothing_comes_twice() -> Result<()> {
+    let world = World::make("tried-again", &[]).await?;
+    let process = world.run().await?;
+    let (alice, bob) = (world.arrive(&process, "alice").await?, world.arrive(&process, "bob").await?);
+    let browser = world.give_devices(&bob, 1).await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    for instead in [patience(429), Instead::status(500), Instead::Hang, Instead::Cut, patience(503)] {
+        world.apns.next(instead.clone());
+        world.fcm.next(instead.clone());
+        world.push.next(instead);
+    }
+    for number in 1..=4 {
+        alice.say(&chat_id, &format!("number {number}")).await?;
+    }
+    world.apple_has(1, 4).await?;
+    world.settled().await?;
+    let mut bodies: Vec<Value> =
+        world.apple(1).iter().map(|sent| sent.payload["aps"]["alert"]["body"].clone()).collect();
+    bodies.sort_by_key(Value::to_string);
+    ensure!(bodies == ["number 1", "number 2", "number 3", "number 4"], "{bodies:?}");
+    ensure!(world.android(1).len() == 4 && world.browser(&browser).len() == 4, "each once");
+    ensure!(process.metric("waltalkie_notifier_tries_total").await? >= 12.0 + 10.0, "the faults hit");
+    ensure!(process.metric("waltalkie_notifier_dead_letters_total").await? < 0.5);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_is_gone_is_removed_unless_it_was_registered_again() -> Result<()> {
+    let world = World::make("gone-device", &[]).await?;
+    let process = world.run().await?;
+    let (alice, bob) = (world.arrive(&process, "alice").await?, world.arrive(&process, "bob").await?);
+    let browser = world.give_devices(&bob, 1).await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    // Apple says since when: long before this phone registered, so it isn't this one that is gone.
+    world.apns.unregister(&apple_token(1), 1_000);
+    world.fcm.unregister("android-1");
+    world.push.unsubscribe(&browser);
+    alice.say(&chat_id, "anybody?").await?;
+    let devices = async || -> Result<Vec<String>> {
+        let list = bob.get("/v1/users/me/devices").await?.expect(200)?;
+        let ids = list["devices"].as_array().into_iter().flatten().filter_map(|device| device["device_id"].as_str());
+        Ok(ids.map(str::to_owned).collect())
+    };
+    until("two devices to be removed", LONG, async || Ok((devices().await? == ["phone"]).then_some(()))).await?;
+    // Gone now.
+    world.apns.unregister(&apple_token(1), runtime::clock::now_ms() + 60_000);
+    alice.say(&chat_id, "nobody?").await?;
+    until("the phone to be removed", LONG, async || Ok(devices().await?.is_empty().then_some(()))).await?;
+    world.settled().await?;
+    ensure!(world.apns.accepted().is_empty() && world.push.delivered().is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notifier_that_is_killed_loses_nothing_and_repeats_nothing() -> Result<()> {
+    let world = World::make("killed-notifier", &[]).await?;
+    let rest = world.installation.run(&["gateway", "persister", "cdc", "projector", "publisher"]).await?;
+    let mut notifier = world.installation.run(&["notifier"]).await?;
+    let (alice, bob) = (world.arrive(&rest, "alice").await?, world.arrive(&rest, "bob").await?);
+    let ios = json!({ "device_id": "phone", "platform": "ios", "address": apple_token(1) });
+    bob.post("/v1/users/me/devices", ios).await?.expect(201)?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    alice.say(&chat_id, "before").await?;
+    world.apple_has(1, 1).await?;
+    // The next one is under way when the process is killed.
+    world.apns.next(Instead::Hang);
+    alice.say(&chat_id, "under way").await?;
+    let read = world.installation.read().await?;
+    until("the call to be under way", LONG, async || {
+        let sql = "SELECT count(*) FROM notify_task WHERE attempt = 1";
+        Ok((read.query_one(sql, &[]).await?.get::<_, i64>(0) == 1).then_some(()))
+    })
+    .await?;
+    notifier.kill()?;
+    // What comes meanwhile waits in the topic.
+    alice.say(&chat_id, "meanwhile").await?;
+    let _again = world.installation.run(&["notifier"]).await?;
+    world.apple_has(1, 3).await?;
+    world.settled().await?;
+    let mut bodies: Vec<Value> =
+        world.apple(1).iter().map(|sent| sent.payload["aps"]["alert"]["body"].clone()).collect();
+    bodies.sort_by_key(Value::to_string);
+    ensure!(bodies == ["before", "meanwhile", "under way"], "{bodies:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_forgets_makes_nobody_offline() -> Result<()> {
+    let world = World::make("forgetful-redis", &[]).await?;
+    let process = world.run().await?;
+    let (alice, bob) = (world.arrive(&process, "alice").await?, world.arrive(&process, "bob").await?);
+    let carol = world.arrive(&process, "carol").await?;
+    world.give_devices(&bob, 1).await?;
+    world.give_devices(&carol, 2).await?;
+    let chat_id = alice.make_group(&[&bob, &carol], json!({})).await?;
+    let mut there = bob.connect().await?;
+    alice.say(&chat_id, "before").await?;
+    world.apple_has(2, 1).await?;
+    let message = there.wait("message", |message| message["content"] == "before").await?;
+    there.send("mark_delivered", json!({ "marks": { &chat_id: message["seq"] } })).await?;
+    ensure!(world.flush().await? > 0, "there was something to forget");
+    alice.say(&chat_id, "after").await?;
+    let message = there.wait("message", |message| message["content"] == "after").await?;
+    there.send("mark_delivered", json!({ "marks": { &chat_id: message["seq"] } })).await?;
+    // Who is really away hears of it, later.
+    world.apple_has(2, 2).await?;
+    world.settled().await?;
+    ensure!(world.apple(1).is_empty(), "bob was here all the time: {:?}", world.apple(1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_try_brings_through_is_a_dead_letter_that_can_be_tried_again() -> Result<()> {
+    let world = World::make("dead-notification", &[("notify.tries", "2")]).await?;
+    let process = world.run().await?;
+    let (alice, bob) = (world.arrive(&process, "alice").await?, world.arrive(&process, "bob").await?);
+    let ios = json!({ "device_id": "phone", "platform": "ios", "address": apple_token(1) });
+    bob.post("/v1/users/me/devices", ios).await?.expect(201)?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    world.apns.next(Instead::status(500));
+    world.apns.next(Instead::status(500));
+    alice.say(&chat_id, "twice in vain").await?;
+    let letters = async || -> Result<Vec<Value>> {
+        let mut command = world.installation.command()?;
+        command.args(["dlq", "list", "--topic", "notifications", "--json"]);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let lines = String::from_utf8(output.stdout)?;
+        Ok(lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    };
+    let open = until("a dead letter", LONG, async || {
+        let letters = letters().await?;
+        Ok((letters.len() == 1).then_some(letters))
+    })
+    .await?;
+    ensure!(
+        open[0]["key"] == "bob" && open[0]["reason"].as_str().context("why")?.contains("after 2 tries"),
+        "{open:?}"
+    );
+    world.settled().await?;
+    ensure!(world.apple(1).is_empty());
+    let mut command = world.installation.command()?;
+    command.args(["dlq", "retry", "--topic", "notifications", "--open"]);
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let pushed = world.apple_has(1, 1).await?;
+    ensure!(pushed[0].payload["aps"]["alert"]["body"] == "twice in vain", "{pushed:?}");
+    ensure!(letters().await?.is_empty(), "it is settled");
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! Mails of what stays unread: one however many messages, none for what was read, and a way out that works with one click.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+use waltalkie_tests::harness::{LONG, until};
+
+use super::world::World;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stays_unread_is_mailed_once_and_what_is_read_is_not() -> Result<()> {
+    let mut world = World::make("mailed", &[]).await?;
+    let process = world.run().await?;
+    let alice = world.arrive(&process, "alice").await?;
+    let (bob, carol) = (world.arrive(&process, "bob").await?, world.arrive(&process, "carol").await?);
+    let truth = world.installation.truth().await?;
+    for person in [&bob, &carol] {
+        let address = format!("{}@mail.example", person.user_id);
+        truth.execute("UPDATE \"user\" SET email = $2 WHERE id = $1", &[&person.user_id, &address]).await?;
+        person.patch("/v1/users/me/settings", json!({ "email": true, "language": "de" })).await?.expect(200)?;
+    }
+    let chat_id = alice.make_group(&[&bob, &carol], json!({ "name": "Büro" })).await?;
+    let mut last = json!(null);
+    for number in 1..=3 {
+        last = alice.say(&chat_id, &format!("Nachricht {number} <b>")).await?["seq"].clone();
+    }
+    // Carol reads before it is time.
+    carol.post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": last })).await?;
+    let mail = world.mail.next().await?;
+    ensure!(mail["to"][0] == "bob@mail.example", "{mail}");
+    ensure!(mail["fields"]["Subject"] == "3 ungelesene Nachrichten in Waltalkie", "{mail}");
+    ensure!(
+        mail["text"].as_str().is_some_and(|text| text.contains("Büro (3)") && text.contains("Nachricht 3 <b>")),
+        "{mail}"
+    );
+    ensure!(mail["html"].as_str().is_some_and(|html| html.contains("Nachricht 3 &lt;b&gt;")), "{mail}");
+    ensure!(mail["fields"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click", "{mail}");
+    // The next mail is the next message's, and bob's: carol got none, bob no second one.
+    alice.say(&chat_id, "noch eine").await?;
+    let next = world.mail.next().await?;
+    ensure!(next["fields"]["Subject"] == "1 ungelesene Nachricht in Waltalkie", "{next}");
+
+    // One click: what a mail program sends, to the address of the mail, by whichever name the gateway has here.
+    let link = mail["fields"]["List-Unsubscribe"].as_str().context("a link")?.trim_matches(['<', '>']).to_owned();
+    let path = link.strip_prefix("http://chat.example").context("the public address")?;
+    let here = format!("{}{path}", process.gateway()?);
+    let http = reqwest::Client::new();
+    let page = http.get(&here).send().await?;
+    ensure!(page.status() == 200 && page.text().await?.contains("Keine Mails mehr"), "the page asks");
+    let settings = bob.get("/v1/users/me/settings").await?.expect(200)?;
+    ensure!(settings["email"] == true, "looking changes nothing: {settings}");
+    let form = "application/x-www-form-urlencoded";
+    let click = http.post(&here).header("content-type", form).body("List-Unsubscribe=One-Click").send().await?;
+    ensure!(click.status() == 200, "{}", click.status());
+    ensure!(click.text().await?.contains("Du bekommst keine Mails"), "the page says what happened");
+    let settings = bob.get("/v1/users/me/settings").await?.expect(200)?;
+    ensure!(settings["email"] == false && settings["language"] == "de", "{settings}");
+    let forged = http.post(format!("{here}x")).body("List-Unsubscribe=One-Click").send().await?;
+    ensure!(forged.status() == 400, "{}", forged.status());
+    // Somebody who still wants mails is the fence behind which bob's would have come.
+    alice.say(&chat_id, "zuletzt").await?;
+    let fence = world.mail.next().await?;
+    ensure!(fence["to"][0] == "carol@mail.example", "{fence}");
+    let read = world.installation.read().await?;
+    until("no mail to wait", LONG, async || {
+        let sql =
+            "SELECT (SELECT count(*) FROM notify_task) + (SELECT count(*) FROM notify_digest WHERE due_at IS NOT NULL)";
+        Ok((read.query_one(sql, &[]).await?.get::<_, i64>(0) == 0).then_some(()))
+    })
+    .await
+}
