@@ -168,11 +168,12 @@ impl Notifier {
 /// Runs the role until it is time to stop. With nothing configured it has nothing to do, and is ready.
 pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
     if !config.notify.is_on() {
-        while {
+        loop {
             health.ready();
-            shutdown.pause(Duration::from_secs(2)).await
-        } {}
-        return Ok(());
+            if !shutdown.pause(Duration::from_secs(2)).await {
+                return Ok(());
+            }
+        }
     }
     let notifier = Arc::new(Notifier::new(&config)?);
     let Some(ids) = ids(&notifier, &health, &shutdown).await? else { return Ok(()) };

@@ -202,9 +202,9 @@ fn ready_one(notifier: &Notifier, known: &Known, task: &Task) -> Ready {
         has_device: true,
         has_address: false,
     };
-    match decide(&message, &to, &notifier.policy, Look::Again, now_ms) {
-        Err(reason) | Ok(Decision { push: Push::No(reason), .. }) => return Ready::Cancelled(reason.name()),
-        Ok(_) => {}
+    let decided = decide(&message, &to, &notifier.policy, Look::Again, now_ms);
+    if let Err(reason) | Ok(Decision { push: Push::No(reason), .. }) = decided {
+        return Ready::Cancelled(reason.name());
     }
     let mode = notifier.outlets.content.stricter(member.settings.content);
     let link = notifier.outlets.links.to(&task.chat_id, &sent.message_id);

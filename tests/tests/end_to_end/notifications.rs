@@ -1,5 +1,6 @@
 //! People who aren't looking are told, once, by every way out, as they want it; people who are looking aren't.
 
+mod browser;
 mod faults;
 mod mail;
 mod world;

@@ -84,7 +84,12 @@ async fn the_document_is_what_the_server_does() -> Result<()> {
     let nowhere = json!({ "do_not_disturb": { "from": "22:00", "to": "07:00", "time_zone": "Europe/Atlantis" } });
     let refused = tour.expect(400, &alice, "PATCH", "/v1/users/me/settings", nowhere).await?;
     ensure!(refused["field"] == "do_not_disturb.time_zone", "{refused}");
-    let keys = json!({ "p256dh": "BNcRdreALRFXTkOOUHK1EtK2wtaz5Ry4YfYCA_0QTpQ", "auth": "tBHItJI5svbpez7KI4CCXg" });
+    tour.expect(200, &alice, "GET", "/v1/notifications", none.clone()).await?;
+    // The browser of RFC 8291.
+    let keys = json!({
+        "p256dh": "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4",
+        "auth": "BTBZMqHH6r4Tts7J_aSIgg",
+    });
     let device = json!({ "device_id": "laptop", "platform": "web", "address": "https://push.example/1", "keys": keys });
     tour.expect(201, &alice, "POST", "/v1/users/me/devices", device).await?;
     for number in 1..20 {

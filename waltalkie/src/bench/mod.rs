@@ -30,7 +30,6 @@ pub mod idle;
 mod ledger;
 mod machine;
 mod node;
-pub mod notify;
 mod pacer;
 pub mod persist;
 mod place;

@@ -13,7 +13,6 @@ use crate::bench::cdc::{self, CdcArgs};
 use crate::bench::chat::{self, ChatArgs, Target};
 use crate::bench::fanout::{self, FanoutArgs};
 use crate::bench::idle::{self, IdleArgs};
-use crate::bench::notify::{self, NotifyArgs};
 use crate::bench::persist::{self, PersistArgs};
 use crate::bench::rebuild::{self, RebuildBenchArgs};
 use crate::bench::storm::{self, StormArgs};
@@ -82,16 +81,6 @@ pub(crate) async fn storm(config: Config, args: StormArgs, folder: Option<PathBu
         let config = local_config::complete(config, stack).await?;
         let servers = servers(stack);
         Box::pin(storm::run(&args, &config, servers)).await
-    })
-    .await
-}
-
-/// Runs `bench notify` against a stack of its own.
-pub(crate) async fn notify(config: Config, args: NotifyArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_stack(folder, async |stack| {
-        let config = local_config::complete(config, stack).await?;
-        let servers = servers(stack);
-        Box::pin(notify::run(&args, &config, servers)).await
     })
     .await
 }
