@@ -141,7 +141,7 @@ fn parts_of(xml: &str) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     let mut seen = 0;
     walk_elements(xml, |event| match event {
-        Element::Begins(name) if name == "Part" => {
+        Element::Begins("Part") => {
             parts.push(Part::default());
             seen = parts.len();
         }

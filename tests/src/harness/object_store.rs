@@ -49,11 +49,8 @@ impl ObjectStore {
     pub fn files(&self) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         walk(self.folder.path(), &mut files)?;
-        files.retain(|file| {
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            // Notes of the store's own beside each object.
-            !name.ends_with(".json")
-        });
+        // The store's own notes on each object stand beside it.
+        files.retain(|file| file.extension().is_none_or(|ending| ending != "json"));
         files.sort();
         Ok(files)
     }
