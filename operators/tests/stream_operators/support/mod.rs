@@ -193,12 +193,14 @@ impl Stack {
         let own = [Topic::ChatActivity, Topic::ChatAbuse, Topic::OperatorsState, Topic::ChatEventsDlq];
         let named = own.map(|topic| self.names.topic(topic));
         let names: Vec<&str> = named.iter().map(String::as_str).collect();
-        client.delete_topics(&names, &AdminOptions::new()).await.expect("deleted");
         let admin = Admin::new(&self.config.kafka).expect("admin");
+        let before = ids(&admin, &named).await;
+        client.delete_topics(&names, &AdminOptions::new()).await.expect("deleted");
         until("the topics to be made anew", || async {
-            // The name stays taken for a moment.
+            // For a moment the broker still tells of those that were deleted.
             let made = admin.make_topics(&self.config.kafka, &self.names).await;
-            made.is_ok() && are_there(&admin, &named).await
+            let now = ids(&admin, &named).await;
+            made.is_ok() && now.iter().zip(&before).all(|(now, before)| now.is_some() && now != before)
         })
         .await;
     }
@@ -215,19 +217,25 @@ impl Stack {
             made.iter().all(Result::is_ok)
         })
         .await;
+        let admin = Admin::new(&self.config.kafka).expect("admin");
+        // For a moment the broker still tells of the one that was deleted.
+        until("the broker to know it", || async {
+            admin.topic_facts(&name).await.is_ok_and(|facts| facts.partitions == partitions as usize)
+        })
+        .await;
     }
 }
 
 /// Key, value and timestamp.
 pub(crate) type Output = (Option<Vec<u8>>, Option<Vec<u8>>, i64);
 
-async fn are_there(admin: &Admin, names: &[String]) -> bool {
+/// What tells topics from those that had their names before; `None` for one that isn't there.
+async fn ids(admin: &Admin, names: &[String]) -> Vec<Option<String>> {
+    let mut ids = Vec::new();
     for name in names {
-        if admin.topic_facts(name).await.map_or(0, |facts| facts.partitions) == 0 {
-            return false;
-        }
+        ids.push(admin.log_id(name).await.ok());
     }
-    true
+    ids
 }
 
 /// Operators that run.
