@@ -199,21 +199,8 @@ mod tests {
         let kept: Vec<Kept> = entries.iter().map(|entry| entry.kept).collect();
         let days = Kept::Days;
         let (ever, latest) = (Kept::ForEver, Kept::Compacted);
-        let expected = [
-            ever,
-            latest,
-            days(7),
-            latest,
-            days(7),
-            ever,
-            ever,
-            days(7),
-            days(28),
-            days(28),
-            latest,
-            latest,
-            days(28),
-        ];
+        let expected =
+            [ever, latest, days(7), latest, days(7), ever, ever, days(7), days(28), days(28), latest, latest, days(28)];
         assert_eq!(kept, expected);
         let without: Vec<&str> =
             entries.iter().filter(|entry| entry.value.is_none()).map(|entry| entry.topic.base_name()).collect();

@@ -11,8 +11,7 @@ use runtime::{Config, telemetry};
 use crate::roles::RoleName;
 use crate::{
     bench, cdc, config_page, dlq, doctor, explain, export, migrate, new, notify_commands, probe, rebuild, roles,
-    schema_commands, tail,
-    token, up,
+    schema_commands, tail, token, up,
 };
 
 /// A chat backend whose every message can be replayed.
