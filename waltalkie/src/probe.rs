@@ -17,8 +17,9 @@ use axum::Router;
 use axum::routing::get;
 use clap::Args;
 use ingest::auth;
+use reqwest::Method;
 use runtime::Config;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 use waltalkie_client::api::{Api, NewChat};
@@ -117,9 +118,15 @@ fn token_source(config: Config, args: &ProbeArgs) -> Result<TokenSource> {
     Ok(Arc::new(move || read().unwrap_or_default()))
 }
 
+/// Makes the probe's chat, unless it is there: while nothing is persisted, a probe that is started has to say so.
 async fn make_chat(url: &str, token: &str, chat_id: &str) -> Result<()> {
+    let api = Api::new(url);
+    let path = format!("/v1/chats/{chat_id}");
+    if api.request::<Value>(Method::GET, &path, token, None).await.is_ok() {
+        return Ok(());
+    }
     let chat = NewChat { chat_id: Some(chat_id), name: Some("Probe"), is_group: true, ..NewChat::default() };
-    match Api::new(url).create_chat(token, &chat).await {
+    match api.create_chat(token, &chat).await {
         Err(error) if error.code() != IS_THERE => Err(error).context("the probe's chat can't be made"),
         _ => Ok(()),
     }

@@ -22,7 +22,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; base
                       frame-ancestors 'none'";
 
 /// Pages in the order in which they are listed, with what each is for.
-const PAGES: [(&str, &str); 14] = [
+const PAGES: [(&str, &str); 16] = [
     ("api", "The client API: from a token to a conversation, the WebSocket, rules for clients"),
     ("clients", "Writing a client: cursors, resumes, the outbox, the end of a connection, tests"),
     ("http", "HTTP reference: every endpoint, every field"),
