@@ -111,14 +111,17 @@ async fn events_go_out_once_a_chat_and_a_restart_goes_on_where_it_was() {
     }
 
     let (shutdown, health, running) = stack.publisher();
-    // A first start begins at the end, so something is sent until it is there.
+    // A first start begins at the end, so something is sent until it is there; what was sent before may be heard too.
     let mut first = 0;
-    loop {
+    'sending: loop {
         first += 1;
         stack.event("c", first, event_type::MESSAGE_PERSISTED, &[]).await;
-        if let Ok(Some(Heard::Message { .. })) = tokio::time::timeout(Duration::from_millis(500), hearing.recv()).await
-        {
-            break;
+        while let Ok(Some(heard)) = tokio::time::timeout(Duration::from_millis(500), hearing.recv()).await {
+            let Heard::Message { payload, .. } = heard else { continue };
+            let relayed = Relayed::from_bytes(&payload).expect("envelope");
+            if decoder.decode(relayed.value).await.expect("decoded").seq == first {
+                break 'sending;
+            }
         }
         assert!(first < 100, "nothing ever came");
     }

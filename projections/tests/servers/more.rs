@@ -96,9 +96,10 @@ async fn they_say_what_the_history_says_and_are_rebuilt_alike() {
         assert_eq!(counted(&stack).await, activity(&events));
         let senders = "SELECT count(*) FROM user_export WHERE user_id <> message->>'sender_id'";
         assert_eq!(stack.count(senders).await, 0);
-        let days = "SELECT count(*) FROM chat_activity a WHERE (a.messages, a.senders) IS DISTINCT FROM (
-                        SELECT sum(s.messages)::bigint, count(*) FROM chat_activity_sender s
-                         WHERE s.chat_id = a.chat_id AND s.day = a.day)";
+        let days = "SELECT count(*) FROM chat_activity a
+                     FULL JOIN (SELECT chat_id, day, sum(messages)::bigint AS messages, count(*) AS senders
+                                  FROM chat_activity_sender GROUP BY 1, 2) s USING (chat_id, day)
+                     WHERE (a.messages, a.senders) IS DISTINCT FROM (s.messages, s.senders)";
         assert_eq!(stack.count(days).await, 0);
         for write_every in [Duration::ZERO, Duration::from_secs(10)] {
             for name in MORE {

@@ -9,16 +9,15 @@ use crate::topics::Topic;
 pub(super) fn add(parts: &mut Parts) {
     for topic in Topic::ALL {
         let record = record::all().into_iter().find(|(_, _, its_topic)| *its_topic == topic);
-        let (key, message) = match record {
-            Some((name, schema, _)) => (name, avro(name, schema, topic)),
-            None => {
-                let (name, summary) = match topic {
-                    Topic::ChatNotificationsDlq => ("Unsent", UNSENT),
-                    Topic::ChatEventsDlq => ("Unreadable", UNREADABLE),
-                    _ => ("Undecided", UNDECIDED),
-                };
-                (name, aside(name, summary, topic))
-            }
+        let (key, message) = if let Some((name, schema, _)) = record {
+            (name, avro(name, schema, topic))
+        } else {
+            let (name, summary) = match topic {
+                Topic::ChatNotificationsDlq => ("Unsent", UNSENT),
+                Topic::ChatEventsDlq => ("Unreadable", UNREADABLE),
+                _ => ("Undecided", UNDECIDED),
+            };
+            (name, aside(name, summary, topic))
         };
         parts.messages.insert(key.into(), message);
         parts.channels.insert(topic.base_name().into(), channel(topic, key, record.is_some()));
