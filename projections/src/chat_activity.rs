@@ -180,13 +180,16 @@ mod tests {
             let events = history(&actions);
             let events: Vec<ChatEvent> =
                 events.into_iter().map(|event| ChatEvent { occurred_at: event.seq * DAY_MS / 3, ..event }).collect();
-            let (mut days, mut people) = (BTreeMap::new(), BTreeMap::new());
+            let mut days = BTreeMap::<(String, i32), Day>::new();
+            let mut people = BTreeMap::<(String, i32, String), i64>::new();
             for batch in batches(&events, &cuts) {
                 let mut state = ActivityState::default();
-                days.iter().for_each(|(key, day): (&(String, i32), &Day)| state.days.loaded(key.clone(), *day));
-                people.iter().for_each(|(key, count): (&(String, i32, String), &i64)| {
+                for (key, day) in &days {
+                    state.days.loaded(key.clone(), *day);
+                }
+                for (key, count) in &people {
                     state.senders.loaded(key.clone(), *count);
-                });
+                }
                 for event in batch {
                     ChatActivity::apply(&mut state, event).expect("usable");
                 }

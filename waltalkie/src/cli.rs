@@ -217,7 +217,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Up(args) => {
             // Servers' and roles' chatter would drown what `up` has to say.
             telemetry::init_logs(config.log.format, if args.is_verbose() { "info" } else { "warn,librdkafka=error" });
-            up::run(config, args).await
+            Box::pin(up::run(config, args)).await
         }
         Command::Run { roles } => {
             telemetry::init_logs(config.log.format, &config.log.filter);
@@ -257,7 +257,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Bench(BenchCommand::Chat(args)) => {
             let config = quiet(config);
             match args.own_stack {
-                Some(folder) => up::own_stack::chat(config, args.bench, folder).await,
+                Some(folder) => Box::pin(up::own_stack::chat(config, args.bench, folder)).await,
                 None => bench::chat::run(&args.bench, &up::or_local(config)?, None).await,
             }
         }
@@ -265,7 +265,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             let config = quiet(config);
             match args.own_stack {
                 Some(folder) => Box::pin(up::own_stack::cdc(config, args.bench, folder)).await,
-                None => bench::cdc::run(&args.bench, &up::or_local(config)?, Vec::new()).await,
+                None => Box::pin(bench::cdc::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
             }
         }
         Command::Bench(BenchCommand::Persist(args)) => {

@@ -14,12 +14,15 @@ use crate::gateway::caller::Caller;
 /// Why a browser can't be pushed to: the field that is wrong, and the rule.
 pub type BrowserProblem = (&'static str, String);
 
+/// Checks endpoint, `p256dh` and `auth` of a browser's subscription.
+pub type BrowserCheck = dyn Fn(&str, &str, &str) -> Result<(), BrowserProblem> + Send + Sync;
+
 /// What is known of notifications on this gateway.
 pub struct Notifications {
     /// What browsers subscribe with, where Web Push is configured: base64url.
     pub web_push_public_key: Option<String>,
-    /// Checks endpoint, `p256dh` and `auth` of a browser's subscription.
-    pub check_browser: Box<dyn Fn(&str, &str, &str) -> Result<(), BrowserProblem> + Send + Sync>,
+    /// Decides which browsers' subscriptions are taken.
+    pub check_browser: Box<BrowserCheck>,
 }
 
 impl Notifications {

@@ -32,6 +32,7 @@ const BADGE_CHATS: &str = "
 
 /// A message to be shown.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_field_names, reason = "the moment at which it was sent, as everywhere else")]
 pub(crate) struct Sent {
     pub(crate) seq: i64,
     pub(crate) message_id: String,

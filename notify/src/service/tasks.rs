@@ -85,6 +85,7 @@ pub(crate) enum Kind {
 
 /// A task that was claimed.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_field_names, reason = "the column of the table")]
 pub(crate) struct Task {
     pub(crate) task_id: i64,
     pub(crate) kind: Kind,

@@ -78,10 +78,9 @@ pub(crate) fn verdicts(
 
 fn name_of(decided: Result<Decision, Reason>) -> &'static str {
     match decided {
-        Err(reason) => reason.name(),
+        Err(reason) | Ok(Decision { push: Push::No(reason), .. }) => reason.name(),
         Ok(Decision { push: Push::Send, .. }) => "send",
         Ok(Decision { push: Push::LookAgain { .. }, .. }) => "look_again",
-        Ok(Decision { push: Push::No(reason), .. }) => reason.name(),
     }
 }
 

@@ -186,7 +186,7 @@ impl Notify {
             ),
             (
                 !self.web_push_key.is_empty()
-                    && !(self.web_push_contact.starts_with("mailto:") || self.web_push_contact.starts_with("https:")),
+                    && !["mailto:", "https:"].iter().any(|start| self.web_push_contact.starts_with(start)),
                 "notify.web_push_contact",
                 "begins with mailto: or https:; Web Push needs it",
             ),

@@ -44,7 +44,7 @@ async fn who_is_away_is_pushed_once_by_each_provider_and_who_is_here_is_not() ->
     ensure!((apple.len(), android.len(), browser.len()) == (2, 2, 2), "{apple:?} {android:?} {browser:?}");
     ensure!(apple[1].payload["aps"]["badge"] == 2, "{:?}", apple[1].payload);
     let mut shown: Vec<&Value> = browser.iter().map(|payload| &payload["body"]).collect();
-    shown.sort_by_key(|body| body.to_string());
+    shown.sort_by_key(ToString::to_string);
     ensure!(shown == [&json!("Lunch at noon?"), &json!("Well?")], "{browser:?}");
     ensure!(android.iter().any(|sent| sent.message["android"]["notification"]["tag"] == message_id), "{android:?}");
     // Carol was here and took both.

@@ -22,7 +22,7 @@ use crate::stop_signal::StopSignal;
 
 /// Runs `bench chat` against a stack of its own.
 pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_stack(folder, async |stack| with_roles(config, &args, stack).await).await
+    Box::pin(on_stack(folder, async |stack| with_roles(config, &args, stack).await)).await
 }
 
 /// Runs `bench cdc` against a stack of its own.

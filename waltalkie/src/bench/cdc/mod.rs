@@ -160,8 +160,10 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
     for workload in wanted {
         let site = || Site::make(args.on(config), &servers);
         match workload {
-            Workload::A | Workload::B | Workload::C => drains.push(drain::run(args, workload, site().await?).await?),
-            Workload::Latency | Workload::Idle => latencies.push(latency::run(args, workload, site).await?),
+            Workload::A | Workload::B | Workload::C => {
+                drains.push(Box::pin(drain::run(args, workload, site().await?)).await?);
+            }
+            Workload::Latency | Workload::Idle => latencies.push(Box::pin(latency::run(args, workload, site)).await?),
         }
     }
     let report = Report {
