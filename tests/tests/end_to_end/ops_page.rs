@@ -172,7 +172,7 @@ async fn it_is_on_the_operators_listener_and_nowhere_else() -> Result<()> {
         anyhow::bail!("{data}");
     };
     ensure!(only["address"] == process.ops_url.as_str(), "{only}");
-    ensure!(only["readyz"]["roles"].as_array().is_some_and(|roles| roles.len() == 7), "{only}");
+    ensure!(only["readyz"]["roles"].as_array().is_some_and(|roles| roles.len() == 8), "{only}");
     ensure!(only["metrics"].as_str().is_some_and(|metrics| metrics.contains("waltalkie_cdc_is_streaming 1")), "{only}");
     Ok(())
 }
