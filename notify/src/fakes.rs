@@ -1,5 +1,5 @@
 //! Servers that stand for the providers in tests and benches. They speak the real protocols over TLS, verify what the real
-//! ones verify, and misbehave when told to. Not built into the program.
+//! ones verify, and misbehave when told to. In service nothing starts one.
 
 mod apns;
 mod fcm;

@@ -1,6 +1,7 @@
 //! What ends the operators, and what only delays them.
 
 use rdkafka::error::KafkaError;
+pub(crate) use runtime::chain;
 use runtime::kafka::ReaderError;
 use runtime::kafka::admin::AdminError;
 use schemas::FrameError;
@@ -118,16 +119,4 @@ impl Error {
             _ => false,
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

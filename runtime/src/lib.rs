@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod config;
 pub mod dedicated;
+mod error_chain;
 pub mod health;
 pub mod kafka;
 pub mod names;
@@ -16,6 +17,7 @@ pub mod telemetry;
 pub mod tls;
 
 pub use config::{Config, Secret};
+pub use error_chain::chain;
 pub use health::{Health, RoleHealth};
 pub use names::Names;
 pub use shutdown::Shutdown;

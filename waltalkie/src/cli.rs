@@ -186,6 +186,11 @@ enum BenchCommand {
   waltalkie bench storm --own-stack --floor
   waltalkie bench storm --own-stack --clients 2000 --missed 20 --runs 3 --json")]
     Storm(OwnStack<bench::storm::StormArgs>),
+    /// Decisions a second of the notifier over its backlog, and from an event to a provider's door, also beside a large chat
+    #[command(after_help = "Examples:
+  waltalkie bench notify --own-stack
+  waltalkie bench notify --own-stack --backlog 100000 --pushes 500 --group-members 0 --json")]
+    Notify(OwnStack<bench::notify::NotifyArgs>),
     /// Clients that only read, for other benches: takes orders on standard input
     #[command(hide = true)]
     Readers,
@@ -301,6 +306,13 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
             match args.own_stack {
                 Some(folder) => Box::pin(up::own_stack::storm(config, args.bench, folder)).await,
                 None => Box::pin(bench::storm::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
+            }
+        }
+        Command::Bench(BenchCommand::Notify(args)) => {
+            let config = quiet(config);
+            match args.own_stack {
+                Some(folder) => Box::pin(up::own_stack::notify(config, args.bench, folder)).await,
+                None => Box::pin(bench::notify::run(&args.bench, &up::or_local(config)?, Vec::new())).await,
             }
         }
         Command::Bench(BenchCommand::Readers) => bench::readers::serve().await.map(|()| ExitCode::SUCCESS),

@@ -145,7 +145,7 @@ impl MediaService {
             (_, Some(error)) => Err(error.into()),
             (Ok(Some(report)), None) => Ok(report),
             (Ok(None), None) => Err(Failure::Machine("the examination ended early".into())),
-            (Err(error @ PreviewError::System { .. }), None) => Err(Failure::Machine(chain(&error))),
+            (Err(error @ PreviewError::System { .. }), None) => Err(Failure::Machine(runtime::chain(&error))),
             (Err(PreviewError::Refused(refusal)), None) => Err(Failure::Refused(refusal.to_string())),
             (Err(PreviewError::Child(failure)), None) => Err(Failure::Refused(failure.to_string())),
         }
@@ -189,15 +189,4 @@ fn note(note: &Note) -> String {
         Note::NotMade { part, detail } => format!("no {part}: {detail}"),
         Note::TooLong => "no waveform: the sound is too long".to_owned(),
     }
-}
-
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -133,6 +133,13 @@ impl PushServiceFake {
         self.state.delivered.borrow().clone()
     }
 
+    /// Waits for more than `seen` and gives the ones beyond.
+    pub async fn after(&self, seen: usize) -> Vec<Pushed> {
+        let mut delivered = self.state.delivered.subscribe();
+        let more = delivered.wait_for(|delivered| delivered.len() > seen).await;
+        more.map(|all| all[seen..].to_vec()).unwrap_or_default()
+    }
+
     /// Waits until so many were delivered.
     pub async fn wait_for(&self, count: usize) -> Vec<Pushed> {
         let mut delivered = self.state.delivered.subscribe();

@@ -3,6 +3,7 @@
 use deadpool_postgres::PoolError;
 use rdkafka::error::KafkaError;
 use redis::RedisError;
+pub(crate) use runtime::chain;
 use runtime::kafka::admin::AdminError;
 use runtime::kafka::reader::ReaderError;
 use runtime::postgres::{self, PostgresError};
@@ -129,16 +130,4 @@ impl Error {
             _ => false,
         }
     }
-}
-
-/// An error with its causes, on one line.
-pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

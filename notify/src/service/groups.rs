@@ -7,19 +7,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime::{Shutdown, clock};
-use schemas::timestamp;
+use runtime::Shutdown;
 use serde_json::{Value, json};
 use tokio_postgres::types::Json;
 
 use super::Notifier;
-use super::decider::message_of;
 use super::digests::{self, Addition};
 use super::error::Error;
 use super::looks::{self, NewLook};
 use super::tasks;
-use super::verdict::{Known, cause_name, is_asked, verdicts};
-use crate::decide::{Look, Mentions, Message};
+use super::verdict::judge;
+use crate::decide::Look;
 
 const PART: &str = "groups";
 /// Members in a page.
@@ -58,30 +56,7 @@ async fn page(notifier: &Notifier) -> Result<bool, Error> {
     let last = members.last().map(|member| member.stay.user_id.clone());
     let sent = notifier.messages.one(&chat_id, seq).await?;
     if let (Some(sent), false) = (&sent, members.is_empty()) {
-        let role = notifier.people.role(&chat_id, &sent.sender_id).await?;
-        let message = Message {
-            chat_id: &chat_id,
-            seq,
-            message_id: &sent.message_id,
-            sender_id: &sent.sender_id,
-            sent_at_ms: sent.sent_at_ms,
-            mentions: Mentions::of(sent.text.as_deref().unwrap_or_default()),
-            may_name_all: matches!(role.as_deref(), Some("admin" | "owner")),
-        };
-        let users: Vec<&str> = members.iter().map(|member| member.stay.user_id.as_str()).collect();
-        let chats: Vec<&str> = users.iter().map(|_| chat_id.as_str()).collect();
-        let asked: Vec<&str> = members
-            .iter()
-            .filter(|member| is_asked(member, &sent.sender_id))
-            .map(|member| member.stay.user_id.as_str())
-            .collect();
-        let (cursors, presences) = tokio::join!(notifier.people.cursors(&chats, &users), notifier.presences.of(&asked));
-        let (cursors, now_ms) = (cursors?, clock::now_ms());
-        let known = Known { cursors: &cursors, presences: &presences, has_mail: notifier.outlets.mail.is_some() };
-        let verdicts = verdicts(&message, &members, &known, &notifier.policy, Look::First, now_ms);
-        let pushed = verdicts.push.into_iter();
-        let pushed: Vec<_> =
-            pushed.map(|(user_id, cause)| message_of(&message, user_id, cause_name(cause), now_ms)).collect();
+        let (verdicts, pushed) = judge(notifier, (&chat_id, seq), sent, &members, Look::First).await?;
         tasks::add_messages(notifier, &transaction, &pushed, true).await?;
         let looks = verdicts.look.into_iter();
         let looks: Vec<NewLook> = looks
@@ -102,7 +77,7 @@ async fn page(notifier: &Notifier) -> Result<bool, Error> {
         None => tasks::remove(&transaction, &[task_id]).await.map_err(Error::database("ending a large chat"))?,
     }
     transaction.commit().await.map_err(Error::database("committing"))?;
-    tracing::debug!(at = %timestamp::rfc3339(clock::now_ms()), members = members.len(), "a page of a large chat is done");
+    tracing::debug!(members = members.len(), "a page of a large chat is done");
     notifier.wake.notify_one();
     Ok(true)
 }

@@ -7,15 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Transaction;
-use runtime::{Shutdown, clock};
+use runtime::Shutdown;
 use schemas::timestamp;
 
 use super::Notifier;
-use super::decider::message_of;
 use super::error::Error;
 use super::tasks;
-use super::verdict::{Known, cause_name, is_asked, verdicts};
-use crate::decide::{Look, Mentions, Message};
+use super::verdict::judge;
+use crate::decide::Look;
 
 const PART: &str = "looks";
 /// How often it is looked for those that are due.
@@ -86,34 +85,10 @@ async fn turn(notifier: &Notifier) -> Result<bool, Error> {
         // Deleted, or withheld: nothing to tell of.
         let Some(sent) = notifier.messages.one(&chat_id, seq).await? else { continue };
         let members = notifier.people.some(&chat_id, &user_ids).await?;
-        let role = notifier.people.role(&chat_id, &sent.sender_id).await?;
-        let message = Message {
-            chat_id: &chat_id,
-            seq,
-            message_id: &sent.message_id,
-            sender_id: &sent.sender_id,
-            sent_at_ms: sent.sent_at_ms,
-            mentions: Mentions::of(sent.text.as_deref().unwrap_or_default()),
-            may_name_all: matches!(role.as_deref(), Some("admin" | "owner")),
-        };
-        let users: Vec<&str> = members.iter().map(|member| member.stay.user_id.as_str()).collect();
-        let asked: Vec<&str> = members
-            .iter()
-            .filter(|member| is_asked(member, &sent.sender_id))
-            .map(|member| member.stay.user_id.as_str())
-            .collect();
-        let chats: Vec<&str> = users.iter().map(|_| chat_id.as_str()).collect();
-        let (cursors, presences) = tokio::join!(notifier.people.cursors(&chats, &users), notifier.presences.of(&asked));
-        let cursors = cursors?;
-        let known = Known { cursors: &cursors, presences: &presences, has_mail: false };
-        let now_ms = clock::now_ms();
-        let verdicts = verdicts(&message, &members, &known, &notifier.policy, Look::Again, now_ms);
+        let (verdicts, pushed) = judge(notifier, (&chat_id, seq), &sent, &members, Look::Again).await?;
         for (due_ms, user_ids) in verdicts.look {
             add(&transaction, &[NewLook { chat_id: chat_id.clone(), seq, user_ids, is_bulk, due_ms }]).await?;
         }
-        let pushed = verdicts.push.into_iter();
-        let pushed: Vec<_> =
-            pushed.map(|(user_id, cause)| message_of(&message, user_id, cause_name(cause), now_ms)).collect();
         if is_bulk {
             tasks::add_messages(notifier, &transaction, &pushed, true).await?;
         } else {

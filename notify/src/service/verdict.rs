@@ -2,9 +2,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::metrics;
+use runtime::clock;
+use schemas::Notification;
+
+use super::decider::message_of;
+use super::error::Error;
+use super::messages::Sent;
 use super::people::{Cursors, Member};
-use crate::decide::{Cause, Decision, Look, Mail, Message, Policy, Presence, Push, Reason, Recipient, decide};
+use super::{Notifier, metrics};
+use crate::decide::{
+    Cause, Decision, Look, Mail, Mentions, Message, Policy, Presence, Push, Reason, Recipient, decide,
+};
 use crate::quiet::QuietHours;
 
 /// What follows from the decisions about one message.
@@ -24,6 +32,38 @@ pub(crate) struct Known<'a> {
     pub(crate) presences: &'a HashMap<String, Presence>,
     /// Whether anything is mailed at all.
     pub(crate) has_mail: bool,
+}
+
+/// Decides about one message for these members by what is known of them now; gives the pushes as they are written down, too.
+pub(crate) async fn judge(
+    notifier: &Notifier,
+    (chat_id, seq): (&str, i64),
+    sent: &Sent,
+    members: &[Member],
+    look: Look,
+) -> Result<(Verdicts, Vec<Notification>), Error> {
+    let role = notifier.people.role(chat_id, &sent.sender_id).await?;
+    let message = Message {
+        chat_id,
+        seq,
+        message_id: &sent.message_id,
+        sender_id: &sent.sender_id,
+        sent_at_ms: sent.sent_at_ms,
+        mentions: Mentions::of(sent.text.as_deref().unwrap_or_default()),
+        may_name_all: matches!(role.as_deref(), Some("admin" | "owner")),
+    };
+    let users: Vec<&str> = members.iter().map(|member| member.stay.user_id.as_str()).collect();
+    let chats = vec![chat_id; users.len()];
+    let asked = members.iter().filter(|member| is_asked(member, &sent.sender_id));
+    let asked: Vec<&str> = asked.map(|member| member.stay.user_id.as_str()).collect();
+    let (cursors, presences) = tokio::join!(notifier.people.cursors(&chats, &users), notifier.presences.of(&asked));
+    let (cursors, now_ms) = (cursors?, clock::now_ms());
+    let has_mail = look == Look::First && notifier.outlets.mail.is_some();
+    let known = Known { cursors: &cursors, presences: &presences, has_mail };
+    let mut verdicts = verdicts(&message, members, &known, &notifier.policy, look, now_ms);
+    let pushed = std::mem::take(&mut verdicts.push).into_iter();
+    let pushed = pushed.map(|(user_id, cause)| message_of(&message, user_id, cause_name(cause), now_ms)).collect();
+    Ok((verdicts, pushed))
 }
 
 /// Whether presence matters for somebody: asking Redis for everybody would be most of the work.

@@ -51,15 +51,15 @@ impl S3Error {
         move |error| match error {
             Store::NotFound { .. } => Self::Absent { doing },
             Store::PermissionDenied { .. } | Store::Unauthenticated { .. } | Store::InvalidPath { .. } => {
-                Self::Refused { doing, detail: chain(&error) }
+                Self::Refused { doing, detail: brief(&error) }
             }
-            error => Self::Away { doing, detail: chain(&error) },
+            error => Self::Away { doing, detail: brief(&error) },
         }
     }
 
     pub(super) fn of_http(doing: &'static str) -> impl Fn(reqwest::Error) -> Self {
         // Its URL holds a signature.
-        move |error| Self::Away { doing, detail: chain(&error.without_url()) }
+        move |error| Self::Away { doing, detail: brief(&error.without_url()) }
     }
 
     pub(super) fn of_status(doing: &'static str, status: u16, code: &str) -> Self {
@@ -72,18 +72,9 @@ impl S3Error {
     }
 }
 
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let next = error.to_string();
-        // Some of them say their cause themselves.
-        if !text.contains(&next) {
-            text.push_str(": ");
-            text.push_str(&next);
-        }
-        cause = error.source();
-    }
+/// Answers of stores may be whole documents.
+fn brief(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = crate::chain(error);
     text.truncate(text.floor_char_boundary(500));
     text
 }

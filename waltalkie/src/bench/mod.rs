@@ -30,6 +30,7 @@ pub mod idle;
 mod ledger;
 mod machine;
 mod node;
+pub mod notify;
 mod pacer;
 pub mod persist;
 mod place;
@@ -45,6 +46,7 @@ pub mod storm;
 mod telling;
 mod text;
 mod tokens;
+mod writer;
 
 use indicatif::{ProgressBar, ProgressStyle};
 

@@ -13,6 +13,7 @@ use crate::bench::cdc::{self, CdcArgs};
 use crate::bench::chat::{self, ChatArgs, Target};
 use crate::bench::fanout::{self, FanoutArgs};
 use crate::bench::idle::{self, IdleArgs};
+use crate::bench::notify::{self, NotifyArgs};
 use crate::bench::persist::{self, PersistArgs};
 use crate::bench::rebuild::{self, RebuildBenchArgs};
 use crate::bench::storm::{self, StormArgs};
@@ -27,42 +28,22 @@ pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>
 
 /// Runs `bench cdc` against a stack of its own.
 pub(crate) async fn cdc(config: Config, args: CdcArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_stack(folder, async |stack| {
-        let config = local_config::complete(config, stack).await?;
-        let servers = servers(stack);
-        Box::pin(cdc::run(&args, &config, servers)).await
-    })
-    .await
+    on_servers(config, folder, async |config, servers| cdc::run(&args, config, servers).await).await
 }
 
 /// Runs `bench persist` against a stack of its own.
 pub(crate) async fn persist(config: Config, args: PersistArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_stack(folder, async |stack| {
-        let config = local_config::complete(config, stack).await?;
-        let servers = servers(stack);
-        Box::pin(persist::run(&args, &config, servers)).await
-    })
-    .await
+    on_servers(config, folder, async |config, servers| persist::run(&args, config, servers).await).await
 }
 
 /// Runs `bench rebuild` against a stack of its own.
 pub(crate) async fn rebuild(config: Config, args: RebuildBenchArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_stack(folder, async |stack| {
-        let config = local_config::complete(config, stack).await?;
-        let servers = servers(stack);
-        Box::pin(rebuild::run(&args, &config, servers)).await
-    })
-    .await
+    on_servers(config, folder, async |config, servers| rebuild::run(&args, config, servers).await).await
 }
 
 /// Runs `bench fanout` against a stack of its own.
 pub(crate) async fn fanout(config: Config, args: FanoutArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_stack(folder, async |stack| {
-        let config = local_config::complete(config, stack).await?;
-        let servers = servers(stack);
-        Box::pin(fanout::run(&args, &config, servers)).await
-    })
-    .await
+    on_servers(config, folder, async |config, servers| fanout::run(&args, config, servers).await).await
 }
 
 /// Runs `bench idle` against a stack of its own, whose Redis it may restart.
@@ -77,10 +58,24 @@ pub(crate) async fn idle(config: Config, args: IdleArgs, folder: Option<PathBuf>
 
 /// Runs `bench storm` against a stack of its own.
 pub(crate) async fn storm(config: Config, args: StormArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on_servers(config, folder, async |config, servers| storm::run(&args, config, servers).await).await
+}
+
+/// Runs `bench notify` against a stack of its own.
+pub(crate) async fn notify(config: Config, args: NotifyArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
+    on_servers(config, folder, async |config, servers| notify::run(&args, config, servers).await).await
+}
+
+/// Runs a bench that needs the servers' addresses and processes, and nothing else of the stack.
+async fn on_servers(
+    config: Config,
+    folder: Option<PathBuf>,
+    bench: impl AsyncFnOnce(&Config, Vec<(String, u32)>) -> Result<ExitCode>,
+) -> Result<ExitCode> {
     on_stack(folder, async |stack| {
         let config = local_config::complete(config, stack).await?;
         let servers = servers(stack);
-        Box::pin(storm::run(&args, &config, servers)).await
+        Box::pin(bench(&config, servers)).await
     })
     .await
 }

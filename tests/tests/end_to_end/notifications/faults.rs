@@ -77,6 +77,8 @@ async fn a_notifier_that_is_killed_loses_nothing_and_repeats_nothing() -> Result
     let chat_id = alice.make_group(&[&bob], json!({})).await?;
     alice.say(&chat_id, "before").await?;
     world.apple_has(1, 1).await?;
+    // Until the notifier has written down that it is done: a killed one has to send it again.
+    world.settled().await?;
     // The next one is under way when the process is killed.
     world.apns.next(Instead::Hang);
     alice.say(&chat_id, "under way").await?;

@@ -1,13 +1,11 @@
 //! The backlog: commands as gateways write them, put into Kafka beforehand.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use runtime::{Config, clock, kafka};
+use rdkafka::producer::BaseRecord;
+use runtime::config::Compression;
+use runtime::{Config, clock};
 use schemas::registry::Registry;
 use schemas::topics::Topic;
 use schemas::{ChatCommand, ChatSettings, Encoder, command_type};
@@ -15,12 +13,12 @@ use uuid::Uuid;
 
 use crate::bench::progress;
 use crate::bench::text::body;
+use crate::bench::writer::Writer;
 
 /// Different bodies; more than fit into one compressed batch.
 const BODIES: usize = 10_000;
 /// People of each chat that send in turn.
 const SENDERS: u64 = 4;
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is sent.
 pub(super) struct Backlog {
@@ -35,25 +33,14 @@ pub(super) async fn write(backlog: &Backlog, config: &Config) -> Result<()> {
     let registry = Registry::new(config.registry.url.expose(), names.prefix())?;
     let encoder = Encoder::new(registry.id_of::<ChatCommand>().await?);
     let topic = names.topic(Topic::ChatCommands);
-    let producer: ThreadedProducer<DefaultProducerContext> =
-        kafka::producer_config(&config.kafka).set("linger.ms", "5").create()?;
+    let writer = Writer::new(config, Compression::Lz4)?;
     let mut random = StdRng::seed_from_u64(1);
     let bodies: Vec<String> = (0..BODIES).map(|_| body(&mut random, backlog.content_bytes)).collect();
     let bar = progress(backlog.sends, "writing the backlog");
     tokio::task::block_in_place(|| {
         let put = |command: &ChatCommand| -> Result<()> {
             let value = encoder.encode(command)?;
-            let mut record = BaseRecord::to(&topic).key(&command.chat_id).payload(&value);
-            while let Err((error, same)) = producer.send(record) {
-                match error {
-                    KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
-                        producer.flush(PATIENCE).context("Kafka takes nothing")?;
-                    }
-                    error => return Err(error.into()),
-                }
-                record = same;
-            }
-            Ok(())
+            writer.put(BaseRecord::to(&topic).key(command.chat_id.as_str()).payload(&value))
         };
         for chat in 0..backlog.chats {
             put(&creation(chat))?;
@@ -64,7 +51,7 @@ pub(super) async fn write(backlog: &Backlog, config: &Config) -> Result<()> {
                 bar.set_position(number);
             }
         }
-        producer.flush(PATIENCE).context("Kafka doesn't take the backlog")
+        writer.finish()
     })?;
     bar.finish_and_clear();
     Ok(())

@@ -1,20 +1,19 @@
 //! A made history: chats that are born, talk for a while and fall silent, with edits and deletes among what is said.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
-use runtime::{Config, kafka};
+use rdkafka::producer::BaseRecord;
+use runtime::Config;
 use schemas::registry::Registry;
 use schemas::{ChatEvent, ChatState, Cursor, Encoder, Membership, MessageState, Origin, Record, event_type};
 use uuid::Uuid;
 
 use crate::bench::progress;
 use crate::bench::text::body;
+use crate::bench::writer::Writer;
 
 /// Different bodies; more than fit into one compressed batch.
 const BODIES: usize = 10_000;
@@ -29,7 +28,6 @@ const CHANGES: u32 = 3;
 const RECENT: usize = 4;
 /// Of a chat's events so many of a hundred are undelivered in the end.
 const UNDELIVERED: i64 = 1;
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How much there is of what.
 #[derive(Debug, Clone, Copy)]
@@ -47,11 +45,7 @@ pub(super) async fn write(shape: &Shape, config: &Config) -> Result<f64> {
     let events = Encoder::new(registry.id_of::<ChatEvent>().await?);
     let cursors = Encoder::new(registry.id_of::<Cursor>().await?);
     let (event_topic, cursor_topic) = (names.topic(ChatEvent::TOPIC), names.topic(Cursor::TOPIC));
-    let producer: ThreadedProducer<DefaultProducerContext> = kafka::producer_config(&config.kafka)
-        .set("linger.ms", "20")
-        .set("batch.size", "1000000")
-        .set("compression.codec", "zstd")
-        .create()?;
+    let writer = Writer::new(config, config.cdc.compression)?;
     let bar = progress(shape.events, "writing the history");
     let mut bytes = 0;
     tokio::task::block_in_place(|| {
@@ -60,38 +54,20 @@ pub(super) async fn write(shape: &Shape, config: &Config) -> Result<f64> {
             let event = life.next(number);
             let value = events.encode(&event)?;
             bytes += value.len() + event.chat_id.len();
-            put(&producer, &event_topic, &event.chat_id, &value, event.occurred_at)?;
+            let record = BaseRecord::to(&event_topic).key(event.chat_id.as_str()).payload(&value);
+            writer.put(record.timestamp(event.occurred_at))?;
             if number % 10_000 == 0 {
                 bar.set_position(number);
             }
         }
         for cursor in life.cursors() {
-            put(&producer, &cursor_topic, &cursor.key(), &cursors.encode(&cursor)?, cursor.updated_at)?;
+            let (key, value) = (cursor.key(), cursors.encode(&cursor)?);
+            writer.put(BaseRecord::to(&cursor_topic).key(key.as_str()).payload(&value).timestamp(cursor.updated_at))?;
         }
-        producer.flush(PATIENCE).context("Kafka doesn't take the history")
+        writer.finish()
     })?;
     bar.finish_and_clear();
     Ok(bytes as f64 / shape.events as f64)
-}
-
-fn put(
-    producer: &ThreadedProducer<DefaultProducerContext>,
-    topic: &str,
-    key: &str,
-    value: &[u8],
-    at_ms: i64,
-) -> Result<()> {
-    let mut record = BaseRecord::to(topic).key(key).payload(value).timestamp(at_ms);
-    while let Err((error, same)) = producer.send(record) {
-        match error {
-            KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
-                producer.flush(PATIENCE).context("Kafka takes nothing")?;
-            }
-            error => return Err(error.into()),
-        }
-        record = same;
-    }
-    Ok(())
 }
 
 /// A chat as it is by now.
