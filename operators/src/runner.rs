@@ -57,12 +57,14 @@ async fn turn(
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
     let group = wiring.names.group("operators");
+    let most = wiring.config.operators.batch_records.max(1);
+    let gather = Duration::from_millis(wiring.config.operators.gather_ms);
     let settings = Settings {
         client: kafka::client_config(&wiring.config.kafka),
         group: group.clone(),
         topics: vec![wiring.names.topic(Topic::ChatEvents)],
-        batch_records: wiring.config.operators.batch_records.max(1),
-        gather: Duration::from_millis(wiring.config.operators.gather_ms),
+        batch_records: most,
+        gather,
         lag_metric: metrics::LAG_RECORDS,
     };
     let store: Arc<Ownership> = Arc::clone(ownership);
@@ -86,6 +88,7 @@ async fn turn(
         };
         // Before it is looked whether the batch is of the present assignment: the proof must not be newer than the batch.
         let group = reader.group_metadata().map(Arc::new);
+        let (began, is_full) = (Instant::now(), batch.records.len() >= most);
         match this.batch(batch, group).await {
             Ok(()) => backoff.reset(),
             Err(failure) if failure.is_transient() => {
@@ -98,6 +101,11 @@ async fn turn(
                 reader.reload();
             }
             Err(failure) => return Err(failure),
+        }
+        // A transaction a partition costs the brokers the same however little is in it: more comes together meanwhile.
+        let rest = gather.saturating_sub(began.elapsed());
+        if !is_full && !rest.is_zero() && !shutdown.pause(rest).await {
+            return Ok(());
         }
     }
 }

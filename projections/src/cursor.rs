@@ -11,6 +11,7 @@
 mod replay;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use schemas::{Cursor, Mark, timestamp};
@@ -78,6 +79,7 @@ impl Projection for CursorProjection {
 impl Input<Mark> for CursorProjection {
     const LOOP: &'static str = "cursor";
     const LAG_METRIC: &'static str = metrics::CURSOR_LAG;
+    const EVERY: Duration = Duration::from_millis(500);
     type State = Cursors;
 
     fn state(&self) -> Self::State {

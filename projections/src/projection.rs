@@ -36,6 +36,9 @@ pub trait Input<R: Record>: Projection {
     const LOOP: &'static str;
     /// Metric that takes the records not yet read.
     const LAG_METRIC: &'static str;
+    /// Least time from the beginning of one transaction to that of the next, unless a whole batch waits: a small one costs
+    /// brokers and database as much as a large one. Zero for what people look at right after they changed it.
+    const EVERY: Duration = Duration::ZERO;
     /// Rows that a batch needs and changes.
     type State: Send + Sync;
 

@@ -51,13 +51,13 @@ pub async fn run<P: Input<R>, R: Record>(
     shutdown: &Shutdown,
 ) -> Result<(), Error> {
     let Some((decoder, log_id)) = prepare::<P, R>(wiring, status, shutdown).await? else { return Ok(()) };
-    let names = wiring.config.names();
+    let (names, most) = (wiring.config.names(), wiring.config.projector.batch_records.max(1));
     let group_name = names.group(&format!("projection-{}", P::LOOP));
     let settings = Settings {
         client: kafka::client_config(&wiring.config.kafka),
         group: group_name.clone(),
         topics: vec![names.topic(R::TOPIC)],
-        batch_records: wiring.config.projector.batch_records.max(1),
+        batch_records: most,
         gather: GATHER,
         lag_metric: P::LAG_METRIC,
     };
@@ -80,9 +80,15 @@ pub async fn run<P: Input<R>, R: Record>(
         if !this.hold_back(&batch).await {
             return Ok(());
         }
+        let (begun, is_full) = (Instant::now(), batch.records.len() >= most);
         let Some(decoded) = this.decode(&batch).await? else { return Ok(()) };
         match this.apply(&batch, &decoded, group).await? {
-            Outcome::Committed => {}
+            Outcome::Committed => {
+                let rest = P::EVERY.saturating_sub(begun.elapsed());
+                if !is_full && !rest.is_zero() && !shutdown.pause(rest).await {
+                    return Ok(());
+                }
+            }
             Outcome::ReadAgain => reader.reload(),
             Outcome::Stopping => return Ok(()),
         }

@@ -147,6 +147,7 @@ impl Reader {
 /// Schemas are asked of the registry once an id and kept, so that a reader goes on while the registry is away.
 pub struct Decoder<R> {
     registry: Arc<Registry>,
+    own_schema_id: u32,
     readers: RwLock<HashMap<u32, Arc<Reader>>>,
     record: PhantomData<fn() -> R>,
 }
@@ -154,7 +155,7 @@ pub struct Decoder<R> {
 impl<R: Record> Decoder<R> {
     /// A decoder that knows our own schema's id already.
     pub fn new(registry: Arc<Registry>, own_schema_id: u32) -> Self {
-        let decoder = Self { registry, readers: RwLock::default(), record: PhantomData };
+        let decoder = Self { registry, own_schema_id, readers: RwLock::default(), record: PhantomData };
         if let Ok(reader) = GenericDatumReader::builder(schema_of::<R>()).human_readable(false).build() {
             decoder.keep(own_schema_id, Reader::Direct(reader));
         }
@@ -164,6 +165,11 @@ impl<R: Record> Decoder<R> {
     /// The record in a framed value.
     pub async fn decode(&self, value: &[u8]) -> Result<R, FrameError> {
         let schema_id = schema_id_of(value)?;
+        if schema_id == self.own_schema_id
+            && let Some(record) = R::of_datum(&value[HEADER_BYTES..])
+        {
+            return Ok(record);
+        }
         let known = self.readers.read().unwrap_or_else(PoisonError::into_inner).get(&schema_id).cloned();
         let reader = match known {
             Some(reader) => reader,

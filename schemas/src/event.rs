@@ -1,6 +1,8 @@
 //! `ChatEvent`, the history's record. Field docs are in `avro/ChatEvent.avsc`, the one place that consumers read.
 #![allow(missing_docs, reason = "the schema documents every field")]
 
+mod datum;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -159,4 +161,8 @@ impl Record for ChatEvent {
     const NAME: &'static str = "ChatEvent";
     const SCHEMA: &'static str = include_str!("../avro/ChatEvent.avsc");
     const TOPIC: Topic = Topic::ChatEvents;
+
+    fn of_datum(datum: &[u8]) -> Option<Self> {
+        datum::event(datum)
+    }
 }

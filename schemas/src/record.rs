@@ -7,13 +7,19 @@ use crate::topics::Topic;
 /// A record of the contract: its schema and the topic that carries it.
 ///
 /// The struct's name and fields equal the schema's, since values are written and read by serde directly.
-pub trait Record: Serialize + DeserializeOwned + Send + Sync + 'static {
+pub trait Record: Serialize + DeserializeOwned + Sized + Send + Sync + 'static {
     /// Name of the record without its namespace.
     const NAME: &'static str;
     /// The schema as JSON text, as registered.
     const SCHEMA: &'static str;
     /// The one topic whose values are this record.
     const TOPIC: Topic;
+
+    /// The record of a datum of this very schema, read by hand where that pays. `None` leaves it to Avro's own reader, which
+    /// says what is wrong with it if something is.
+    fn of_datum(_datum: &[u8]) -> Option<Self> {
+        None
+    }
 }
 
 /// Name and schema text of every record, in the order in which they are registered.

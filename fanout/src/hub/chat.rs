@@ -1,6 +1,6 @@
 //! One followed chat: its place in the history, its connected members, and delivery to them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use schemas::wire::json::Way;
@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::desk::{Desk, Head};
 use super::entitlement::{Share, Stays};
+use super::members::Members;
 use super::present::Present;
 use super::sequence::Sequence;
 use crate::websocket::Frame;
@@ -92,7 +93,7 @@ pub(crate) struct Chat {
     /// None until the head was read.
     pub(crate) sequence: Option<Sequence<Item>>,
     early: Vec<Item>,
-    pub(crate) members: HashMap<Arc<str>, Member>,
+    pub(crate) members: Members,
     pub(crate) present: Present,
     recent: VecDeque<(i64, Vec<Membership>)>,
     /// Changes after this are all in `recent`.
@@ -111,7 +112,7 @@ impl Chat {
             id,
             sequence: None,
             early: Vec::new(),
-            members: HashMap::new(),
+            members: Members::default(),
             present: Present::default(),
             recent: VecDeque::new(),
             recent_from: 0,
@@ -181,11 +182,8 @@ impl Chat {
     pub(crate) fn link(&mut self, user_id: &Arc<str>, stays: &Stays, loaded_at: i64, link: Link, told: i64) {
         link.desk.attach(&self.head, told);
         self.idle_since_ms = None;
-        let member = self.members.entry(Arc::clone(user_id)).or_insert_with(|| Member {
-            stays: stays.clone(),
-            loaded_at,
-            links: SmallVec::new(),
-        });
+        let member =
+            self.members.get_or_make(user_id, || Member { stays: stays.clone(), loaded_at, links: SmallVec::new() });
         if loaded_at > member.loaded_at {
             member.stays.clone_from(stays);
             member.loaded_at = loaded_at;

@@ -6,6 +6,8 @@ use super::load::{self, Failure};
 use super::task::{Found, Task};
 use crate::metrics;
 
+/// People whose memberships are read at a time: those of everybody would be most of a node's memory.
+const STAYS_PEOPLE: usize = 200;
 /// How often people's memberships are compared with what they are attached to, against a lost join.
 const STAYS_EVERY_MS: u64 = 30_000;
 /// How often chats and people without connections are looked for.
@@ -119,13 +121,20 @@ impl Task {
         self.stays_asked = true;
         let (pool, found) = (self.truth.clone(), self.found.clone());
         self.shutdown.spawn(async move {
-            let outcome = load::open_stays(&pool, &user_ids).await;
-            let _ = found.send(Found::OpenStays(outcome)).await;
+            let mut parts = user_ids.chunks(STAYS_PEOPLE).peekable();
+            while let Some(part) = parts.next() {
+                let outcome = load::open_stays(&pool, part).await;
+                let is_last = outcome.is_err() || parts.peek().is_none();
+                let is_heard = found.send(Found::OpenStays { outcome, is_last }).await.is_ok();
+                if is_last || !is_heard {
+                    return;
+                }
+            }
         });
     }
 
-    pub(super) fn take_open_stays(&mut self, outcome: Result<Vec<(String, String)>, Failure>) {
-        self.stays_asked = false;
+    pub(super) fn take_open_stays(&mut self, outcome: Result<Vec<(String, String)>, Failure>, is_last: bool) {
+        self.stays_asked = !is_last;
         match outcome {
             Ok(pairs) => {
                 for (user_id, chat_id) in pairs {

@@ -22,6 +22,7 @@ mod heads;
 mod hearing;
 mod join;
 mod load;
+mod members;
 mod presence;
 mod present;
 mod reads;

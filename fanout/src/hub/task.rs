@@ -41,7 +41,7 @@ const TICK: Duration = Duration::from_millis(25);
 pub(super) enum Found {
     Loaded { connections: Vec<u64>, moment: u64, outcome: Result<(Vec<Place>, Cursors), Failure> },
     Joined { pairs: Vec<(Arc<str>, Arc<str>)>, outcome: Result<Vec<Place>, Failure> },
-    OpenStays(Result<Vec<(String, String)>, Failure>),
+    OpenStays { outcome: Result<Vec<(String, String)>, Failure>, is_last: bool },
     Heads { is_late: bool, outcome: Result<Vec<(String, i64)>, Failure> },
     Healed { chat_id: Arc<str>, outcome: Result<Vec<Item>, Failure> },
     Filled { connection: u64, chat_id: Arc<str>, done: Resumed },
@@ -289,7 +289,7 @@ impl Task {
         match found {
             Found::Loaded { connections, moment, outcome } => self.loaded(connections, moment, outcome),
             Found::Joined { pairs, outcome } => self.joined(&pairs, outcome),
-            Found::OpenStays(outcome) => self.take_open_stays(outcome),
+            Found::OpenStays { outcome, is_last } => self.take_open_stays(outcome, is_last),
             Found::Heads { is_late, outcome } => self.take_heads(is_late, outcome),
             Found::Healed { chat_id, outcome } => self.healed(&chat_id, outcome),
             Found::Filled { connection, chat_id, done } => self.filled(connection, &chat_id, &done),

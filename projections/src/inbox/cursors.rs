@@ -1,5 +1,7 @@
 //! Input `chat.cursors`: how far each member has come, which rows that delivers.
 
+use std::time::Duration;
+
 use deadpool_postgres::Transaction;
 use schemas::Cursor;
 use tokio_postgres::Error;
@@ -28,6 +30,7 @@ pub type CursorState = Rows<(String, String), i64>;
 impl Input<Cursor> for Inbox {
     const LOOP: &'static str = "inbox-cursors";
     const LAG_METRIC: &'static str = metrics::INBOX_CURSORS_LAG;
+    const EVERY: Duration = Duration::from_secs(1);
     type State = CursorState;
 
     fn state(&self) -> CursorState {

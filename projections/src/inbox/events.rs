@@ -160,6 +160,7 @@ impl EventState {
 impl Input<ChatEvent> for Inbox {
     const LOOP: &'static str = "inbox";
     const LAG_METRIC: &'static str = metrics::INBOX_EVENTS_LAG;
+    const EVERY: Duration = Duration::from_secs(1);
     type State = EventState;
 
     fn stays_behind(&self) -> Duration {

@@ -24,7 +24,7 @@ use crate::status::Board;
 use crate::wiring::Wiring;
 
 /// Rows that the partitions of one pass hold in memory together, about.
-const ROWS: usize = 600_000;
+const ROWS: usize = 300_000;
 
 /// One pass.
 pub struct Pass {

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::Message;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use tokio::sync::mpsc;
 
 use super::Received;
@@ -41,6 +41,17 @@ pub struct Span {
     pub chunk_records: usize,
 }
 
+/// What `poll` gives as an error isn't told in the log as well: a partition's end is one.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(error = %error, reason, "Kafka's client reports");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
 /// Records in the order of their partition.
 #[derive(Debug)]
 pub struct Chunk {
@@ -67,9 +78,13 @@ impl PartitionReader {
             .set("enable.partition.eof", "true")
             .set("isolation.level", "read_committed")
             .set("auto.offset.reset", "error")
+            // At a partition's end an answer is waited for, and nobody else is served meanwhile.
+            .set("fetch.wait.max.ms", "20")
             .set("fetch.message.max.bytes", "4194304")
-            .set("queued.max.messages.kbytes", AHEAD_KIB);
-        let consumer: BaseConsumer = client.create().map_err(create)?;
+            .set("queued.max.messages.kbytes", AHEAD_KIB)
+            // Once that is full it would wait for a second, however soon there is room.
+            .set("fetch.queue.backoff.ms", "5");
+        let consumer: BaseConsumer<Quiet> = client.create_with_context(Quiet).map_err(create)?;
         let start = if span.from == 0 { Offset::Beginning } else { Offset::Offset(span.from) };
         let mut assignment = TopicPartitionList::new();
         assignment.add_partition_offset(&span.topic, span.partition, start).map_err(create)?;
@@ -120,7 +135,7 @@ pub fn offset_at(client: &ClientConfig, topic: &str, partition: i32, at_ms: i64)
     }
 }
 
-fn pull(consumer: &BaseConsumer, group: &str, span: &Span, sender: &mpsc::Sender<Result<Chunk, ReaderError>>) {
+fn pull(consumer: &BaseConsumer<Quiet>, group: &str, span: &Span, sender: &mpsc::Sender<Result<Chunk, ReaderError>>) {
     let mut topic = span.topic.as_str().into();
     let until = match span.until {
         Some(until) => until,

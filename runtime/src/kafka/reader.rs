@@ -203,6 +203,8 @@ impl Reader {
             .set("heartbeat.interval.ms", "2000")
             .set("max.poll.interval.ms", "300000")
             .set("queued.max.messages.kbytes", "16384")
+            // Once that is full, the client would wait for a second, however soon there is room.
+            .set("fetch.queue.backoff.ms", "20")
             .set("fetch.wait.max.ms", if gather.is_zero() { "500".to_owned() } else { gather.as_millis().to_string() })
             .set("fetch.min.bytes", if gather.is_zero() { "1" } else { GATHER_BYTES })
             .set("statistics.interval.ms", "5000");
