@@ -36,6 +36,8 @@ pub trait Input<R: Record>: Projection {
     const LOOP: &'static str;
     /// Metric that takes the records not yet read.
     const LAG_METRIC: &'static str;
+    /// Whether the state holds each message that was sent, until it is written. A rebuild then counts bytes beside rows.
+    const HOLDS_BODIES: bool = false;
     /// Rows that a batch needs and changes.
     type State: Send + Sync;
 
