@@ -77,7 +77,7 @@ async fn once<P: Replay>(rebuilder: &Rebuilder, projection: &Arc<P>) -> Result<V
     let schema = format!("verify_{}", P::NAME);
     let fresh = Fresh::open(rebuilder, &**projection, &schema, None, Begin::Anew).await?;
     let copy = format!("{schema}_live");
-    let verdict = rebuilder.unless_stopped(replayed(rebuilder, projection, &fresh, &copy)).await;
+    let verdict = rebuilder.unless_stopped(Box::pin(replayed(rebuilder, projection, &fresh, &copy))).await;
     // Two copies of the tables, with everybody's words: not to be left, whatever came of it.
     let cleared = if matches!(verdict, Err(Error::Stopped)) { fresh.clear(&copy).await } else { Ok(()) };
     let client = rebuilder.connect().await?;

@@ -78,7 +78,7 @@ async fn a_version_with_other_columns_is_rebuilt_by_its_own_sql() {
         let events = rest::events(300);
         stack.events(&events).await;
         stack.db.batch_execute(FIRST).await.expect("made");
-        let patient = || rebuilder(&stack).writing_every(std::time::Duration::from_secs(60));
+        let patient = || rebuilder(&stack).writing_every(std::time::Duration::from_mins(1));
         patient().making_tables(FIRST).rebuild(Lengths::<1>).await.expect("rebuilt");
         assert_eq!(stack.count("SELECT sum(events)::bigint FROM lengths").await, events.len() as i64);
         patient().making_tables(SECOND).rebuild(Lengths::<2>).await.expect("rebuilt in another shape");
