@@ -5,6 +5,8 @@ use std::sync::Arc;
 /// A place in a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Point {
+    /// The transaction is begun here, and the broker hasn't heard of it.
+    Begun,
     /// Every record is at the brokers, and the transaction is open.
     Produced,
     /// The offsets are in it too, and it isn't committed.
@@ -15,7 +17,7 @@ pub enum Point {
 
 impl Point {
     /// Every point, in order.
-    pub const ALL: [Self; 3] = [Self::Produced, Self::Prepared, Self::Committed];
+    pub const ALL: [Self; 4] = [Self::Begun, Self::Produced, Self::Prepared, Self::Committed];
 }
 
 /// What to do at a place.
@@ -23,12 +25,14 @@ impl Point {
 pub enum Act {
     /// Go on.
     Continue,
+    /// Go on without the proof of membership in the group, so that only the transactional id is in the way.
+    WithoutGroup,
     /// End at once, as if killed: no commit, no abort.
     Die,
 }
 
-/// Asked at each place, on a thread that may block.
-pub type Hook = Arc<dyn Fn(Point) -> Act + Send + Sync>;
+/// Asked at each place with the partition, on a thread that may block.
+pub type Hook = Arc<dyn Fn(Point, i32) -> Act + Send + Sync>;
 
 /// The hook of operators under test; none in service.
 #[derive(Clone, Default)]
@@ -40,8 +44,8 @@ impl Failpoints {
         Self(Some(hook))
     }
 
-    /// Whether to die here.
-    pub(crate) fn dies_at(&self, point: Point) -> bool {
-        self.0.as_ref().is_some_and(|hook| hook(point) == Act::Die)
+    /// What to do here.
+    pub(crate) fn at(&self, point: Point, partition: i32) -> Act {
+        self.0.as_ref().map_or(Act::Continue, |hook| hook(point, partition))
     }
 }

@@ -11,9 +11,11 @@
 //! partition's events in their order, so the same history makes the same bytes in the same order, whatever is killed,
 //! stopped or rebalanced in between; [`rules`] may be configured, and another rule makes other rows.
 //!
-//! There is one transactional id a partition, not one a process: taking it is all that it takes to be alone, with no look at
-//! the group's generation, and it ends at once what a stopped process left open. It costs a producer for each partition, and
-//! under load a transaction each; since nobody waits for a minute's row, events gather for a second first.
+//! There is one transactional id a partition, not one a process: taking it is all that it takes to be alone, and it ends at once
+//! what a stopped process left open. The group's offset goes into the transaction with the membership under which the events
+//! were read, which is a second fence: the group's coordinator refuses it once the group has gone on without this process. A
+//! producer for each partition costs a transaction each under load; since nobody waits for a minute's row, events gather for a
+//! second first.
 
 mod error;
 pub mod failpoint;

@@ -3,7 +3,7 @@
 //! A partition that is assigned is taken over in this order: its transactional id, which fences whoever had it and aborts
 //! what they left open; then the changelog up to its end, to which nobody else can add any more; then its events from the
 //! offset in there. A process that was stopped and goes on finds its producer fenced, and nothing that it had open counts.
-//! So the group decides who does the work, and the transactional id alone that only one does.
+//! So the group decides who does the work, and the transactional id that only one does, also without the group's help.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -23,7 +23,7 @@ use runtime::kafka::{self, Received};
 use schemas::{ChatEvent, OperatorProgress, OperatorState};
 
 use crate::error::Error;
-use crate::failpoint::Point;
+use crate::failpoint::{Act, Point};
 use crate::transform::{Tally, Transform};
 use crate::window::Row;
 use crate::wiring::Wiring;
@@ -152,6 +152,7 @@ impl Partition {
         let number = self.number;
         let step = move |step| Error::kafka(step, number);
         self.producer.begin_transaction().map_err(step("beginning a transaction"))?;
+        let group = if self.pass(Point::Begun, wiring)? == Act::WithoutGroup { None } else { group };
         for row in rows {
             self.send_row(row, wiring)?;
         }
@@ -164,17 +165,26 @@ impl Partition {
         while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
             self.producer.poll(LOOK);
         }
-        pass(Point::Produced, wiring)?;
+        self.pass(Point::Produced, wiring)?;
         if let Some(group) = group {
+            // Refused if the group has given the partition to somebody else since the batch was read.
             let mut offsets = TopicPartitionList::new();
             let offset = Offset::Offset(self.next_offset);
             offsets.add_partition_offset(&self.source, self.number, offset).map_err(step("naming the offset"))?;
             let sent = self.producer.send_offsets_to_transaction(&offsets, group, STEP);
             sent.map_err(step("sending the group's offset"))?;
         }
-        pass(Point::Prepared, wiring)?;
+        self.pass(Point::Prepared, wiring)?;
         self.producer.commit_transaction(STEP).map_err(step("committing"))?;
-        pass(Point::Committed, wiring)
+        self.pass(Point::Committed, wiring)?;
+        Ok(())
+    }
+
+    fn pass(&self, point: Point, wiring: &Wiring) -> Result<Act, Error> {
+        match wiring.failpoints.at(point, self.number) {
+            Act::Die => Err(Error::Died),
+            act => Ok(act),
+        }
     }
 
     fn send_row(&self, row: &Row, wiring: &Wiring) -> Result<(), Error> {
@@ -248,8 +258,4 @@ impl Partition {
             }
         }
     }
-}
-
-fn pass(point: Point, wiring: &Wiring) -> Result<(), Error> {
-    if wiring.failpoints.dies_at(point) { Err(Error::Died) } else { Ok(()) }
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! *Progress.* The offset to go on from is in the changelog, in the same transaction as the rows and windows that follow from
-//! what was read. The group's offset is sent along for those who look at the group; nothing depends on it.
+//! what was read. The group's offset is sent along for those who look at the group, and nobody begins there; a membership that
+//! is out of date makes the transaction fail, which is a second fence behind the transactional id.
 //!
 //! *Failure.* Whatever becomes of a transaction, the state in memory is thrown away unless it was committed: partitions are
 //! taken over anew (module `ownership`), which ends what is undecided, and read from where the changelog stands. A registry

@@ -5,7 +5,8 @@
 //! window is **open** until the watermark reaches its end; then it is **closed**, and its row written. Late events are taken
 //! in until the watermark is past its end by the lateness; then it is **done with**: one more row if they changed it, and it
 //! is forgotten. What comes later still is counted and dropped. An idle partition closes nothing: there is no other clock
-//! than its events.
+//! than its events. So one event from a clock that is ahead makes the partition's next ones late; by the events alone it can't be
+//! told from the first one after a long silence.
 //!
 //! *Memory* is bounded: when windows and the senders in them are too many, the watermark is pushed forward to where the
 //! oldest are done with.

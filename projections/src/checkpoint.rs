@@ -1,14 +1,15 @@
 //! Offsets in the table `consumer_offset`, which move in the transaction of the rows.
 //!
-//! *Exactly once.* [`advance`] moves a partition's offset only if the stored one isn't past the batch already, and holds
-//! the row's lock until the end of the transaction. So of two runners that believe to own a partition, one waits, then
-//! finds the offset moved, rolls back and reads again from there. Offsets have gaps (transaction markers), hence "not
-//! past" rather than "equal": the reader hands out each assignment's records without a hole from a stored offset on.
+//! *Exactly once.* [`advance`] moves a partition's offset only from where this runner knows it to be, and holds the row's lock
+//! until the end of the transaction. So of two runners that believe to own a partition, one waits, then finds the offset moved,
+//! rolls back and reads again from there; so does one whose offset was moved back, with a backup of the database. What it knows
+//! is what it loaded with its assignment, or committed since ([`Positions`]), and not the batch's first offset: offsets have
+//! gaps (transaction markers). The reader hands out each assignment's records without a hole from a loaded offset on.
 //!
 //! *Fresh partitions* have offset 0, which stands for the beginning, wherever that is by now.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use deadpool_postgres::{Pool, Transaction};
 use runtime::kafka::reader::{Loading, Place};
@@ -37,7 +38,7 @@ const ADVANCE: &str = "
     UPDATE consumer_offset o SET next_offset = p.next_offset
       FROM unnest($3::text[], $4::int[], $5::bigint[], $6::bigint[]) AS p (topic, partition, first_offset, next_offset)
      WHERE o.consumer = $1 AND o.log_id = $2 AND o.topic = p.topic AND o.partition = p.partition
-       AND o.next_offset <= p.first_offset";
+       AND o.next_offset = p.first_offset";
 
 /// A projection's offsets, for the reader.
 pub(crate) struct Checkpoint {
@@ -46,6 +47,38 @@ pub(crate) struct Checkpoint {
     pub(crate) log_id: Arc<str>,
     pub(crate) pool: Pool,
     pub(crate) status: Status,
+    pub(crate) positions: Positions,
+}
+
+/// The stored offset of each partition of the present assignment, as one loop knows it.
+#[derive(Clone, Default)]
+pub(crate) struct Positions(Arc<Mutex<HashMap<Place, i64>>>);
+
+impl Positions {
+    /// The ranges, each from the stored offset on; `None` if a partition is none of the assignment's, or was read beyond its
+    /// first record already.
+    pub(crate) fn stored<'a>(&self, ranges: &Ranges<'a>) -> Option<Ranges<'a>> {
+        let positions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let from_stored = |(place, (first, next)): (&(&'a str, i32), &(i64, i64))| {
+            let at = positions.get(&(place.0.to_owned(), place.1)).filter(|at| *at <= first)?;
+            Some((*place, (*at, *next)))
+        };
+        ranges.iter().map(from_stored).collect()
+    }
+
+    /// The ranges are committed.
+    pub(crate) fn committed(&self, ranges: &Ranges<'_>) {
+        let mut positions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((topic, partition), (_, next)) in ranges {
+            positions.insert(((*topic).to_owned(), *partition), *next);
+        }
+    }
+
+    fn loaded(&self, starts: &HashMap<Place, Start>) {
+        let offset = |start: &Start| if let Start::At(offset) = start { *offset } else { 0 };
+        let loaded = starts.iter().map(|(place, start)| (place.clone(), offset(start))).collect();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+    }
 }
 
 impl Checkpoint {
@@ -115,6 +148,7 @@ impl OffsetStore for Checkpoint {
             };
             match starts.await {
                 Ok(starts) => {
+                    self.positions.loaded(&starts);
                     self.status.ready();
                     Ok(starts)
                 }
@@ -128,7 +162,7 @@ impl OffsetStore for Checkpoint {
     }
 }
 
-/// For each partition, the first offset of some records and the one after the last.
+/// For each partition, the first offset of some records, or the stored one before it, and the one after the last.
 pub(crate) type Ranges<'a> = BTreeMap<(&'a str, i32), (i64, i64)>;
 
 /// What these records take up.
@@ -143,8 +177,8 @@ pub(crate) fn ranges(records: &[Received]) -> Ranges<'_> {
     ranges
 }
 
-/// Moves the offsets past these records, if no partition's stored offset is past its first; says whether it was so. If
-/// not, the transaction must be rolled back.
+/// Moves the offsets past these records, if each partition's stored one is that at which its range begins; says whether it was
+/// so. If not, the transaction must be rolled back.
 ///
 /// Nor does it for another version than that which made the rows: of two programs, one of which is newer, only the one whose
 /// tables are there goes on. That is a statement of its own, behind the lock: the first one may have waited for it while the

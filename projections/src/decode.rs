@@ -16,7 +16,7 @@ pub(crate) struct Decoded<R> {
 
 /// What came of decoding.
 pub(crate) enum DecodeError {
-    /// The registry is away: wait, then try again.
+    /// The registry is away, or doesn't know the id yet: wait, then ask again.
     Waits(FrameError),
     /// Nothing can be done with a record.
     Poison(Error),
@@ -38,7 +38,8 @@ pub(crate) async fn decode<R: Record>(
                     decoded.places.push(*next);
                     decoded.records.push(record);
                 }
-                Err(error) if error.is_transient() => return Err(DecodeError::Waits(error)),
+                // Whatever the registry says: a record that can't be read yet isn't one that never can be.
+                Err(error @ FrameError::Schema { .. }) => return Err(DecodeError::Waits(error)),
                 Err(error) => return Err(DecodeError::Poison(poison(projection, received, error))),
             },
             None if may_be_empty || is_compacted::<R>() => {}

@@ -8,7 +8,9 @@ use runtime::postgres::{self, PostgresError};
 use runtime::s3::S3Error;
 use schemas::registry::RegistryError;
 
+use crate::cursor::CursorProjection;
 use crate::cursor_writer::PublishError;
+use crate::projection::Projection;
 
 /// What a projection or the janitor can fail with.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +36,8 @@ pub enum Error {
     /// The offsets are of another cluster or of a topic that was made anew, so they mean nothing here.
     #[error(
         "projection {projection} has offsets of the log {recorded} (cluster/topic id), but `kafka.brokers` has {found}. \
-         Point `kafka.brokers` at the former one; if it is gone for good, `waltalkie rebuild {projection}` makes the \
-         tables again from this log's history"
+         Point `kafka.brokers` at the former one; if it is gone for good, {}",
+        way_to_another_log(.projection)
     )]
     OtherLog {
         /// Projection.
@@ -72,6 +74,23 @@ pub enum Error {
         /// Projection.
         projection: &'static str,
     },
+    /// The topics lack rows that only the live table has by now.
+    #[error(
+        "projection {projection} isn't swapped in: {rows} rows of its table {table} can't be made from the topics any more, \
+         and are nowhere else. Is `kafka.brokers` another cluster, or was a topic made anew? docs/operators.md, \"Cursors when \
+         Kafka is another one\", says how to keep them; `--lose-rows` gives them up"
+    )]
+    WouldLose {
+        /// Projection.
+        projection: &'static str,
+        /// Table.
+        table: &'static str,
+        /// Rows that would be gone.
+        rows: i64,
+    },
+    /// It was told to stop.
+    #[error("stopped; a rebuild goes on from here when it is asked for again, a comparison begins anew")]
+    Stopped,
     /// The live tables were in use each time that they were to be swapped.
     #[error(
         "projection {projection} is rebuilt, and its tables couldn't be swapped in: somebody reads or locks the live ones \
@@ -104,8 +123,8 @@ pub enum Error {
         /// Projection.
         projection: &'static str,
     },
-    /// Records of a schema that isn't known can't be read while the registry is away.
-    #[error("a rebuild can't go on without the registry: {0}. Run it again, and it goes on from where it was")]
+    /// Records of a schema that isn't known can't be read while the registry is away, or doesn't know it either.
+    #[error("a rebuild can't go on without a schema: {0}. Run it again, and it goes on from where it was")]
     Waits(String),
     /// A statement failed.
     #[error("{what} in Postgres failed")]
@@ -151,6 +170,16 @@ pub enum Error {
     Panicked(String),
 }
 
+/// Cursors are the one read model whose rows may be in no log any more.
+fn way_to_another_log(projection: &str) -> String {
+    if projection == CursorProjection::NAME {
+        return "docs/operators.md, \"Cursors when Kafka is another one\", says how to keep them: a rebuild makes them from \
+                chat.cursors, and what that lacks is in the table alone"
+            .to_owned();
+    }
+    format!("`waltalkie rebuild {projection}` makes the tables again from this log's history")
+}
+
 impl Error {
     /// A failed statement.
     pub(crate) fn database(what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
@@ -169,5 +198,17 @@ impl Error {
             Self::Store(source) => source.is_transient(),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_rebuild_what_may_be_in_no_log() {
+        let said = |projection| Error::OtherLog { projection, recorded: "a/b".into(), found: "c/d".into() }.to_string();
+        assert!(said("inbox").contains("`waltalkie rebuild inbox`"), "{}", said("inbox"));
+        assert!(!said("cursor").contains("waltalkie rebuild") && said("cursor").contains("docs/operators.md"));
     }
 }

@@ -78,6 +78,7 @@ impl Projection for Inbox {
 
 impl Replay for Inbox {
     const HAS_PAST: bool = false;
+    const IRREPLACEABLE: &'static [(&'static str, &'static str)] = &[("inbox_cursor", "chat_id, user_id")];
 
     fn settings(&self) -> String {
         format!("most members {}", self.most_members)

@@ -39,6 +39,8 @@ pub trait Input<R: Record>: Projection {
     /// Least time from the beginning of one transaction to that of the next, unless a whole batch waits: a small one costs
     /// brokers and database as much as a large one. Zero for what people look at right after they changed it.
     const EVERY: Duration = Duration::ZERO;
+    /// Whether the state holds each message that was sent, until it is written. A rebuild then counts bytes beside rows.
+    const HOLDS_BODIES: bool = false;
     /// Rows that a batch needs and changes.
     type State: Send + Sync;
 

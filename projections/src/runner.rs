@@ -11,8 +11,8 @@
 //! between load and store, and whoever comes second finds the offset moved (module `checkpoint`). The rows and the
 //! offsets become visible together or not at all.
 //!
-//! *Failure.* Postgres or the registry being away holds the batch and tries it again, with backoff, saying so in the
-//! status. If the outcome of a commit is unknown, the next attempt finds the offset moved, and reads again from there.
+//! *Failure.* Postgres or the registry being away, or a schema that the registry doesn't know yet, holds the batch and tries
+//! it again, with backoff, saying so in the status. If the outcome of a commit is unknown, the next attempt finds the offset moved, and reads again from there.
 //! A stopped process can't hold the lock for long: Postgres ends a transaction that does nothing
 //! ([`crate::Patience`]). A record that can't be used ends the loop with an error that names its place.
 
@@ -28,7 +28,7 @@ use runtime::{Shutdown, clock};
 use schemas::registry::Registry;
 use schemas::{Decoder, Record};
 
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Positions};
 use crate::decode::{self, DecodeError, Decoded};
 use crate::error::{self, Error};
 use crate::metrics;
@@ -62,8 +62,9 @@ pub async fn run<P: Input<R>, R: Record>(
         lag_metric: P::LAG_METRIC,
     };
     let checkpoint = checkpoint::<P, R>(wiring, status, &log_id);
+    let positions = checkpoint.positions.clone();
     let mut reader = Reader::start(settings, Arc::new(checkpoint), shutdown)?;
-    let this = Runner { projection, wiring, status, shutdown, decoder, log_id };
+    let this = Runner { projection, wiring, status, shutdown, decoder, log_id, positions };
     loop {
         let batch = match tokio::time::timeout(TURN, reader.next()).await {
             Err(_) => {
@@ -140,6 +141,7 @@ fn checkpoint<P: Input<R>, R: Record>(wiring: &Wiring, status: &Status, log_id: 
         log_id: Arc::clone(log_id),
         pool: wiring.pool.clone(),
         status: status.clone(),
+        positions: Positions::default(),
     }
 }
 
@@ -167,6 +169,7 @@ struct Runner<'a, P, R> {
     shutdown: &'a Shutdown,
     decoder: Decoder<R>,
     log_id: Arc<str>,
+    positions: Positions,
 }
 
 impl<P: Input<R>, R: Record> Runner<'_, P, R> {
@@ -253,9 +256,11 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
             lock.as_millis(),
             idle_in_transaction.as_millis()
         );
+        let Some(places) = self.positions.stored(&checkpoint::ranges(piece.received)) else {
+            return Ok(Attempt::AppliedElsewhere);
+        };
         let mut client = self.wiring.pool.get().await?;
         let transaction = client.transaction().await.map_err(Error::database("beginning a transaction"))?;
-        let places = checkpoint::ranges(piece.received);
         let (limited, advanced) = tokio::join!(
             transaction.batch_execute(&limits),
             checkpoint::advance::<P>(&transaction, &self.log_id, &places)
@@ -287,6 +292,7 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
             self.projection.publish(&state, &fence).await?;
         }
         transaction.commit().await.map_err(Error::database("committing"))?;
+        self.positions.committed(&places);
         Ok(Attempt::Committed { unknown })
     }
 }

@@ -192,15 +192,13 @@ impl Loops<'_> {
         self.running.spawn(async move {
             let _guard = status.guard();
             let outcome = loop {
-                match Box::pin(runner::run(&projection, &wiring, &status, &shutdown)).await {
-                    Err(failure) if renewal::is_wanted(&wiring.config, &failure) => {
-                        match renewal::renew(shipped, &wiring, &status, &shutdown).await {
-                            Ok(()) if shutdown.has_begun() => break Ok(()),
-                            Ok(()) => {}
-                            Err(failure) => break Err(failure),
-                        }
-                    }
-                    outcome => break outcome,
+                let outcome = Box::pin(runner::run(&projection, &wiring, &status, &shutdown)).await;
+                let wanted = outcome.as_ref().err().and_then(|failure| renewal::wanted(&wiring.config, failure));
+                let Some(wanted) = wanted else { break outcome };
+                match Box::pin(renewal::renew(shipped, wanted, &wiring, &status, &shutdown)).await {
+                    Ok(()) if shutdown.has_begun() => break Ok(()),
+                    Ok(()) => {}
+                    Err(failure) => break Err(failure),
                 }
             };
             if let Err(error) = &outcome {

@@ -48,6 +48,7 @@ impl Projection for Timeline {
 impl Input<ChatEvent> for Timeline {
     const LOOP: &'static str = "timeline";
     const LAG_METRIC: &'static str = metrics::TIMELINE_LAG;
+    const HOLDS_BODIES: bool = true;
     type State = Messages;
 
     fn state(&self) -> Messages {

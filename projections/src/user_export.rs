@@ -36,6 +36,7 @@ impl Projection for UserExport {
 impl Input<ChatEvent> for UserExport {
     const LOOP: &'static str = "user_export";
     const LAG_METRIC: &'static str = metrics::USER_EXPORT_LAG;
+    const HOLDS_BODIES: bool = true;
     type State = Messages;
 
     fn state(&self) -> Messages {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use projections::rebuild::Leftover;
 use runtime::{Config, Secret, clock, postgres};
 use schemas::registry::{Compatibility, Registry};
 use schemas::timestamp;
@@ -161,8 +162,24 @@ async fn slot(config: &Config) -> Looked {
 async fn read_models(config: &Config) -> Looked {
     let client = connect(&config.postgres.read_url, "postgres.read_url").await?;
     let is_there: bool = client.query_one("SELECT to_regclass('chat_head') IS NOT NULL", &[]).await?.get(0);
-    let wrong = if is_there { Vec::new() } else { vec!["the tables aren't there: run `waltalkie migrate`".into()] };
-    Ok((vec!["tables are there".into()], wrong))
+    let mut wrong = if is_there { Vec::new() } else { vec!["the tables aren't there: run `waltalkie migrate`".into()] };
+    let mut seen = vec!["tables are there".to_owned()];
+    for leftover in projections::rebuild::leftovers(&client).await? {
+        match leftover {
+            Leftover::Rebuild(schema) => wrong.push(format!(
+                "schema {schema} is of a rebuild that was stopped: `waltalkie rebuild` goes on with it, `DROP SCHEMA {schema} \
+                 CASCADE` in the read database gives it up"
+            )),
+            Leftover::Comparison(schema) => wrong.push(format!(
+                "schema {schema} is of a comparison that was killed, with everybody's words: `DROP SCHEMA {schema} CASCADE` in \
+                 the read database"
+            )),
+            Leftover::AsOf(schema) => seen.push(format!(
+                "schema {schema} keeps a past state, with what was deleted since, until `DROP SCHEMA {schema} CASCADE`"
+            )),
+        }
+    }
+    Ok((seen, wrong))
 }
 
 async fn registry(config: &Config) -> Looked {

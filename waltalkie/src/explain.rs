@@ -1,4 +1,5 @@
-//! `waltalkie explain`: the way of one message, from the command to every member. Never its body.
+//! `waltalkie explain`, and the same on the pipeline page: the way of one message, from the command to every member. Never its
+//! body.
 //!
 //! ```text
 //!   message_key ─▶ message ─▶ chat.commands ─▶ chat.events ─▶ consumer_offset ─▶ chat_member × chat_cursor × inbox
@@ -60,19 +61,55 @@ const CHANGES: &str = "
 const OFFSETS: &str = "
     SELECT consumer, next_offset FROM consumer_offset WHERE topic = $1 AND partition = $2 ORDER BY consumer";
 
+/// What there is to say of a message.
+pub(crate) struct Explained {
+    message_id: Uuid,
+    found: Found,
+}
+
+enum Found {
+    /// It isn't stored, and why.
+    Nowhere(String),
+    Stored {
+        stored: Stored,
+        stations: Vec<Station>,
+        members: Vec<Member>,
+        count: usize,
+    },
+}
+
 pub(crate) async fn run(config: Config, args: ExplainArgs) -> Result<ExitCode> {
+    let explained = explain(&config, args.message_id).await?;
+    println!("{}", if args.json { explained.as_json().to_string() } else { explained.as_text() });
+    Ok(if explained.is_stored() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Asks everybody who knows something of a message.
+pub(crate) async fn explain(config: &Config, message_id: Uuid) -> Result<Explained> {
     let truth = open(&config.postgres.truth_url, "postgres.truth_url").await?;
-    let Some(stored) = stored(&truth, args.message_id).await? else {
-        let found = log::command(&config, args.message_id).await?;
-        return Ok(unknown(args.message_id, found.as_deref(), args.json));
+    let Some(stored) = stored(&truth, message_id).await? else {
+        let found = log::command(config, message_id).await?;
+        return Ok(Explained { message_id, found: Found::Nowhere(why_nowhere(found.as_deref())) });
     };
     let read = open(&config.postgres.read_url, "postgres.read_url").await?;
+    let stations = stations(config, &truth, &read, message_id, &stored).await?;
+    let (members, count) = members::of(&truth, &read, &stored, config.projector.inbox_members).await?;
+    Ok(Explained { message_id, found: Found::Stored { stored, stations, members, count } })
+}
+
+async fn stations(
+    config: &Config,
+    truth: &Client,
+    read: &Client,
+    message_id: Uuid,
+    stored: &Stored,
+) -> Result<Vec<Station>> {
     let mut stations = vec![Station {
         name: "persisted",
         at_ms: Some(stored.created_at_ms),
         place: format!("PostgreSQL, message, chat {} seq {}", stored.chat_id, stored.seq),
     }];
-    if let Some(accepted) = log::command_of(&config, &stored.chat_id, args.message_id, stored.created_at_ms).await? {
+    if let Some(accepted) = log::command_of(config, &stored.chat_id, message_id, stored.created_at_ms).await? {
         stations.insert(0, accepted);
     }
     for row in truth.query(CHANGES, &[&stored.chat_id, &stored.seq]).await? {
@@ -81,33 +118,26 @@ pub(crate) async fn run(config: Config, args: ExplainArgs) -> Result<ExitCode> {
         let at_ms = Some(timestamp::from_offset(row.get(2)));
         stations.push(Station { name, at_ms, place: format!("PostgreSQL, chat_change, seq {seq}") });
     }
-    let published = log::event_of(&config, &stored).await?;
-    if let Some((station, partition, offset)) = published {
-        let topic = config.names().topic(schemas::topics::Topic::ChatEvents);
-        stations.push(station);
-        for row in read.query(OFFSETS, &[&topic, &partition]).await? {
-            let (consumer, next): (String, i64) = (row.get(0), row.get(1));
-            let place = if next > offset {
-                format!("{consumer}: applied (it is at offset {next})")
-            } else {
-                format!("{consumer}: not yet, it is at offset {next} of {topic}/{partition}")
-            };
-            stations.push(Station { name: "read model", at_ms: None, place });
-        }
-    } else {
+    let Some((station, partition, offset)) = log::event_of(config, stored).await? else {
         stations.push(Station {
             name: "history",
             at_ms: None,
             place: "NOT in chat.events yet: `waltalkie cdc status` says what holds it back".to_owned(),
         });
+        return Ok(stations);
+    };
+    let topic = config.names().topic(schemas::topics::Topic::ChatEvents);
+    stations.push(station);
+    for row in read.query(OFFSETS, &[&topic, &partition]).await? {
+        let (consumer, next): (String, i64) = (row.get(0), row.get(1));
+        let place = if next > offset {
+            format!("{consumer}: applied (it is at offset {next})")
+        } else {
+            format!("{consumer}: not yet, it is at offset {next} of {topic}/{partition}")
+        };
+        stations.push(Station { name: "read model", at_ms: None, place });
     }
-    let (members, count) = members::of(&truth, &read, &stored, config.projector.inbox_members).await?;
-    if args.json {
-        println!("{}", as_json(args.message_id, &stored, &stations, &members, count));
-    } else {
-        println!("{}", as_text(args.message_id, &stored, &stations, &members, count));
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(stations)
 }
 
 async fn open(url: &Secret, setting: &'static str) -> Result<Client> {
@@ -127,8 +157,8 @@ async fn stored(truth: &Client, message_id: Uuid) -> Result<Option<Stored>> {
 }
 
 /// What is said of an id that isn't stored.
-fn unknown(message_id: Uuid, found: Option<&str>, is_json: bool) -> ExitCode {
-    let why = found.map_or_else(
+fn why_nowhere(found: Option<&str>) -> String {
+    found.map_or_else(
         || {
             "no command and no message has this id: it was never accepted here, or was refused longer ago than \
              chat.commands is kept"
@@ -140,49 +170,60 @@ fn unknown(message_id: Uuid, found: Option<&str>, is_json: bool) -> ExitCode {
                  letter (`waltalkie dlq list`)"
             )
         },
-    );
-    if is_json {
-        println!("{}", json!({ "message_id": message_id, "is_persisted": false, "why": why }));
-    } else {
-        println!("{message_id}: {why}");
-    }
-    ExitCode::FAILURE
+    )
 }
 
-fn as_text(message_id: Uuid, stored: &Stored, stations: &[Station], members: &[Member], count: usize) -> String {
-    let mut lines = vec![format!("{message_id}: {}/{} of {}", stored.chat_id, stored.seq, stored.sender_id)];
-    if stored.is_withheld {
-        lines.push("  withheld: it could not be published, and somebody gave it up; its seq says so".to_owned());
+impl Explained {
+    fn is_stored(&self) -> bool {
+        matches!(self.found, Found::Stored { .. })
     }
-    for Station { name, at_ms, place } in stations {
-        let at = at_ms.map_or_else(String::new, timestamp::rfc3339);
-        lines.push(format!("  {at:<24}  {name:<10}  {place}"));
-    }
-    let rest = if members.len() < count { format!(", the first {}", members.len()) } else { String::new() };
-    lines.push(format!("  {count} people who were there or came later{rest}:"));
-    for Member { user_id, delivered_seq, read_seq, why, .. } in members {
-        lines.push(format!("  {user_id:<24}  delivered {delivered_seq}, read {read_seq}: {why}"));
-    }
-    lines.join("\n")
-}
 
-fn as_json(message_id: Uuid, stored: &Stored, stations: &[Station], members: &[Member], count: usize) -> Value {
-    let stations = stations.iter().map(|Station { name, at_ms, place }| {
-        json!({ "station": name, "at": at_ms.map(timestamp::rfc3339), "place": place })
-    });
-    let members = members.iter().map(|Member { user_id, state, delivered_seq, read_seq, why }| {
-        json!({ "user_id": user_id, "state": state, "delivered_seq": delivered_seq, "read_seq": read_seq, "why": why })
-    });
-    json!({
-        "message_id": message_id,
-        "is_persisted": true,
-        "chat_id": stored.chat_id,
-        "seq": stored.seq,
-        "sender_id": stored.sender_id,
-        "is_withheld": stored.is_withheld,
-        "deleted_at": stored.deleted_at_ms.map(timestamp::rfc3339),
-        "members_count": count,
-        "stations": stations.collect::<Vec<_>>(),
-        "members": members.collect::<Vec<_>>(),
-    })
+    /// For people.
+    pub(crate) fn as_text(&self) -> String {
+        let Self { message_id, found } = self;
+        let (stored, stations, members, count) = match found {
+            Found::Nowhere(why) => return format!("{message_id}: {why}"),
+            Found::Stored { stored, stations, members, count } => (stored, stations, members, *count),
+        };
+        let mut lines = vec![format!("{message_id}: {}/{} of {}", stored.chat_id, stored.seq, stored.sender_id)];
+        if stored.is_withheld {
+            lines.push("  withheld: it could not be published, and somebody gave it up; its seq says so".to_owned());
+        }
+        for Station { name, at_ms, place } in stations {
+            let at = at_ms.map_or_else(String::new, timestamp::rfc3339);
+            lines.push(format!("  {at:<24}  {name:<10}  {place}"));
+        }
+        let rest = if members.len() < count { format!(", the first {}", members.len()) } else { String::new() };
+        lines.push(format!("  {count} people who were there or came later{rest}:"));
+        for Member { user_id, delivered_seq, read_seq, why, .. } in members {
+            lines.push(format!("  {user_id:<24}  delivered {delivered_seq}, read {read_seq}: {why}"));
+        }
+        lines.join("\n")
+    }
+
+    fn as_json(&self) -> Value {
+        let Self { message_id, found } = self;
+        let (stored, stations, members, count) = match found {
+            Found::Nowhere(why) => return json!({ "message_id": message_id, "is_persisted": false, "why": why }),
+            Found::Stored { stored, stations, members, count } => (stored, stations, members, *count),
+        };
+        let stations = stations.iter().map(|Station { name, at_ms, place }| {
+            json!({ "station": name, "at": at_ms.map(timestamp::rfc3339), "place": place })
+        });
+        let members = members.iter().map(|Member { user_id, state, delivered_seq, read_seq, why }| {
+            json!({ "user_id": user_id, "state": state, "delivered_seq": delivered_seq, "read_seq": read_seq, "why": why })
+        });
+        json!({
+            "message_id": message_id,
+            "is_persisted": true,
+            "chat_id": stored.chat_id,
+            "seq": stored.seq,
+            "sender_id": stored.sender_id,
+            "is_withheld": stored.is_withheld,
+            "deleted_at": stored.deleted_at_ms.map(timestamp::rfc3339),
+            "members_count": count,
+            "stations": stations.collect::<Vec<_>>(),
+            "members": members.collect::<Vec<_>>(),
+        })
+    }
 }

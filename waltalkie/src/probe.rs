@@ -2,17 +2,19 @@
 //! that is accepted, persisted and seen on its socket.
 //!
 //! Open loop: a message is due when it is due, whatever became of the one before, and times count from then. One that isn't
-//! seen in time is missed, also if it comes later. The client is the one that others use: it reconnects and resumes, so that a
-//! message is missed only where a person would have missed it.
+//! seen in time is missed, also if it comes later, and counts in the times with as long as it was waited for. The client is the
+//! one that others use: it reconnects and resumes, so that a message is missed only where a person would have missed it. It also
+//! keeps what it couldn't send: while some of that waits, a message that is due is missed without being sent, so that an outage
+//! of hours doesn't end in a burst.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use axum::Router;
 use axum::routing::get;
 use clap::Args;
@@ -21,6 +23,7 @@ use reqwest::Method;
 use runtime::Config;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 use waltalkie_client::api::{Api, NewChat};
 use waltalkie_client::{Command, Observation, Observed, Options, connect};
@@ -30,6 +33,8 @@ use crate::stop_signal::StopSignal;
 
 /// How long a development token of the probe's own is valid: it makes the next one in time.
 const TOKEN_TTL_S: i64 = 600;
+/// Missed messages that may wait in the client before it gets no more of them.
+const STUCK_AT_MOST: usize = 3;
 /// Refusal of a chat that is there already.
 const IS_THERE: &str = "chat_exists";
 
@@ -71,8 +76,9 @@ impl ProbeArgs {
 
 pub(crate) async fn run(config: Config, args: ProbeArgs) -> Result<ExitCode> {
     let token = token_source(config, &args)?;
+    let mut serving = JoinSet::new();
     if let Some(address) = args.listen {
-        serve_metrics(address).await?;
+        serving.spawn(serve_metrics(address).await?);
     }
     let chat_id: Arc<str> = format!("probe-{}", args.user).into();
     make_chat(&args.url, &token(), &chat_id).await?;
@@ -86,11 +92,13 @@ pub(crate) async fn run(config: Config, args: ProbeArgs) -> Result<ExitCode> {
         tokio::select! {
             biased;
             () = stop.told() => break,
+            Some(_) = serving.join_next() => bail!("metrics can't be served any more"),
             observed = seen.recv() => canary.take(&observed.context("the client ended")?),
             at = due.tick(), if args.count.is_none_or(|count| canary.sent < count) => {
                 let command = Command::send(&chat_id, format!("probe {}", canary.sent + 1));
-                canary.begin(command.op_id, at.into_std());
-                client.command(command).await;
+                if canary.begin(command.op_id, at.into_std()) {
+                    client.command(command).await;
+                }
             }
             _ = look.tick() => canary.lose_patience(Instant::now()),
         }
@@ -132,17 +140,17 @@ async fn make_chat(url: &str, token: &str, chat_id: &str) -> Result<()> {
     }
 }
 
-async fn serve_metrics(address: SocketAddr) -> Result<()> {
+/// Listens; the future serves, and ends only if that fails.
+async fn serve_metrics(address: SocketAddr) -> Result<impl Future<Output = ()>> {
     let handle = runtime::telemetry::metrics();
     let listener = TcpListener::bind(address).await.with_context(|| format!("--listen {address} can't be had"))?;
     println!("metrics on http://{}/metrics", listener.local_addr()?);
     let router = Router::new().route("/metrics", get(move || async move { handle.render() }));
-    tokio::spawn(async move {
+    Ok(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "metrics can't be served");
         }
-    });
-    Ok(())
+    })
 }
 
 /// What is said and waited for. Pure: times are given to it.
@@ -153,6 +161,8 @@ struct Canary {
     done: u64,
     missed: u64,
     waiting: HashMap<Uuid, Probe>,
+    /// Missed, and still in the client's hands: it sends them once it can.
+    stuck: HashSet<Uuid>,
     told: Vec<Probe>,
 }
 
@@ -161,22 +171,33 @@ struct Canary {
 struct Probe {
     number: u64,
     due: Instant,
+    is_sent: bool,
     accepted: Option<Duration>,
     persisted: Option<Duration>,
     seen: Option<Duration>,
 }
 
 impl Canary {
-    fn begin(&mut self, id: Uuid, due: Instant) {
+    /// Says whether it has to be sent.
+    fn begin(&mut self, id: Uuid, due: Instant) -> bool {
         self.sent += 1;
         ::metrics::counter!(metrics::PROBES).increment(1);
-        self.waiting.insert(id, Probe { number: self.sent, due, accepted: None, persisted: None, seen: None });
+        let is_sent = self.stuck.len() < STUCK_AT_MOST;
+        self.waiting.insert(id, Probe { number: self.sent, due, is_sent, accepted: None, persisted: None, seen: None });
+        is_sent
     }
 
     fn take(&mut self, Observed { at, what }: &Observed) {
         let (id, field): (Uuid, fn(&mut Probe) -> &mut Option<Duration>) = match what {
             Observation::Accepted { op_id } => (*op_id, |probe| &mut probe.accepted),
-            Observation::Persisted { op_id, .. } => (*op_id, |probe| &mut probe.persisted),
+            Observation::Persisted { op_id, .. } => {
+                self.stuck.remove(op_id);
+                (*op_id, |probe| &mut probe.persisted)
+            }
+            Observation::Refused { op_id, .. } => {
+                self.stuck.remove(op_id);
+                return;
+            }
             Observation::Event(event) => match event.message_id {
                 Some(id) => (id, |probe| &mut probe.seen),
                 None => return,
@@ -198,6 +219,9 @@ impl Canary {
         for id in ids {
             self.missed += 1;
             ::metrics::counter!(metrics::MISSED).increment(1);
+            if self.waiting.get(&id).is_some_and(|probe| probe.is_sent && probe.persisted.is_none()) {
+                self.stuck.insert(id);
+            }
             self.end(id);
         }
     }
@@ -207,7 +231,8 @@ impl Canary {
         for (name, took) in
             [(metrics::ACCEPTED, probe.accepted), (metrics::PERSISTED, probe.persisted), (metrics::SEEN, probe.seen)]
         {
-            if let Some(took) = took {
+            // What didn't come took at least as long as it was waited for: without that, the worst would be in no quantile.
+            if let Some(took) = took.or(probe.is_missed().then_some(self.patience)) {
                 ::metrics::histogram!(name).record(took.as_secs_f64());
             }
         }
@@ -221,11 +246,16 @@ impl Canary {
 }
 
 impl Probe {
+    /// `accepted` may have been overtaken.
+    fn is_missed(&self) -> bool {
+        self.persisted.is_none() || self.seen.is_none()
+    }
+
     fn as_json(&self) -> String {
         let ms = |took: Option<Duration>| took.map(|took| took.as_secs_f64() * 1_000.0);
         json!({
             "number": self.number,
-            "is_missed": self.persisted.is_none() || self.seen.is_none(),
+            "is_missed": self.is_missed(),
             "accepted_ms": ms(self.accepted),
             "persisted_ms": ms(self.persisted),
             "seen_ms": ms(self.seen),
@@ -282,5 +312,23 @@ mod tests {
         let missed = canary.take_done();
         assert_eq!((missed[0].number, missed[0].accepted, canary.missed), (2, Some(ms(9)), 1));
         assert!(missed[0].as_text().contains("never") && missed[0].as_json().contains("\"is_missed\":true"));
+    }
+
+    #[test]
+    fn an_outage_leaves_a_few_messages_to_be_sent_and_misses_the_rest() {
+        let (began, ms) = (Instant::now(), Duration::from_millis);
+        let mut canary = Canary { patience: ms(100), ..Canary::default() };
+        let ids: Vec<Uuid> = (0..10).map(|_| Uuid::now_v7()).collect();
+        let mut sent = Vec::new();
+        for (id, at) in ids.iter().zip(0..) {
+            canary.lose_patience(began + ms(200 * at));
+            sent.push(canary.begin(*id, began + ms(200 * at)));
+        }
+        assert_eq!(sent.iter().filter(|is_sent| **is_sent).count(), STUCK_AT_MOST);
+        canary.lose_patience(began + ms(10_000));
+        assert_eq!((canary.missed, canary.done), (10, 10), "each of them is missed");
+        let what = Observation::Persisted { op_id: ids[0], seq: Some(9) };
+        canary.take(&Observed { at: began + ms(10_001), what });
+        assert!(canary.begin(Uuid::now_v7(), began + ms(10_002)), "what was stuck has gone out");
     }
 }

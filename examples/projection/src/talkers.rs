@@ -3,7 +3,7 @@
 //! Chats of one partition are in order, and nothing else is: a row must belong to one chat, or partitions that are read side
 //! by side would write the same row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
@@ -27,8 +27,14 @@ impl Projection for Talkers {
     const TABLES: &'static [&'static str] = &["talkers"];
 }
 
-/// By chat and person.
-type Counts = Rows<(String, String), i64>;
+/// What is known and what has changed: a rebuild keeps it over many batches.
+#[derive(Default)]
+pub struct Counts {
+    /// Chats whose rows are here, also if there were none.
+    chats: HashSet<String>,
+    /// Messages, by chat and person.
+    rows: Rows<(String, String), i64>,
+}
 
 impl Input<ChatEvent> for Talkers {
     const LOOP: &'static str = "talkers";
@@ -46,13 +52,17 @@ impl Input<ChatEvent> for Talkers {
         events: &[ChatEvent],
         counts: &mut Counts,
     ) -> Result<(), PgError> {
-        let known: BTreeSet<String> = counts.iter().map(|((chat_id, _), _)| chat_id.clone()).collect();
-        let chats: BTreeSet<&str> =
-            events.iter().map(|event| event.chat_id.as_str()).filter(|chat_id| !known.contains(*chat_id)).collect();
-        let chats: Vec<&str> = chats.into_iter().collect();
-        for row in transaction.query(LOAD, &[&chats]).await? {
-            counts.loaded((row.get(0), row.get(1)), row.get(2));
+        let chats = events.iter().map(|event| event.chat_id.as_str());
+        let unknown: BTreeSet<&str> = chats.filter(|chat_id| !counts.chats.contains(*chat_id)).collect();
+        if unknown.is_empty() {
+            return Ok(());
         }
+        let unknown: Vec<&str> = unknown.into_iter().collect();
+        let statement = transaction.prepare_cached(LOAD).await?;
+        for row in transaction.query(&statement, &[&unknown]).await? {
+            counts.rows.loaded((row.get(0), row.get(1)), row.get(2));
+        }
+        counts.chats.extend(unknown.into_iter().map(str::to_owned));
         Ok(())
     }
 
@@ -60,27 +70,31 @@ impl Input<ChatEvent> for Talkers {
     fn apply(counts: &mut Counts, event: &ChatEvent) -> Result<Applied, Refusal> {
         if event.event_type == event_type::MESSAGE_PERSISTED {
             let talker = (event.chat_id.clone(), event.actor_id.clone());
-            let count = counts.get(&talker).copied().unwrap_or(0);
-            counts.set(talker, count + 1);
+            let count = counts.rows.get(&talker).copied().unwrap_or(0);
+            counts.rows.set(talker, count + 1);
         }
         Ok(Applied::of(event))
     }
 
     async fn store(&self, transaction: &Transaction<'_>, counts: &Counts) -> Result<(), PgError> {
-        let changed = counts.changed();
+        let changed = counts.rows.changed();
+        if changed.is_empty() {
+            return Ok(());
+        }
         let chats: Vec<&str> = changed.iter().map(|((chat_id, _), _)| chat_id.as_str()).collect();
         let users: Vec<&str> = changed.iter().map(|((_, user_id), _)| user_id.as_str()).collect();
         let messages: Vec<i64> = changed.iter().map(|(_, messages)| **messages).collect();
-        transaction.execute(STORE, &[&chats, &users, &messages]).await?;
+        let statement = transaction.prepare_cached(STORE).await?;
+        transaction.execute(&statement, &[&chats, &users, &messages]).await?;
         Ok(())
     }
 
     fn size(counts: &Counts) -> usize {
-        counts.len()
+        counts.chats.len() + counts.rows.len()
     }
 
     fn settle(counts: &mut Counts) {
-        counts.settle();
+        counts.rows.settle();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Operators that are stopped, fenced, cut off from the registry and given what can't be read.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use faults::Proxy;
 use operators::Row;
@@ -11,7 +11,7 @@ use schemas::topics::Topic;
 use schemas::{ChatActivity, ChatEvent};
 
 use crate::support::history::{NOON, expected, history, sent};
-use crate::support::{Running, Stack, dying_at, server, until, with_stack};
+use crate::support::{PARTITIONS, Running, Stack, dying_at, server, until, with_stack};
 
 /// The topic holds what follows from the events, once and in order.
 async fn expect_rows(stack: &Stack, events: &[ChatEvent]) {
@@ -25,7 +25,7 @@ async fn expect_rows(stack: &Stack, events: &[ChatEvent]) {
 async fn killed_at_each_point_the_next_one_goes_on_where_it_was() {
     with_stack(|stack| async move {
         let events = history(3, 1_200);
-        for (point, part) in Point::ALL.into_iter().zip(events.chunks(400)) {
+        for (point, part) in Point::ALL.into_iter().zip(events.chunks(300)) {
             stack.events(part).await;
             let (failpoints, has_died) = dying_at(point, 1);
             let victim = Running::start(&stack.config, failpoints);
@@ -39,48 +39,93 @@ async fn killed_at_each_point_the_next_one_goes_on_where_it_was() {
     .await;
 }
 
+/// Nothing but the transactional id stands in its way: the broker knows of no transaction of its own that it could abort, and
+/// the proof of membership is taken from it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_zombie_that_goes_on_can_commit_nothing() {
+async fn a_zombie_that_goes_on_is_fenced_by_its_partitions_transactional_id() {
     with_stack(|stack| async move {
-        let events = history(5, 1_000);
-        let (before, after) = events.split_at(500);
-        stack.events(before).await;
-        // Stopped with everything at the brokers and its transaction open, like a process under SIGSTOP.
-        let (is_shut, arrived, passed) =
-            (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Vec::new())));
-        let gate = (Arc::clone(&is_shut), Arc::clone(&arrived), Arc::clone(&passed));
-        let hook = move |point| {
-            let (is_shut, arrived, passed) = &gate;
-            if point == Point::Produced && is_shut.load(Ordering::SeqCst) {
-                arrived.fetch_add(1, Ordering::SeqCst);
-                while is_shut.load(Ordering::SeqCst) {
-                    std::thread::park_timeout(std::time::Duration::from_millis(5));
-                }
-                passed.lock().expect("no panic").push("woken");
-            } else if point == Point::Committed {
-                passed.lock().expect("no panic").push("committed");
-            }
-            Act::Continue
+        let talk = |seq: i64| sent("c", seq, if seq % 3 == 0 { "bob" } else { "alice" }, NOON + seq * 900, "talk");
+        let events: Vec<ChatEvent> = (1..=400).map(talk).collect();
+        // Stopped at the first event with its transaction begun, like a process under SIGSTOP.
+        let gate = Arc::new(Gate::default());
+        let hook = {
+            let gate = Arc::clone(&gate);
+            move |point, partition| gate.pass(point, partition)
         };
-        let zombie = Running::start(&stack.config, Failpoints::new(Arc::new(hook)));
-        until("in the middle", || async { arrived.load(Ordering::SeqCst) > 0 }).await;
-        // The other one gets partitions of the group, and what isn't its own is taken over anew as well.
+        let proxy = Proxy::before_kafka(&stack.config.kafka.brokers).await.expect("a proxy");
+        let through = stack.config_with(|config| config.kafka.brokers = proxy.address().to_string());
+        let zombie = Running::start(&through, Failpoints::new(Arc::new(hook)));
+        stack.events(&events[..1]).await;
+        until("in the middle", || async { gate.arrived.load(Ordering::SeqCst) }).await;
+        assert_eq!(
+            gate.partition.load(Ordering::SeqCst),
+            i64::from(schemas::partitioner::partition_of(b"c", PARTITIONS))
+        );
+        // Its session runs out, and the group goes on without it: it can't get the partition back.
+        proxy.freeze();
+        stack.events(&events[1..]).await;
         let heir = Running::start(&stack.config, Failpoints::default());
-        heir.ready().await;
-        stack.events(after).await;
-        until("the heir's first rows", || async {
-            !stack.read(Topic::OperatorsState).await.into_values().all(|records| records.is_empty())
-        })
-        .await;
-        is_shut.store(false, Ordering::SeqCst);
-        until("the zombie to go on", || async { passed.lock().expect("no panic").contains(&"woken") }).await;
         stack.until_done().await;
-        // Its own transaction failed: whatever it committed later belongs to partitions that it took over anew.
-        expect_rows(&stack, &events).await;
+        let failed = failed_transactions();
+        proxy.heal();
+        gate.is_open.store(true, Ordering::SeqCst);
         zombie.stop().await;
+        assert!(
+            gate.woken.load(Ordering::SeqCst) && !gate.committed.load(Ordering::SeqCst),
+            "the zombie has committed"
+        );
+        assert!(failed_transactions() > failed, "nothing has failed");
+        assert!(stack.is_done().await, "the progress is back where the zombie was");
+        expect_rows(&stack, &events).await;
         heir.stop().await;
+        // The next one finds the state as it was left, not as the zombie had it.
+        let more: Vec<ChatEvent> = (401..=500).map(talk).collect();
+        stack.events(&more).await;
+        let next = Running::start(&stack.config, Failpoints::default());
+        stack.until_done().await;
+        expect_rows(&stack, &[events, more].concat()).await;
+        next.stop().await;
     })
     .await;
+}
+
+/// Holds whoever begins a transaction, and what became of it.
+#[derive(Default)]
+struct Gate {
+    is_open: AtomicBool,
+    arrived: AtomicBool,
+    partition: AtomicI64,
+    woken: AtomicBool,
+    committed: AtomicBool,
+}
+
+impl Gate {
+    fn pass(&self, point: Point, partition: i32) -> Act {
+        match point {
+            Point::Begun => {
+                self.partition.store(i64::from(partition), Ordering::SeqCst);
+                self.arrived.store(true, Ordering::SeqCst);
+                while !self.is_open.load(Ordering::SeqCst) {
+                    std::thread::park_timeout(std::time::Duration::from_millis(5));
+                }
+                self.woken.store(true, Ordering::SeqCst);
+                Act::WithoutGroup
+            }
+            Point::Committed => {
+                self.committed.store(true, Ordering::SeqCst);
+                Act::Continue
+            }
+            Point::Produced | Point::Prepared => Act::Continue,
+        }
+    }
+}
+
+/// Of all operators of this process.
+fn failed_transactions() -> u64 {
+    let text = runtime::telemetry::metrics().render();
+    let values =
+        text.lines().filter_map(|line| line.strip_prefix(operators::metrics::FAILED)?.trim().parse::<u64>().ok());
+    values.sum()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

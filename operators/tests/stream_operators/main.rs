@@ -1,5 +1,6 @@
 //! The stream operators on a real Kafka and a real registry.
 
+mod ends;
 mod faults;
 mod refusals;
 mod replay;

@@ -26,6 +26,7 @@ impl Replay for CursorReplay {
     /// Marks up to the live offsets are in `chat.cursors` already: they are written there first.
     const OTHER_TOPICS: &'static [Topic] = &[Topic::ChatCursors];
     const HAS_PAST: bool = false;
+    const IRREPLACEABLE: &'static [(&'static str, &'static str)] = &[("chat_cursor", "chat_id, user_id")];
 
     async fn replay(self: Arc<Self>, pass: Arc<Pass>) -> Result<(), crate::Error> {
         pass.input::<Self, Cursor>(&self).await

@@ -75,14 +75,15 @@ pub(super) async fn verify<P: Replay>(rebuilder: &Rebuilder, projection: &Arc<P>
 
 async fn once<P: Replay>(rebuilder: &Rebuilder, projection: &Arc<P>) -> Result<Verdict, Error> {
     let schema = format!("verify_{}", P::NAME);
-    let fresh = Fresh::open(&rebuilder.wiring, &**projection, &schema, None, Begin::Anew).await?;
+    let fresh = Fresh::open(rebuilder, &**projection, &schema, None, Begin::Anew).await?;
     let copy = format!("{schema}_live");
-    let verdict = replayed(rebuilder, projection, &fresh, &copy).await;
-    // Two copies of the tables: not to be left, whatever came of it.
+    let verdict = rebuilder.unless_stopped(Box::pin(replayed(rebuilder, projection, &fresh, &copy))).await;
+    // Two copies of the tables, with everybody's words: not to be left, whatever came of it.
+    let cleared = if matches!(verdict, Err(Error::Stopped)) { fresh.clear(&copy).await } else { Ok(()) };
     let client = rebuilder.connect().await?;
     super::fresh::drop_schema(&client, &copy).await?;
     fresh.drop().await?;
-    verdict
+    cleared.and(verdict)
 }
 
 async fn replayed<P: Replay>(
@@ -125,7 +126,8 @@ async fn copy_live<P: Replay>(rebuilder: &Rebuilder, copy: &str) -> Result<Until
     lock.rollback().await.map_err(failed())?;
     let copied = async {
         let schema = quoted(copy);
-        snapshot.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
+        let whose = super::fresh::described(copy, &format!("{}{}, the live rows", super::fresh::MADE_BY_US, P::NAME));
+        snapshot.batch_execute(&format!("CREATE SCHEMA {schema}; {whose}")).await?;
         for table in P::TABLES {
             let (decided, table) = (P::decided(table), quoted(table));
             let statement = format!("CREATE TABLE {schema}.{table} AS SELECT r.* FROM {table} r WHERE {decided}");

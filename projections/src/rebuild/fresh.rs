@@ -1,27 +1,48 @@
 //! The schema in which tables are made again: like the live ones in everything but their rows.
 
+use std::sync::Arc;
+
 use deadpool_postgres::Pool;
 use runtime::postgres::{self, quoted};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, GenericClient, Transaction};
 
-use super::Replay;
+use super::{Rebuilder, Replay};
 use crate::error::Error;
 use crate::wiring::Wiring;
 
 /// How the comment on a schema of ours begins.
-const MADE_BY_US: &str = "waltalkie: rebuild of ";
-/// The settings of a table, whose it is and who may use it: nothing of that is copied by LIKE.
+pub(super) const MADE_BY_US: &str = "waltalkie: rebuild of ";
+/// What makes a table's settings, owner and rights those of another one: nothing of that is copied by LIKE. Run twice, when the
+/// tables are made and when they take the live ones' place.
 const SETTINGS: &str = "
-    SELECT format('ALTER TABLE %I.%I SET (%s)', $1::text, c.relname, array_to_string(c.reloptions, ', '))
-      FROM pg_class c WHERE c.oid = to_regclass($2) AND c.reloptions IS NOT NULL
-     UNION ALL
-    SELECT format('ALTER TABLE %I.%I OWNER TO %I', $1::text, c.relname, pg_get_userbyid(c.relowner))
-      FROM pg_class c WHERE c.oid = to_regclass($2) AND pg_get_userbyid(c.relowner) <> current_user
-     UNION ALL
-    SELECT format('GRANT %s ON %I.%I TO %s%s', a.privilege_type, $1::text, c.relname,
-                  coalesce(quote_ident(r.rolname), 'PUBLIC'), CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' END)
-      FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
-     WHERE c.oid = to_regclass($2) AND a.grantee <> c.relowner";
+    WITH live AS (SELECT * FROM pg_class WHERE oid = to_regclass($1)),
+         fresh AS (SELECT * FROM pg_class WHERE oid = to_regclass($2)),
+         live_rights AS (
+        SELECT a.grantee, a.privilege_type, a.is_grantable FROM live CROSS JOIN LATERAL aclexplode(live.relacl) a
+         WHERE a.grantee <> live.relowner),
+         fresh_rights AS (
+        SELECT a.grantee, a.privilege_type, a.is_grantable FROM fresh CROSS JOIN LATERAL aclexplode(fresh.relacl) a
+         WHERE a.grantee <> fresh.relowner),
+         grantees AS (SELECT oid, quote_ident(rolname) AS name FROM pg_roles UNION ALL SELECT 0::oid, 'PUBLIC')
+    SELECT statement FROM (
+        SELECT 1 AS step,
+               format('ALTER TABLE %s RESET (%s)', $2::text, string_agg(split_part(option, '=', 1), ', ')) AS statement
+          FROM fresh CROSS JOIN LATERAL unnest(fresh.reloptions) AS option
+         WHERE NOT EXISTS (SELECT FROM live WHERE option = ANY(live.reloptions)) HAVING count(*) > 0
+         UNION ALL
+        SELECT 2, format('ALTER TABLE %s SET (%s)', $2::text, array_to_string(live.reloptions, ', '))
+          FROM live WHERE live.reloptions IS NOT NULL
+         UNION ALL
+        SELECT 3, format('ALTER TABLE %s OWNER TO %I', $2::text, pg_get_userbyid(live.relowner))
+          FROM live CROSS JOIN fresh WHERE live.relowner <> fresh.relowner
+         UNION ALL
+        SELECT 4, format('REVOKE %s ON %s FROM %s', r.privilege_type, $2::text, g.name)
+          FROM (SELECT * FROM fresh_rights EXCEPT SELECT * FROM live_rights) r JOIN grantees g ON g.oid = r.grantee
+         UNION ALL
+        SELECT 5, format('GRANT %s ON %s TO %s%s', r.privilege_type, $2::text, g.name,
+                         CASE WHEN r.is_grantable THEN ' WITH GRANT OPTION' END)
+          FROM (SELECT * FROM live_rights EXCEPT SELECT * FROM fresh_rights) r JOIN grantees g ON g.oid = r.grantee
+    ) AS statements ORDER BY step";
 /// Copied indexes get names of their own; later migrations know the live ones.
 const INDEX_NAMES: &str = "
     WITH indexes AS (
@@ -58,9 +79,24 @@ const OBSTACLES: &str = "
      WHERE r.prrelid = ANY($1::text[]::regclass[]::oid[])
      UNION ALL
     SELECT format('trigger %s is on table %s', t.tgname, t.tgrelid::regclass)
-      FROM pg_trigger t WHERE NOT t.tgisinternal AND t.tgrelid = ANY($1::text[]::regclass[]::oid[])";
-/// The shape of the database: an unfinished rebuild of another one is of no use.
-const SHAPE: &str = "SELECT coalesce(max(version), 0)::text FROM refinery_schema_history";
+      FROM pg_trigger t WHERE NOT t.tgisinternal AND t.tgrelid = ANY($1::text[]::regclass[]::oid[])
+     UNION ALL
+    SELECT format('policy %s is on table %s', p.polname, p.polrelid::regclass)
+      FROM pg_policy p WHERE p.polrelid = ANY($1::text[]::regclass[]::oid[])
+     UNION ALL
+    SELECT format('row-level security is switched on for table %s', c.oid::regclass)
+      FROM pg_class c WHERE c.relrowsecurity AND c.oid = ANY($1::text[]::regclass[]::oid[])";
+/// The shape of the database, and that of tables which somebody else's SQL makes: an unfinished rebuild of another one is of no
+/// use.
+const SHAPE: &str =
+    "SELECT coalesce(max(version), 0)::text || coalesce(' ' || md5($1::text), '') FROM refinery_schema_history";
+
+const END_WORK: &str = "
+    SELECT pg_terminate_backend(l.pid)
+      FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+      JOIN pg_stat_activity a ON a.pid = l.pid
+     WHERE n.nspname = ANY($1) AND a.usename = current_user AND l.pid <> pg_backend_pid()
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 /// Tables beside the live ones.
 pub(super) struct Fresh {
@@ -72,6 +108,8 @@ pub(super) struct Fresh {
     pub(super) until_ms: Option<i64>,
     /// Whether these tables will be swapped with the live ones.
     takes_their_place: bool,
+    /// SQL that makes them; without it they are made like the live ones.
+    tables: Option<Arc<str>>,
     /// Holds the lock: nobody else works on the same schema.
     lock: Client,
 }
@@ -88,13 +126,13 @@ pub(super) enum Begin {
 impl Fresh {
     /// Tables to work on.
     pub(super) async fn open<P: Replay>(
-        wiring: &Wiring,
+        rebuilder: &Rebuilder,
         projection: &P,
         schema: &str,
         until_ms: Option<i64>,
         begin: Begin,
     ) -> Result<Self, Error> {
-        let url = &wiring.config.postgres.read_url;
+        let url = &rebuilder.wiring.config.postgres.read_url;
         let client = postgres::connect(&postgres::parse(url, "postgres.read_url")?).await?;
         let failed = || Error::database("making tables to rebuild into");
         let row = client.query_one("SELECT pg_try_advisory_lock(7768, hashtext($1))", &[&schema]).await;
@@ -104,7 +142,8 @@ impl Fresh {
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
         let pool = postgres::pool_of_schema(url, "postgres.read_url", workers + 1, schema)?;
         let takes_their_place = begin == Begin::OrGoOn && until_ms.is_none();
-        let mut fresh = Self { schema: schema.to_owned(), pool, workers, until_ms, takes_their_place, lock: client };
+        let (schema, tables) = (schema.to_owned(), rebuilder.tables.clone());
+        let mut fresh = Self { schema, pool, workers, until_ms, takes_their_place, tables, lock: client };
         fresh.prepare(projection, begin).await?;
         Ok(fresh)
     }
@@ -121,12 +160,10 @@ impl Fresh {
 
     async fn prepare<P: Replay>(&mut self, projection: &P, begin: Begin) -> Result<(), Error> {
         let failed = || Error::database("making tables to rebuild into");
-        let tables: Vec<String> = P::TABLES.iter().copied().map(quoted).collect();
-        let obstacles = self.lock.query(OBSTACLES, &[&tables]).await.map_err(failed())?;
-        if let Some(first) = obstacles.first().filter(|_| self.takes_their_place) {
-            return Err(Error::Obstacle { projection: P::NAME, obstacle: first.get(0) });
+        if self.takes_their_place {
+            no_obstacle::<P>(&self.lock).await?;
         }
-        let shape: String = self.lock.query_one(SHAPE, &[]).await.map_err(failed())?.get(0);
+        let shape: String = self.lock.query_one(SHAPE, &[&self.tables.as_deref()]).await.map_err(failed())?.get(0);
         let (name, version, settings) = (P::NAME, P::VERSION, projection.settings());
         let wanted = format!("{MADE_BY_US}{name} version {version}, tables {shape}, {settings}");
         let found = self
@@ -143,7 +180,14 @@ impl Fresh {
             Some(_) => return Err(Error::ForeignSchema { schema: self.schema.clone() }),
             None => {}
         }
-        make::<P>(&mut self.lock, &self.schema, &wanted).await
+        make::<P>(&mut self.lock, &self.schema, &wanted, self.tables.as_deref()).await
+    }
+
+    /// Ends who is still at work on these tables: what was given up may be in the middle of a long statement.
+    pub(super) async fn clear(&self, copy: &str) -> Result<(), Error> {
+        let schemas = [self.schema.as_str(), copy];
+        let ended = self.lock.execute(END_WORK, &[&schemas.as_slice()]).await;
+        ended.map(drop).map_err(Error::database("ending what was given up"))
     }
 
     /// Removes the schema with all that is left in it.
@@ -153,30 +197,65 @@ impl Fresh {
     }
 }
 
+/// Refuses if something hangs on the live tables that would be lost.
+pub(super) async fn no_obstacle<P: Replay>(client: &impl GenericClient) -> Result<(), Error> {
+    let tables: Vec<String> = P::TABLES.iter().copied().map(quoted).collect();
+    let found = client.query(OBSTACLES, &[&tables]).await.map_err(Error::database("looking at the live tables"))?;
+    match found.first() {
+        Some(first) => Err(Error::Obstacle { projection: P::NAME, obstacle: first.get(0) }),
+        None => Ok(()),
+    }
+}
+
+/// Gives a table the settings, the owner and the rights of the live one.
+pub(super) async fn settle_like(
+    transaction: &Transaction<'_>,
+    live: &str,
+    fresh: &str,
+) -> Result<(), tokio_postgres::Error> {
+    for statement in transaction.query(SETTINGS, &[&live, &fresh]).await? {
+        transaction.batch_execute(statement.get(0)).await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn drop_schema(client: &Client, schema: &str) -> Result<(), Error> {
     let drop = format!("DROP SCHEMA IF EXISTS {} CASCADE", quoted(schema));
     client.batch_execute(&drop).await.map_err(Error::database("removing the tables of a rebuild"))
 }
 
 /// All or nothing: a schema with the comment is complete.
-async fn make<P: Replay>(client: &mut Client, schema: &str, comment: &str) -> Result<(), Error> {
+async fn make<P: Replay>(client: &mut Client, schema: &str, comment: &str, tables: Option<&str>) -> Result<(), Error> {
     let making = async {
         let transaction = client.transaction().await?;
         let name = quoted(schema);
-        let comment = comment.replace('\'', "''");
-        transaction.batch_execute(&format!("CREATE SCHEMA {name}; COMMENT ON SCHEMA {name} IS '{comment}'")).await?;
-        for table in P::TABLES.iter().copied().chain(["consumer_offset", "projection_version"]) {
+        transaction.batch_execute(&format!("CREATE SCHEMA {name}; {}", described(schema, comment))).await?;
+        if let Some(tables) = tables {
+            // What it names without a schema is made in the first one, also where the live one has such a table.
+            let path: String = transaction.query_one("SELECT current_setting('search_path')", &[]).await?.get(0);
+            let live: String = transaction.query_one("SELECT quote_ident(current_schema())", &[]).await?.get(0);
+            transaction.batch_execute(&format!("SET LOCAL search_path = {name}, {live}; {tables}")).await?;
+            transaction.execute("SELECT set_config('search_path', $1, true)", &[&path]).await?;
+        }
+        let own = P::TABLES.iter().map(|table| (*table, tables.is_some()));
+        for (table, is_made) in own.chain([("consumer_offset", false), ("projection_version", false)]) {
             let (fresh, live) = (format!("{name}.{}", quoted(table)), quoted(table));
-            transaction.batch_execute(&format!("CREATE TABLE {fresh} (LIKE {live} INCLUDING ALL)")).await?;
-            let mut statements = transaction.query(SETTINGS, &[&schema, &live]).await?;
-            statements.extend(transaction.query(INDEX_NAMES, &[&schema, &live, &fresh]).await?);
-            for statement in statements {
-                transaction.batch_execute(statement.get(0)).await?;
+            if !is_made {
+                transaction.batch_execute(&format!("CREATE TABLE {fresh} (LIKE {live} INCLUDING ALL)")).await?;
+                for statement in transaction.query(INDEX_NAMES, &[&schema, &live, &fresh]).await? {
+                    transaction.batch_execute(statement.get(0)).await?;
+                }
             }
+            settle_like(&transaction, &live, &fresh).await?;
         }
         let version = format!("INSERT INTO {name}.projection_version (projection, version) VALUES ($1, $2)");
         transaction.execute(&version, &[&P::NAME, &(P::VERSION as i32)]).await?;
         transaction.commit().await
     };
     making.await.map_err(Error::database("making tables to rebuild into (needs CREATE on the database)"))
+}
+
+/// Says on a schema whose it is.
+pub(super) fn described(schema: &str, comment: &str) -> String {
+    format!("COMMENT ON SCHEMA {} IS '{}'", quoted(schema), comment.replace('\'', "''"))
 }

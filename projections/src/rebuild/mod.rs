@@ -23,6 +23,7 @@
 
 mod compare;
 mod fresh;
+mod leftovers;
 mod progress;
 mod replay;
 mod swap;
@@ -33,12 +34,13 @@ use std::time::Duration;
 
 use runtime::kafka::admin::Admin;
 use runtime::kafka::partition;
-use runtime::{Config, postgres};
+use runtime::{Config, Shutdown, postgres};
 use schemas::timestamp;
 use schemas::topics::Topic;
 use tokio_postgres::{Client, Transaction};
 
 pub use compare::{Difference, Side, Verdict};
+pub use leftovers::{Leftover, leftovers};
 pub use progress::Progress;
 pub use replay::Pass;
 
@@ -65,6 +67,9 @@ pub trait Replay: Projection {
     /// Whether the past can be had: no compacted topic is among the inputs.
     const HAS_PAST: bool = true;
 
+    /// Tables whose rows may be in no log any more, with their keys. A rebuild that would lose some of them refuses.
+    const IRREPLACEABLE: &'static [(&'static str, &'static str)] = &[];
+
     /// Settings that decide which rows are made: an unfinished rebuild under others is begun anew.
     fn settings(&self) -> String {
         String::new()
@@ -88,12 +93,16 @@ pub struct Rebuilder {
     wiring: Wiring,
     progress: Arc<Progress>,
     write_every: Duration,
+    stop: Shutdown,
+    loses_rows: bool,
+    tables: Option<Arc<str>>,
 }
 
 impl Rebuilder {
     /// Of this installation; what it is doing is told in `progress`.
     pub fn new(wiring: Wiring, progress: Arc<Progress>) -> Self {
-        Self { wiring, progress, write_every: WRITE_EVERY }
+        let (write_every, stop) = (WRITE_EVERY, Shutdown::new());
+        Self { wiring, progress, write_every, stop, loses_rows: false, tables: None }
     }
 
     /// The installation's configuration.
@@ -107,10 +116,33 @@ impl Rebuilder {
         Self { write_every, ..self }
     }
 
+    /// Gives up what it is doing when this begins, and leaves no copy of a comparison behind.
+    #[must_use]
+    pub fn stopped_by(self, stop: Shutdown) -> Self {
+        Self { stop, ..self }
+    }
+
+    /// Swaps tables in also if rows are lost that can't be had again.
+    #[must_use]
+    pub fn losing_rows(self, loses_rows: bool) -> Self {
+        Self { loses_rows, ..self }
+    }
+
+    /// Makes fresh tables by this SQL, which names them without a schema and does nothing where they are there. Otherwise they
+    /// are made like the live ones, so that a new version with other columns can't be rebuilt before these have them.
+    #[must_use]
+    pub fn making_tables(self, sql: &str) -> Self {
+        Self { tables: Some(sql.into()), ..self }
+    }
+
     /// Replays the history and swaps the tables in. Live reads and writes go on.
     pub async fn rebuild<P: Replay>(&self, projection: P) -> Result<Rebuilt, Error> {
+        self.unless_stopped(Box::pin(self.rebuild_to_the_end(projection))).await
+    }
+
+    async fn rebuild_to_the_end<P: Replay>(&self, projection: P) -> Result<Rebuilt, Error> {
         let (projection, schema) = (Arc::new(projection), format!("rebuild_{}", P::NAME));
-        let mut fresh = Fresh::open(&self.wiring, &*projection, &schema, None, Begin::OrGoOn).await?;
+        let mut fresh = Fresh::open(self, &*projection, &schema, None, Begin::OrGoOn).await?;
         let mut records = match self.pass(&projection, &fresh, Until::End).await {
             // An unfinished rebuild of another log is of no use.
             Err(Error::OtherLog { .. }) => {
@@ -138,8 +170,8 @@ impl Rebuilder {
         }
         let time: String = timestamp::rfc3339(until_ms).chars().filter(char::is_ascii_alphanumeric).collect();
         let schema = format!("{}_as_of_{}", P::NAME, time.to_ascii_lowercase());
-        let fresh = Fresh::open(&self.wiring, &projection, &schema, Some(until_ms), Begin::OrGoOn).await?;
-        let records = self.pass(&Arc::new(projection), &fresh, Until::End).await?;
+        let fresh = Fresh::open(self, &projection, &schema, Some(until_ms), Begin::OrGoOn).await?;
+        let records = self.unless_stopped(self.pass(&Arc::new(projection), &fresh, Until::End)).await?;
         Ok(Rebuilt { records, schema: Some(schema) })
     }
 
@@ -153,6 +185,15 @@ impl Rebuilder {
         let pass = Arc::new(Pass::new(self, fresh, until));
         Arc::clone(projection).replay(Arc::clone(&pass)).await?;
         Ok(pass.records())
+    }
+
+    /// Work, or that it is time to stop.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            () = self.stop.begun() => Err(Error::Stopped),
+            outcome = work => outcome,
+        }
     }
 
     /// A connection to the live tables.

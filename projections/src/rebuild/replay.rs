@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::fresh::Fresh;
 use super::{Progress, Rebuilder, Until};
-use crate::checkpoint::{self, Checkpoint, Ranges};
+use crate::checkpoint::{self, Checkpoint, Positions, Ranges};
 use crate::decode::{self, DecodeError, Decoded};
 use crate::error::{self, Error};
 use crate::projection::Input;
@@ -25,6 +25,9 @@ use crate::wiring::Wiring;
 
 /// Rows that the partitions of one pass hold in memory together, about.
 const ROWS: usize = 300_000;
+
+/// Bytes of records that a partition takes in before it writes, where rows hold what was said: 150,000 of them can be anything.
+const BYTES: usize = 32 << 20;
 
 /// One pass.
 pub struct Pass {
@@ -73,6 +76,7 @@ impl Pass {
             log_id: Arc::clone(&log_id),
             pool: self.pool.clone(),
             status: Board::default().entry(P::LOOP),
+            positions: Positions::default(),
         };
         self.progress.phase(format!("reading {topic}"));
         let spans = self.spans(&checkpoint, &topic).await?;
@@ -132,6 +136,7 @@ struct Waiting<R> {
     decoded: Decoded<R>,
     /// Index of the first record that isn't applied, and of the first that was received and isn't.
     next: (usize, usize),
+    bytes: usize,
     is_end: bool,
 }
 
@@ -155,7 +160,7 @@ impl<P: Input<R>, R: Record> Work<P, R> {
             }
             let mut client = pass.pool.get().await?;
             let transaction = client.transaction().await.map_err(Error::database("beginning a transaction"))?;
-            let (first, began) = (position, Instant::now());
+            let (first, began, mut bytes) = (position, Instant::now(), 0);
             while let Some(mut chunk) = waiting.pop_front() {
                 let is_full = self.apply(&transaction, &mut chunk, &mut state, &mut position).await?;
                 if is_full {
@@ -163,7 +168,9 @@ impl<P: Input<R>, R: Record> Work<P, R> {
                     break;
                 }
                 is_end = chunk.is_end;
-                let is_much = P::size(&state) >= ROWS / pass.workers || !P::lasts(&state);
+                bytes += chunk.bytes;
+                let is_heavy = P::HOLDS_BODIES && bytes >= BYTES;
+                let is_much = is_heavy || P::size(&state) >= ROWS / pass.workers || !P::lasts(&state);
                 let left = pass.write_every.saturating_sub(began.elapsed());
                 if is_end || is_much || left.is_zero() {
                     break;
@@ -188,6 +195,7 @@ impl<P: Input<R>, R: Record> Work<P, R> {
 
     async fn decode(&self, chunk: Chunk) -> Result<Waiting<R>, Error> {
         let mut received = chunk.records;
+        let bytes = received.iter().filter_map(|record| record.value.as_ref()).map(Vec::len).sum();
         self.pass.progress.read(received.len() as u64);
         self.pass.records.fetch_add(received.len() as u64, Ordering::Relaxed);
         if let Some(until_ms) = self.pass.until_ms {
@@ -200,7 +208,7 @@ impl<P: Input<R>, R: Record> Work<P, R> {
         let mut next = 0;
         let skips = self.pass.until_ms.is_some();
         match decode::decode(&self.decoder, &received, &mut decoded, P::NAME, &mut next, skips).await {
-            Ok(()) => Ok(Waiting { received, decoded, next: (0, 0), is_end: chunk.is_end }),
+            Ok(()) => Ok(Waiting { received, decoded, next: (0, 0), bytes, is_end: chunk.is_end }),
             Err(DecodeError::Poison(failure)) => Err(failure),
             Err(DecodeError::Waits(failure)) => Err(Error::Waits(error::chain(&failure))),
         }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::kafka::admin::Admin;
 use runtime::postgres::quoted;
 use runtime::retry::Backoff;
 use tokio_postgres::Transaction;
 use tokio_postgres::error::SqlState;
 
-use super::fresh::Fresh;
+use super::fresh::{self, Fresh};
 use super::{Rebuilder, Replay, Until, targets};
 use crate::error::Error;
 
@@ -27,6 +28,8 @@ const PAUSES_MS: (u64, u64) = (500, 10_000);
 /// Runners lock these rows before anything else in their transactions.
 pub(super) const LOCK_OFFSETS: &str = "
     SELECT FROM consumer_offset WHERE consumer = $1 ORDER BY topic, partition FOR UPDATE";
+const TOPICS: &str = "SELECT DISTINCT topic FROM consumer_offset WHERE consumer = $1";
+const FORGET: &str = "DELETE FROM consumer_offset WHERE consumer = $1 AND topic = $2 AND log_id <> $3";
 const VERSION: &str = "
     INSERT INTO projection_version (projection, version, rebuilt_at) VALUES ($1, $2, now())
     ON CONFLICT (projection) DO UPDATE SET version = excluded.version, rebuilt_at = excluded.rebuilt_at";
@@ -76,7 +79,7 @@ async fn attempt_once<P: Replay>(
         Ok(read) => *records += read?,
         Err(_) => return Ok(false),
     }
-    if !change_places::<P>(&transaction, fresh).await.map_err(failed())? {
+    if !change_places::<P>(rebuilder, &transaction, fresh).await? {
         return Ok(false);
     }
     transaction.commit().await.map_err(failed())?;
@@ -84,29 +87,80 @@ async fn attempt_once<P: Replay>(
 }
 
 /// Says whether every offset went forward.
-async fn change_places<P: Replay>(transaction: &Transaction<'_>, fresh: &Fresh) -> Result<bool, tokio_postgres::Error> {
+async fn change_places<P: Replay>(
+    rebuilder: &Rebuilder,
+    transaction: &Transaction<'_>,
+    fresh: &Fresh,
+) -> Result<bool, Error> {
+    let failed = || Error::database("swapping tables");
     let (schema, former) = (quoted(&fresh.schema), quoted(&format!("{}_former", fresh.schema)));
-    let live: String = transaction.query_one("SELECT quote_ident(current_schema())", &[]).await?.get(0);
+    let live = transaction.query_one("SELECT quote_ident(current_schema())", &[]).await.map_err(failed())?;
+    let live: String = live.get(0);
+    // Whoever is still at work on the fresh tables, a rebuild that was given up for dead, is waited for or comes too late.
+    let lock = format!("SELECT FROM {schema}.consumer_offset ORDER BY topic, partition FOR UPDATE");
+    transaction.query(&lock, &[]).await.map_err(failed())?;
     if P::OTHER_TOPICS.is_empty() {
-        let (rows, moved) = move_offsets(transaction, &schema).await?;
+        let (rows, moved) = move_offsets(transaction, &schema).await.map_err(failed())?;
         // A runner that came while nothing was locked yet may be ahead.
         if moved != rows {
             return Ok(false);
         }
     }
-    transaction.batch_execute(&format!("{PATIENCE_OF_READERS}; CREATE SCHEMA {former}")).await?;
-    for table in P::TABLES {
-        let table = quoted(table);
-        transaction
-            .batch_execute(&format!(
-                "ALTER TABLE {live}.{table} SET SCHEMA {former}; ALTER TABLE {schema}.{table} SET SCHEMA {live};
-                 DROP TABLE {former}.{table}"
-            ))
-            .await?;
+    forget_other_logs::<P>(rebuilder, transaction).await?;
+    if !rebuilder.loses_rows {
+        no_loss::<P>(transaction, &live, &schema).await?;
     }
-    transaction.execute(VERSION, &[&P::NAME, &(P::VERSION as i32)]).await?;
-    transaction.batch_execute(&format!("DROP SCHEMA {former}; DROP SCHEMA {schema} CASCADE")).await?;
+    let tables: Vec<String> = P::TABLES.iter().map(|table| format!("{live}.{}", quoted(table))).collect();
+    let lock = format!("{PATIENCE_OF_READERS}; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
+    transaction.batch_execute(&lock).await.map_err(failed())?;
+    // Made since the rebuild began, perhaps hours ago.
+    fresh::no_obstacle::<P>(transaction).await?;
+    let moving = async {
+        transaction.batch_execute(&format!("CREATE SCHEMA {former}")).await?;
+        for table in P::TABLES {
+            let table = quoted(table);
+            fresh::settle_like(transaction, &format!("{live}.{table}"), &format!("{schema}.{table}")).await?;
+            transaction
+                .batch_execute(&format!(
+                    "ALTER TABLE {live}.{table} SET SCHEMA {former}; ALTER TABLE {schema}.{table} SET SCHEMA {live};
+                     DROP TABLE {former}.{table}"
+                ))
+                .await?;
+        }
+        transaction.execute(VERSION, &[&P::NAME, &(P::VERSION as i32)]).await?;
+        transaction.batch_execute(&format!("DROP SCHEMA {former}; DROP SCHEMA {schema} CASCADE")).await
+    };
+    moving.await.map_err(failed())?;
     Ok(true)
+}
+
+/// Offsets of logs that aren't there any more would stop the runners again; without one they begin at the beginning.
+async fn forget_other_logs<P: Replay>(rebuilder: &Rebuilder, transaction: &Transaction<'_>) -> Result<(), Error> {
+    let failed = || Error::database("forgetting offsets of another log");
+    let admin = Admin::new(&rebuilder.wiring.config.kafka)?;
+    for row in transaction.query(TOPICS, &[&P::NAME]).await.map_err(failed())? {
+        let topic: String = row.get(0);
+        let log_id = admin.log_id(&topic).await?;
+        transaction.execute(FORGET, &[&P::NAME, &topic, &log_id]).await.map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// Refuses to take rows away that can't be had again.
+async fn no_loss<P: Replay>(transaction: &Transaction<'_>, live: &str, schema: &str) -> Result<(), Error> {
+    for &(table, key) in P::IRREPLACEABLE {
+        let name = quoted(table);
+        let lost = format!(
+            "SELECT count(*) FROM (SELECT {key} FROM {live}.{name} EXCEPT SELECT {key} FROM {schema}.{name}) AS lost"
+        );
+        let lost =
+            transaction.query_one(&lost, &[]).await.map_err(Error::database("looking for rows that would be lost"))?;
+        match lost.get(0) {
+            0 => {}
+            rows => return Err(Error::WouldLose { projection: P::NAME, table, rows }),
+        }
+    }
+    Ok(())
 }
 
 /// Takes the rebuilt offsets, never one that is behind the live one; how many there are, and how many were taken.

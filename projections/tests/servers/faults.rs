@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::support::{Stack, mark, metric, sent, until, with_stack};
 use deadpool_postgres::Transaction;
+use projections::rebuild::{Pass, Replay};
 use projections::{
     Applied, Board, CursorWriter, Fence, Input, Patience, Projection, PublishError, Refusal, Rows, Wiring, runner,
 };
@@ -96,6 +97,12 @@ impl<const SIDE: u8> Input<ChatEvent> for Counting<SIDE> {
     }
 }
 
+impl<const SIDE: u8> Replay for Counting<SIDE> {
+    async fn replay(self: Arc<Self>, pass: Arc<Pass>) -> Result<(), projections::Error> {
+        pass.input::<Self, ChatEvent>(&self).await
+    }
+}
+
 struct Running {
     task: tokio::task::JoinHandle<Result<(), projections::Error>>,
     gate: Arc<Gate>,
@@ -134,6 +141,14 @@ async fn until_counted(stack: &Stack, chats: i64, events: i64) {
     assert_eq!(stack.count(&format!("SELECT count(*) FROM counted WHERE events = {events}")).await, chats);
 }
 
+/// What is counted is what the history counts: row for row, at the same offsets.
+async fn expect_history(stack: &Stack) {
+    let gate = Gate { is_shut: AtomicBool::new(false), arrived: AtomicU64::new(0), opened: Semaphore::new(0) };
+    let counting = Counting::<0> { gate: Arc::new(gate) };
+    let verdict = crate::rebuild::rebuilder(stack).verify(counting).await.expect("compared");
+    assert!(verdict.is_equal() && verdict.tables[0].1.rows > 0, "{verdict:?}");
+}
+
 fn mismatches() -> f64 {
     metric(projections::metrics::MISMATCHES, "counting")
 }
@@ -151,6 +166,7 @@ async fn killed_between_store_and_commit_it_goes_on_where_it_was() {
         let heir = run::<0>(&stack.wiring, false);
         produce(&stack, 5, 4, 5).await;
         until_counted(&stack, 5, 8).await;
+        expect_history(&stack).await;
         heir.task.abort();
     })
     .await;
@@ -178,6 +194,7 @@ async fn a_stopped_runner_neither_blocks_the_next_nor_counts_twice() {
         until("the compare-and-set refused the batch", || async { mismatches() > before }).await;
         produce(&stack, 6, 3, 4).await;
         until_counted(&stack, 6, 6).await;
+        expect_history(&stack).await;
         zombie.task.abort();
         other.task.abort();
     })
@@ -205,12 +222,30 @@ async fn runners_that_fight_over_every_partition_count_every_event_once() {
             }
         }
         until_counted(&stack, 10, 60).await;
+        expect_history(&stack).await;
         assert!(mismatches() > before, "nobody ever came second: nothing was proved");
         let still = runners.iter().filter(|runner| !runner.task.is_finished()).count();
         assert_eq!(still, 3, "a runner gave up");
         for runner in runners {
             runner.task.abort();
         }
+    })
+    .await;
+}
+
+/// As when an older backup of the database takes its place under a running loop.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn offsets_that_were_moved_back_are_read_again_from_there() {
+    with_stack(|stack| async move {
+        make_table(&stack).await;
+        let runner = run::<0>(&stack.wiring, false);
+        produce(&stack, 5, 4, 1).await;
+        until_counted(&stack, 5, 4).await;
+        let backup = "BEGIN; DELETE FROM counted; UPDATE consumer_offset SET next_offset = 0; COMMIT";
+        stack.db.batch_execute(backup).await.expect("restored");
+        produce(&stack, 5, 1, 5).await;
+        until_counted(&stack, 5, 5).await;
+        runner.task.abort();
     })
     .await;
 }

@@ -14,14 +14,14 @@ use crate::support::{Stack, until, with_stack};
 
 const MORE: [&str; 3] = ["timeline", "chat_activity", "user_export"];
 
-fn keeping_more(stack: &Stack) -> Config {
+pub(crate) fn keeping_more(stack: &Stack) -> Config {
     let mut config = (*stack.config).clone();
     config.projector.also = MORE.map(str::to_owned).to_vec();
     config.projector.batch_records = 97;
     config
 }
 
-async fn until_read(stack: &Stack, events: usize) {
+pub(crate) async fn until_read(stack: &Stack, events: usize) {
     for name in MORE {
         let read =
             format!("SELECT coalesce(sum(next_offset), 0)::bigint FROM consumer_offset WHERE consumer = '{name}'");

@@ -12,17 +12,17 @@ use tokio::task::JoinHandle;
 use crate::rest;
 use crate::support::{Stack, until, with_stack};
 
-const NAMES: [&str; 4] = ["membership", "chat_head", "cursor", "inbox"];
+pub(crate) const NAMES: [&str; 4] = ["membership", "chat_head", "cursor", "inbox"];
 
-fn rebuilder(stack: &Stack) -> Rebuilder {
+pub(crate) fn rebuilder(stack: &Stack) -> Rebuilder {
     Rebuilder::new(stack.wiring.clone(), Arc::new(Progress::default())).writing_every(Duration::ZERO)
 }
 
-async fn rebuild(stack: &Stack, name: &str) -> Result<Rebuilt, Error> {
+pub(crate) async fn rebuild(stack: &Stack, name: &str) -> Result<Rebuilt, Error> {
     Shipped::named(name)?.rebuild(&rebuilder(stack)).await
 }
 
-async fn verify(stack: &Stack, name: &str) -> Verdict {
+pub(crate) async fn verify(stack: &Stack, name: &str) -> Verdict {
     let shipped = Shipped::named(name).expect(name);
     shipped.verify(&rebuilder(stack)).await.unwrap_or_else(|error| panic!("{name}: {error:?}"))
 }
@@ -72,7 +72,7 @@ impl Chatter {
 }
 
 /// Nothing of a rebuild is left: no schema but the live one.
-async fn no_schema_is_left(stack: &Stack) {
+pub(crate) async fn no_schema_is_left(stack: &Stack) {
     let left = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'rebuild%' OR nspname LIKE 'verify%'";
     assert_eq!(stack.count(left).await, 0);
 }
@@ -132,7 +132,8 @@ async fn damage_is_found_and_mended_while_people_write() {
     .await;
 }
 
-/// Ten times a rebuild is killed, each time further on; live loops go on reading and are rebalanced meanwhile.
+/// Up to ten times a rebuild is given up, each time a tenth further on; live loops go on reading and are rebalanced meanwhile.
+/// What a killed process leaves is in [`crate::kills`].
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rebuild_that_is_killed_goes_on_from_where_it_was() {
     with_stack(|stack| async move {
@@ -177,7 +178,7 @@ async fn a_rebuild_that_is_killed_goes_on_from_where_it_was() {
 }
 
 /// Whether somebody holds the lock of rebuilds: a killed one lets go when its connection is closed.
-async fn is_locked(stack: &Stack) -> bool {
+pub(crate) async fn is_locked(stack: &Stack) -> bool {
     let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 7768
                    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
     stack.count(held).await > 0

@@ -97,6 +97,10 @@ async fn killed_and_cut_projectors_leave_what_the_history_says() {
         let wanted = expected_inbox(&events, &expected_cursors(&marks));
         assert!(!wanted.is_empty());
         until("the inbox is at rest", || async { inbox(&stack).await == wanted }).await;
+        for name in crate::rebuild::NAMES {
+            let verdict = crate::rebuild::verify(&stack, name).await;
+            assert!(verdict.is_equal(), "{name}: {verdict:?}");
+        }
         assert!(projectors.iter().all(|task| !task.is_finished()), "a projector gave up");
         for projector in projectors {
             projector.abort();

@@ -23,6 +23,8 @@ const QUEUED_CHUNKS: usize = 2;
 const CHUNK_BYTES: usize = 4 << 20;
 /// How long the broker's answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same for a question that is asked again and again.
+const LOOK: Duration = Duration::from_secs(1);
 /// What the client may have read ahead, in KiB. Each partition that is being read has so much.
 const AHEAD_KIB: &str = "8192";
 
@@ -150,21 +152,22 @@ fn pull(consumer: &BaseConsumer<Quiet>, group: &str, span: &Span, sender: &mpsc:
     };
     let is_past = |offset: i64| offset >= until;
     let mut is_end = is_past(span.from);
+    // The client tells of an end once: if it couldn't be asked just then what it is the end of, nobody else would ask again.
+    let mut is_at_end = false;
     while !is_end && !sender.is_closed() {
         let (mut records, mut bytes) = (Vec::new(), 0);
         while !is_end && records.len() < span.chunk_records && bytes < CHUNK_BYTES && !sender.is_closed() {
             match consumer.poll(Duration::from_millis(100)) {
+                None if is_at_end => is_end = is_committed_up_to(consumer, span, until),
                 None => {}
                 Some(Ok(message)) if is_past(message.offset()) => is_end = true,
                 Some(Ok(message)) => {
-                    is_end = is_past(message.offset() + 1);
+                    (is_end, is_at_end) = (is_past(message.offset() + 1), false);
                     bytes += message.payload_len() + message.key_len();
                     records.push(received(&message, &mut topic));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
-                    // A transaction may be open before that offset. The end is told again once it has moved.
-                    let end = consumer.fetch_watermarks(&span.topic, span.partition, PATIENCE);
-                    is_end = end.is_ok_and(|(_, committed)| committed >= until);
+                    (is_end, is_at_end) = (is_committed_up_to(consumer, span, until), true);
                 }
                 Some(Err(error)) => {
                     if let Err(problem) = judge(group, &error) {
@@ -178,4 +181,9 @@ fn pull(consumer: &BaseConsumer<Quiet>, group: &str, span: &Span, sender: &mpsc:
             return;
         }
     }
+}
+
+/// Whether nothing before this offset is undecided; a transaction may be open there. Without an answer it may be.
+fn is_committed_up_to(consumer: &BaseConsumer, span: &Span, until: i64) -> bool {
+    consumer.fetch_watermarks(&span.topic, span.partition, LOOK).is_ok_and(|(_, committed)| committed >= until)
 }

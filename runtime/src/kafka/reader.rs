@@ -315,15 +315,19 @@ impl Puller {
 
     fn assign_again(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
+        // Taken away first: whoever asks for another one meanwhile isn't overheard.
         self.reload.store(false, Ordering::Release);
-        let Ok(mut partitions) = self.consumer.assignment() else { return };
-        let outcome = if self.consumer.context().fill(&self.consumer, &mut partitions) {
-            self.consumer.assign(&partitions)
-        } else {
-            self.consumer.unassign()
-        };
+        let outcome = self.consumer.assignment().and_then(|mut partitions| {
+            if self.consumer.context().fill(&self.consumer, &mut partitions) {
+                self.consumer.assign(&partitions)
+            } else {
+                self.consumer.unassign()
+            }
+        });
         if let Err(error) = outcome {
-            tracing::error!(error = %error, "an assignment could not be taken again");
+            // What is read on meanwhile is of no assignment, and dropped.
+            self.reload.store(true, Ordering::Release);
+            tracing::error!(error = %error, "an assignment could not be taken again; trying again");
         }
     }
 

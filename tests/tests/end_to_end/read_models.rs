@@ -72,6 +72,17 @@ async fn read_models_are_verified_rebuilt_and_a_message_is_explained() -> Result
     let output = run(&installation, &verify).await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 
+    // What a killed comparison has left is named, and taken away by the next one.
+    let left = "CREATE SCHEMA verify_inbox; COMMENT ON SCHEMA verify_inbox IS 'waltalkie: rebuild of inbox, killed'";
+    read.batch_execute(left).await?;
+    let output = run(&installation, &["doctor"]).await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(!output.status.success() && text.contains("DROP SCHEMA verify_inbox CASCADE"), "{text}");
+    run(&installation, &["verify", "inbox"]).await?;
+    let output = run(&installation, &["doctor"]).await?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(!text.contains("verify_inbox"), "{text}");
+
     let output = run(&installation, &["rebuild", "inbox", "--until", "2026-01-31"]).await?;
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     ensure!(!output.status.success() && error.contains("compacted"), "{error}");
@@ -107,6 +118,11 @@ async fn read_models_are_verified_rebuilt_and_a_message_is_explained() -> Result
     let output = run(&installation, &["explain", &message_id]).await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(text.contains("chat.events") && text.contains("has read it") && !text.contains("canary"), "{text}");
+    // The pipeline page asks the same.
+    let page = reqwest::get(format!("{}/ops/explain/{message_id}", process.ops_url)).await?.text().await?;
+    ensure!(page.contains("chat.events") && page.contains("has read it") && !page.contains("canary"), "{page}");
+    let refused = reqwest::get(format!("{}/ops/explain/canary", process.ops_url)).await?;
+    ensure!(refused.status() == 400, "{refused:?}");
     let output = run(&installation, &["explain", &uuid::Uuid::new_v4().to_string()]).await?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(!output.status.success() && text.contains("never accepted"), "{text}");

@@ -45,7 +45,7 @@ pub(crate) async fn run(config: Config, args: VerifyArgs) -> Result<ExitCode> {
 pub(super) async fn projections(config: &Config, names: &[String], as_json: bool) -> Result<ExitCode> {
     let mut outcome = ExitCode::SUCCESS;
     for name in names {
-        let job = Job::new(config, name)?;
+        let job = Job::new(config, name, false)?;
         let verdict = job.watched(job.verify()).await?;
         if as_json {
             println!("{}", line_of(name, &verdict));

@@ -129,7 +129,13 @@ const FAULTS: { name: string; now: Changes; before?: Changes; sentence: string; 
   {
     name: 'projection of another version',
     now: { roles: [ended('projector', 'inbox: projection inbox has rows of version 1, and this program has version 2: `waltalkie rebuild inbox` makes them again, while the old ones are read')] },
-    sentence: 'The projector’s inbox stands still before rows that another version or another log made: run `waltalkie rebuild inbox`.',
+    sentence: 'The projector’s inbox stands still before rows that another version made: run `waltalkie rebuild inbox`.',
+    segments: ['projector'],
+  },
+  {
+    name: 'cursors of another log',
+    now: { roles: [ended('projector', 'cursor: projection cursor has offsets of the log a/b (cluster/topic id), but `kafka.brokers` has c/d. Point `kafka.brokers` at the former one')] },
+    sentence: 'The projector’s cursor stands still before rows that another log made, and they may be the only copy: see with `waltalkie config` whether kafka.brokers is the right one, and don’t rebuild before you have read the runbook.',
     segments: ['projector'],
   },
   {

@@ -283,7 +283,7 @@ impl Running {
 pub(crate) fn dying_at(point: Point, times: usize) -> (Failpoints, Arc<AtomicBool>) {
     let (left, has_died) = (Mutex::new(times), Arc::new(AtomicBool::new(false)));
     let told = Arc::clone(&has_died);
-    let hook = move |passed: Point| {
+    let hook = move |passed: Point, _: i32| {
         let mut left = left.lock().expect("no panic");
         if passed != point || *left == 0 {
             return Act::Continue;

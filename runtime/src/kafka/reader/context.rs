@@ -51,9 +51,10 @@ impl Context {
             partitions.elements().iter().map(|part| (part.topic().to_owned(), part.partition())).collect();
         let mut backoff = Backoff::default();
         let starts = loop {
-            match self.handle.block_on(self.store.load(&places)) {
-                Ok(starts) => break starts,
-                Err(problem) => {
+            match self.handle.block_on(self.ask(&places)) {
+                None => return false,
+                Some(Ok(starts)) => break starts,
+                Some(Err(problem)) => {
                     tracing::warn!(error = %problem, "offsets can't be read; asking again");
                     if !self.pause(&mut backoff) {
                         return false;
@@ -77,6 +78,16 @@ impl Context {
             }
         }
         true
+    }
+
+    /// What the store says; `None` when it is time to stop, however long the answer takes.
+    async fn ask(&self, places: &[Place]) -> Option<Result<HashMap<Place, Start>, String>> {
+        tokio::select! {
+            biased;
+            () = self.life.cancelled() => None,
+            () = self.shutdown.begun() => None,
+            answer = self.store.load(places) => Some(answer),
+        }
     }
 
     /// `false` when it is time to stop instead of asking again.

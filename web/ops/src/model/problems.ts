@@ -8,7 +8,12 @@ export type Cause =
   /** The slot can't be streamed from any more. */
   | { readonly kind: 'slot' }
   /** A projection met something that it may not go past, or its rows are of another version or another log. */
-  | { readonly kind: 'projection'; readonly projection: string; readonly place: string | null; readonly isAnother: boolean }
+  | {
+      readonly kind: 'projection';
+      readonly projection: string;
+      readonly place: string | null;
+      readonly another: 'version' | 'log' | null;
+    }
   | { readonly kind: 'other' };
 
 export interface Problem {
@@ -35,8 +40,11 @@ function partsOf(problem: string): string[] {
 }
 
 export function causeOf(text: string): Cause {
-  const stopped = /projection (\S+) (stopped|has)(?:: the record in (\S+, partition \d+, offset \d+))?/.exec(text);
-  if (stopped) return { kind: 'projection', projection: stopped[1] ?? '', place: stopped[3] ?? null, isAnother: stopped[2] === 'has' };
+  const stopped = /projection (\S+) (stopped|has)( offsets of the log)?(?:: the record in (\S+, partition \d+, offset \d+))?/.exec(text);
+  if (stopped) {
+    const another = stopped[2] === 'stopped' ? null : stopped[3] === undefined ? 'version' : 'log';
+    return { kind: 'projection', projection: stopped[1] ?? '', place: stopped[4] ?? null, another };
+  }
   if (/^slot \S+: /.test(text)) {
     return /it isn't there;|has given it up|it was made (anew|after rows)|it is confirmed up to/.test(text) ? { kind: 'slot' } : { kind: 'other' };
   }

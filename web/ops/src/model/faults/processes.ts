@@ -30,17 +30,27 @@ export function roleLost(view: View): Fault | null {
 export function projectionStopped(view: View): Fault | null {
   const stopped = view.problems.map(({ cause }) => cause).find((cause) => cause.kind === 'projection');
   if (!stopped) return null;
-  if (stopped.isAnother) {
+  const { projection, another } = stopped;
+  // Its rows may be the only copy: nobody is told to make them again before they have read what that takes.
+  if (another === 'log' && projection === 'cursor') {
     return {
       segments: ['projector'],
-      sentence: `The projector’s ${stopped.projection} stands still before rows that another version or another log made: run \`waltalkie rebuild ${stopped.projection}\`.`,
+      sentence:
+        'The projector’s cursor stands still before rows that another log made, and they may be the only copy: see with `waltalkie config` whether kafka.brokers is the right one, and don’t rebuild before you have read the runbook.',
+      runbook: 'a-projection-has-stopped',
+    };
+  }
+  if (another !== null) {
+    return {
+      segments: ['projector'],
+      sentence: `The projector’s ${projection} stands still before rows that another ${another} made: run \`waltalkie rebuild ${projection}\`.`,
       runbook: 'a-projection-has-stopped',
     };
   }
   const place = stopped.place ? ` at a record that it can’t use (${stopped.place})` : '';
   return {
     segments: ['projector'],
-    sentence: `The projector’s ${stopped.projection} has stopped${place}, and its read model stands still: run \`waltalkie schemas check\`.`,
+    sentence: `The projector’s ${projection} has stopped${place}, and its read model stands still: run \`waltalkie schemas check\`.`,
     runbook: 'a-projection-has-stopped',
   };
 }
