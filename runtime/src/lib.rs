@@ -6,6 +6,7 @@ pub mod config;
 pub mod dedicated;
 pub mod health;
 pub mod kafka;
+pub mod metrics;
 pub mod names;
 pub mod postgres;
 pub mod redis;
@@ -14,8 +15,10 @@ pub mod s3;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+pub mod trace;
 
 pub use config::{Config, Secret};
 pub use health::{Health, RoleHealth};
 pub use names::Names;
 pub use shutdown::Shutdown;
+pub use trace::Tracer;
