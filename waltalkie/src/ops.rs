@@ -1,6 +1,7 @@
 //! What operators and their programs ask: health, readiness, metrics, the pipeline page.
 
 mod lookout;
+mod models;
 #[cfg(test)]
 mod written_tests;
 
@@ -18,6 +19,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 use self::lookout::{Lookout, PROCESS};
+use self::models::Models;
 use crate::pages;
 
 /// What `npm run build` made of the pipeline page: a folder of its own, so that the public listener has nothing of it.
@@ -58,7 +60,7 @@ pub(crate) async fn bind(config: &Config) -> Result<Option<TcpListener>> {
 /// Serves operators until it is time to stop.
 pub(crate) async fn serve(listener: TcpListener, config: &Config, health: Health, shutdown: Shutdown) -> Result<()> {
     let own = format!("http://{}", listener.local_addr()?);
-    let lookout = Arc::new(Lookout::new(own, &config.ops.peers, health.clone())?);
+    let lookout = Arc::new(Lookout::new(own, &config.ops.peers, health.clone(), Models::new(config)?)?);
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/ops", get(|headers: HeaderMap| async move { file("index.html", &headers) }))
