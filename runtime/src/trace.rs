@@ -103,8 +103,8 @@ struct Ended {
     context: TraceContext,
     parent: Option<[u8; 8]>,
     name: &'static str,
-    began_ns: u64,
-    ended_ns: u64,
+    from_ns: u64,
+    until_ns: u64,
     notes: Vec<(&'static str, String)>,
     failure: Option<String>,
 }
@@ -117,7 +117,7 @@ impl Span {
         ended: Option<mpsc::Sender<Ended>>,
     ) -> Self {
         let told =
-            Ended { context, parent, name, began_ns: clock::now_ns(), ended_ns: 0, notes: Vec::new(), failure: None };
+            Ended { context, parent, name, from_ns: clock::now_ns(), until_ns: 0, notes: Vec::new(), failure: None };
         Self { context, ended, told }
     }
 
@@ -136,7 +136,7 @@ impl Span {
     /// The station is done.
     pub fn end(self) {
         let Some(ended) = self.ended else { return };
-        let told = Ended { ended_ns: clock::now_ns().max(self.told.began_ns), ..self.told };
+        let told = Ended { until_ns: clock::now_ns().max(self.told.from_ns), ..self.told };
         if ended.try_send(told).is_err() {
             ::metrics::counter!(metrics::DROPPED_SPANS).increment(1);
         }
@@ -168,7 +168,7 @@ mod tests {
         second.end();
         let told = told.try_recv().expect("told");
         assert_eq!(told.parent, Some(first.context().span_id));
-        assert!(told.began_ns <= told.ended_ns && told.began_ns > 0);
+        assert!(told.from_ns <= told.until_ns && told.from_ns > 0);
     }
 
     #[test]

@@ -117,8 +117,8 @@ fn span_of(ended: Ended) -> Span {
         flags: 1,
         name: ended.name.into(),
         kind: kind.into(),
-        start_time_unix_nano: ended.began_ns,
-        end_time_unix_nano: ended.ended_ns,
+        start_time_unix_nano: ended.from_ns,
+        end_time_unix_nano: ended.until_ns,
         attributes: ended.notes.into_iter().map(|(key, value)| attribute(key, value)).collect(),
         status: ended.failure.map(|message| Status { message, code: StatusCode::Error.into() }),
         ..Span::default()
