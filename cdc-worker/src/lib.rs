@@ -56,7 +56,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::retry::Backoff;
-use runtime::{Config, RoleHealth, Shutdown};
+use runtime::{Config, RoleHealth, Shutdown, Tracer};
 
 pub use checks::slot_server;
 pub use error::Error;
@@ -84,7 +84,9 @@ pub async fn run_with(
     shutdown: Shutdown,
     failpoints: Failpoints,
 ) -> Result<(), Error> {
-    let worker = || run_here(config, health, shutdown, failpoints);
+    // Not on the stream's thread: its last spans are sent after that has ended.
+    let tracer = Tracer::start(&config.trace, "cdc", &shutdown);
+    let worker = || run_here(config, health, shutdown, failpoints, tracer);
     runtime::dedicated::run("cdc-stream", worker).await.unwrap_or_else(|source| Err(Error::Thread(source)))
 }
 
@@ -93,10 +95,12 @@ async fn run_here(
     health: RoleHealth,
     shutdown: Shutdown,
     failpoints: Failpoints,
+    tracer: Tracer,
 ) -> Result<(), Error> {
     ::metrics::gauge!(metrics::STREAMING).set(0.0);
     let mut backoff = Backoff::default();
-    let Some(worker) = prepare(config, failpoints, &health, &shutdown, &mut backoff).await? else { return Ok(()) };
+    let prepared = prepare(config, failpoints, &health, &shutdown, &mut backoff).await?;
+    let Some(worker) = prepared.map(|worker| Worker { tracer, ..worker }) else { return Ok(()) };
     while !shutdown.has_begun() {
         match stand_by(&worker, &health, &shutdown).await {
             Ok(Some(held)) => work(&worker, held, &health, &shutdown, &mut backoff).await?,

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use runtime::Names;
+use runtime::{Names, trace};
 use schemas::codec::HEADER_BYTES;
 use schemas::history::{MessageRow, RowError};
 use schemas::topics::Topic;
@@ -58,6 +58,8 @@ impl Outgoing<'_> {
 pub struct Batch {
     bytes: Vec<u8>,
     records: Vec<Span>,
+    /// Spans of sampled events, with the places of their records.
+    traced: Vec<(usize, trace::Span)>,
 }
 
 /// Where a record's parts stand in the batch's bytes. Parts may overlap: an event's id is also in its value.
@@ -74,7 +76,24 @@ struct Span {
 impl Batch {
     /// An empty batch with room.
     pub fn with_capacity(records: usize, bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), records: Vec::with_capacity(records) }
+        Self { bytes: Vec::with_capacity(bytes), records: Vec::with_capacity(records), traced: Vec::new() }
+    }
+
+    /// Id of the last record's event.
+    pub(crate) fn last_id(&self) -> Option<&[u8]> {
+        self.records.last().map(|span| &self.bytes[span.id.clone()])
+    }
+
+    /// The last record is sampled.
+    pub(crate) fn trace_last(&mut self, span: trace::Span) {
+        if let Some(place) = self.records.len().checked_sub(1) {
+            self.traced.push((place, span));
+        }
+    }
+
+    /// Spans of sampled events, with the places of their records, in order.
+    pub(crate) fn take_traced(&mut self) -> Vec<(usize, trace::Span)> {
+        std::mem::take(&mut self.traced)
     }
 
     /// Number of records.

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use runtime::retry::Backoff;
 use runtime::{RoleHealth, Shutdown};
 use schemas::Origin;
+use schemas::trace::{TraceContext, WAL_PREFIX};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::Error;
@@ -47,6 +48,8 @@ const BEHIND_BYTES: u64 = 256 << 10;
 const TICK: Duration = Duration::from_millis(250);
 /// How long a leaving worker waits for Kafka to commit what it was given.
 const DRAIN: Duration = Duration::from_secs(5);
+/// Most sampled events of one transaction; more are followed no further.
+const SAMPLED_EVENTS: usize = 10_000;
 /// Kafka hasn't committed anything for so long that it is said aloud.
 const STALLED: Duration = Duration::from_secs(5);
 
@@ -85,6 +88,7 @@ pub(crate) async fn stream(
         foreign: HashSet::new(),
         completing,
         withheld,
+        traces: Vec::new(),
     };
     let outcome = state.turn(&mut stream, &mut publisher, held, health, shutdown, backoff).await;
     // What was read before the end, or before the row that can't be published, still goes out; not so if the lease is
@@ -119,6 +123,8 @@ struct State<'a> {
     completing: Option<Completing>,
     /// Messages that were given up.
     withheld: Withheld,
+    /// Of the open transaction: ids of events that are sampled and haven't come yet.
+    traces: Vec<(Vec<u8>, TraceContext)>,
 }
 
 impl State<'_> {
@@ -207,6 +213,7 @@ impl State<'_> {
         match pgoutput::decode(payload)? {
             Message::Insert { relation_id, tuple } => self.insert(relation_id, tuple)?,
             Message::Begin { final_lsn, committed_at_us, .. } => {
+                self.traces.clear();
                 self.tracker.begin(final_lsn).map_err(|source| self.out_of_order(source))?;
                 let lag_ms = runtime::clock::now_ms() - epoch_ms(committed_at_us);
                 self.arrival.record(lag_ms.max(0) as f64 / 1_000.0);
@@ -226,6 +233,7 @@ impl State<'_> {
                     self.arrival.record(lag_ms.max(0) as f64 / 1_000.0);
                 }
             }
+            Message::Logical { is_transactional: true, prefix: WAL_PREFIX, content, .. } => self.note_trace(content),
             Message::Logical { is_transactional: false, .. } => self.fail_at(Point::Message)?,
             Message::Update { relation_id } => return Err(self.not_an_insert("UPDATE", relation_id)),
             Message::Delete { relation_id } => return Err(self.not_an_insert("DELETE", relation_id)),
@@ -272,8 +280,34 @@ impl State<'_> {
             Err(WriteError::Row(source)) => return Err(self.unmappable_row(relation_id, tuple, source.into())),
             Err(WriteError::Frame(source)) => return Err(source.into()),
         }
+        if !self.traces.is_empty() {
+            self.trace_last();
+        }
         self.last_place = place;
         self.fail_at(Point::Row)
+    }
+
+    /// An event of this transaction is sampled.
+    fn note_trace(&mut self, content: &[u8]) {
+        if let Some((context, event_id)) = TraceContext::from_wal(content)
+            && self.traces.len() < SAMPLED_EVENTS
+        {
+            self.traces.push((event_id.to_vec(), context));
+        }
+    }
+
+    /// The event that was written last is perhaps one of those that are sampled.
+    fn trace_last(&mut self) {
+        let records = self.gathering.records();
+        let Some(place) = records.last_id().and_then(|id| self.traces.iter().position(|(sampled, _)| *sampled == id))
+        else {
+            return;
+        };
+        let (event_id, context) = self.traces.swap_remove(place);
+        if let Some(mut span) = self.worker.tracer.follow("cdc", Some(context)) {
+            span.note("waltalkie.event_id", String::from_utf8_lossy(&event_id));
+            records.trace_last(span);
+        }
     }
 
     fn cut(&mut self, more_comes: bool) -> Chunk {

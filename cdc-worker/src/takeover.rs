@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use runtime::Config;
+use runtime::{Config, Tracer};
 use schemas::registry::Registry;
 use schemas::{ChatEvent, Decoder, Encoder, PartitionEnd, Position, Record, User};
 
@@ -43,6 +43,7 @@ pub(crate) struct Worker {
     pub(crate) slot: String,
     pub(crate) publication: String,
     pub(crate) failpoints: Failpoints,
+    pub(crate) tracer: Tracer,
 }
 
 /// Ids that the registry gave our schemas.
@@ -94,6 +95,7 @@ impl Worker {
             publication: names.publication(),
             config,
             failpoints,
+            tracer: Tracer::default(),
         })
     }
 

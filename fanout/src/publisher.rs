@@ -26,7 +26,8 @@ use redis::Pipeline;
 use runtime::kafka::reader::{Batch, Ends, GroupOffsets, Reader, Received, Settings};
 use runtime::redis::Commands;
 use runtime::retry::Backoff;
-use runtime::{Config, Names, RoleHealth, Shutdown, clock, kafka};
+use runtime::trace::Span;
+use runtime::{Config, Names, RoleHealth, Shutdown, Tracer, clock, kafka};
 use schemas::registry::Registry;
 use schemas::topics::Topic;
 use schemas::wire::relay::{Kind, Relayed};
@@ -67,6 +68,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
         events: Decoder::new(Arc::clone(&registry), event_id),
         cursors: Decoder::new(registry, cursor_id),
         receipts: Coalesced::default(),
+        tracer: Tracer::start(&config.trace, "publisher", &shutdown),
         uncommitted: Ends::default(),
         health,
         shutdown,
@@ -82,6 +84,7 @@ struct Publisher {
     events: Decoder<ChatEvent>,
     cursors: Decoder<Cursor>,
     receipts: Coalesced,
+    tracer: Tracer,
     /// What Redis has.
     uncommitted: Ends,
     health: RoleHealth,
@@ -120,11 +123,12 @@ impl Publisher {
     async fn publish(&mut self, batch: Batch) -> bool {
         let mut pipeline = Pipeline::with_capacity(batch.records.len());
         let mut events = 0;
+        let mut spans = Vec::new();
         for record in &batch.records {
             if *record.topic == *self.cursors_topic {
                 self.take_cursor(record).await;
             } else if let Some(value) = &record.value {
-                self.add_event(&mut pipeline, record, value).await;
+                spans.extend(self.add_event(&mut pipeline, record, value).await);
                 events += 1;
             }
         }
@@ -132,26 +136,34 @@ impl Publisher {
             if !self.send(&pipeline).await {
                 return false;
             }
+            spans.into_iter().for_each(Span::end);
             ::metrics::counter!(metrics::PUBLISHED).increment(events);
         }
         self.uncommitted.take(&batch);
         true
     }
 
-    async fn add_event(&self, pipeline: &mut Pipeline, record: &Received, value: &[u8]) {
+    /// Appends an event; its span, if it is sampled.
+    async fn add_event(&self, pipeline: &mut Pipeline, record: &Received, value: &[u8]) -> Option<Span> {
         let Some(chat_id) = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()) else {
             tracing::error!(
                 partition = record.partition,
                 offset = record.offset,
                 "an event has no key and reaches nobody"
             );
-            return;
+            return None;
         };
+        let mut span = self.tracer.follow("publisher", record.trace);
+        if let Some(span) = &mut span {
+            span.note("messaging.kafka.partition", record.partition.to_string());
+            span.note("messaging.kafka.offset", record.offset.to_string());
+        }
         let envelope = Relayed {
             kind: Kind::Event,
             partition: record.partition,
             offset: record.offset,
             relayed_at_ms: clock::now_ms(),
+            trace: span.as_ref().map(Span::context),
             value,
         }
         .to_bytes();
@@ -161,6 +173,7 @@ impl Publisher {
             }
         }
         pipeline.cmd("SPUBLISH").arg(self.names.chat_channel(chat_id)).arg(envelope).ignore();
+        span
     }
 
     /// People in an event's memberships.

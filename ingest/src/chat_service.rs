@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 use deadpool_postgres::Pool;
 use futures_util::future::{BoxFuture, FutureExt};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
-use runtime::{Config, Names, RoleHealth, Shutdown, clock, kafka, postgres};
+use runtime::trace::Span;
+use runtime::{Config, Names, RoleHealth, Shutdown, Tracer, clock, kafka, postgres};
 use schemas::registry::Registry;
 use schemas::topics::Topic;
+use schemas::trace;
 use schemas::wire::client::SendMessage;
 use schemas::wire::{Answer, Code, Rejection};
 use schemas::{ChatCommand, ChatSettings, CommandMember, Encoder, command_type};
@@ -75,6 +78,7 @@ pub struct ChatService {
     pool: Pool,
     limits: Arc<Limits>,
     admission: Admission,
+    tracer: Tracer,
     node_id: String,
 }
 
@@ -103,6 +107,7 @@ impl ChatService {
             pool: ground.pool,
             limits,
             admission: Admission::new(&config.limits),
+            tracer: Tracer::start(&config.trace, "gateway", shutdown),
             node_id: node_id.to_owned(),
         }))
     }
@@ -137,6 +142,7 @@ impl ChatService {
     }
 
     async fn submit_allowed(&self, asker: &Asker, wish: Wish, is_known_member: bool) -> Result<Submitted, Rejection> {
+        let span = self.tracer.sample("gateway");
         if matches!(wish, Wish::Send(_)) {
             self.admission.admit(self.under_way())?;
         }
@@ -147,7 +153,7 @@ impl ChatService {
         if !command.media_ids.is_empty() {
             self.check_media(&command).await?;
         }
-        self.produce(&command)
+        self.produce(&command, span)
     }
 
     fn under_way(&self) -> UnderWay {
@@ -155,7 +161,7 @@ impl ChatService {
         UnderWay { queued: usize::try_from(self.producer.in_flight_count()).unwrap_or(0), undecided, oldest }
     }
 
-    fn produce(&self, command: &ChatCommand) -> Result<Submitted, Rejection> {
+    fn produce(&self, command: &ChatCommand, mut span: Option<Span>) -> Result<Submitted, Rejection> {
         let began = Instant::now();
         let value = self.encoder.encode(command).map_err(|error| {
             tracing::error!(error = %error, "a command could not be encoded");
@@ -163,7 +169,15 @@ impl ChatService {
         })?;
         // Expected before it is sent: the answer can be quicker than Kafka's own acknowledgement.
         let expected = self.listener.expect(command);
-        let record = FutureRecord::to(&self.topic).key(&command.chat_id).payload(&value).timestamp(command.issued_at);
+        let mut record =
+            FutureRecord::to(&self.topic).key(&command.chat_id).payload(&value).timestamp(command.issued_at);
+        if let Some(span) = &mut span {
+            span.note("waltalkie.command_type", command.command_type.as_str());
+            span.note("waltalkie.chat_id", command.chat_id.as_str());
+            span.note("waltalkie.message_id", command.message_id.as_deref().unwrap_or_default());
+            let value = span.context().to_text();
+            record = record.headers(OwnedHeaders::new().insert(Header { key: trace::HEADER, value: Some(&value) }));
+        }
         let delivery = self.producer.send_result(record).map_err(|(error, _)| match error {
             KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => {
                 metrics::refused(Code::Overloaded);
@@ -178,9 +192,15 @@ impl ChatService {
             match delivery.await {
                 Ok(Ok(_)) => {
                     metrics::accepted(began.elapsed());
+                    if let Some(span) = span {
+                        span.end();
+                    }
                     Ok(())
                 }
                 Ok(Err((error, _))) => {
+                    if let Some(span) = span {
+                        span.end_refused("unavailable");
+                    }
                     tracing::warn!(error = %error, "a command did not reach Kafka in time");
                     Err(Rejection::unavailable())
                 }

@@ -79,7 +79,16 @@ mod tests {
     use schemas::{Cursor, Encoder, Mark};
 
     fn received(value: Option<Vec<u8>>) -> Received {
-        Received { topic: Arc::from("t"), partition: 2, offset: 7, timestamp_ms: 0, key: None, value, event_type: None }
+        Received {
+            topic: Arc::from("t"),
+            partition: 2,
+            offset: 7,
+            timestamp_ms: 0,
+            key: None,
+            value,
+            event_type: None,
+            trace: None,
+        }
     }
 
     async fn decoded<R: Record>(batch: &[Received]) -> Result<Decoded<R>, DecodeError> {

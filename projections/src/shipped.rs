@@ -56,6 +56,19 @@ impl Shipped {
         }
     }
 
+    /// The version of its rows that this program makes.
+    pub const fn version(self) -> u32 {
+        match self {
+            Self::Membership => MembershipProjection::VERSION,
+            Self::ChatHead => ChatHead::VERSION,
+            Self::Cursor => CursorReplay::VERSION,
+            Self::Inbox => <Inbox as Projection>::VERSION,
+            Self::Timeline => Timeline::VERSION,
+            Self::ChatActivity => ChatActivity::VERSION,
+            Self::UserExport => UserExport::VERSION,
+        }
+    }
+
     /// The tables that it owns.
     pub const fn tables(self) -> &'static [&'static str] {
         match self {

@@ -60,6 +60,8 @@ pub struct Config {
     pub janitor: Janitor,
     /// Logs.
     pub log: Log,
+    /// Traces.
+    pub trace: Trace,
     /// The servers that `waltalkie up` starts.
     pub stack: Stack,
 }
@@ -260,6 +262,10 @@ pub struct Kafka {
     pub replication_factor: u16,
     /// Copies that must have a record before it counts.
     pub min_insync_replicas: u16,
+    /// Whether brokers keep the history's closed segments in their remote storage; they must have one.
+    pub tiered_storage: bool,
+    /// How long closed segments stay on the brokers' own disks as well, where storage is tiered.
+    pub local_retention_ms: u64,
     /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
     pub security_protocol: String,
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
@@ -281,6 +287,8 @@ impl Default for Kafka {
             partitions: 12,
             replication_factor: 3,
             min_insync_replicas: 2,
+            tiered_storage: false,
+            local_retention_ms: 604_800_000,
             security_protocol: "plaintext".into(),
             sasl_mechanism: "SCRAM-SHA-512".into(),
             sasl_username: String::new(),
@@ -533,6 +541,22 @@ pub struct Log {
 impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::Text, filter: "info".into() }
+    }
+}
+
+/// `[trace]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trace {
+    /// Where spans of sampled commands go, by OTLP over HTTP: `http://collector:4318`. Empty: nothing is traced.
+    pub otlp_endpoint: String,
+    /// Of how many commands one is followed: 0.01 is one in a hundred.
+    pub sample_ratio: f64,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self { otlp_endpoint: String::new(), sample_ratio: 0.01 }
     }
 }
 

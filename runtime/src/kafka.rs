@@ -6,6 +6,7 @@ pub mod partition;
 mod quiet;
 pub mod reader;
 mod topic_ids;
+pub mod topic_settings;
 
 use rdkafka::ClientConfig;
 

@@ -23,6 +23,7 @@ pub mod rules;
 pub mod shape;
 pub mod timestamp;
 pub mod topics;
+pub mod trace;
 pub mod user;
 pub mod wire;
 

@@ -1,4 +1,5 @@
-//! The topics: names, keys, partition counts and how long they keep their records.
+//! The topics: names, keys, partition counts, and every setting that they are made with. `migrate` applies these, `doctor` looks
+//! whether they hold.
 
 /// A topic of the contract. The name that Kafka knows has `names.prefix` before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,7 +114,14 @@ impl Topic {
         }
     }
 
-    /// Topic configuration at creation, as Kafka names it.
+    /// What every topic is made with: batches stay as they were compressed, and records keep their own time.
+    pub const ALL_HAVE: [(&'static str, &'static str); 3] = [
+        ("compression.type", "producer"),
+        ("message.timestamp.type", "CreateTime"),
+        ("unclean.leader.election.enable", "false"),
+    ];
+
+    /// Topic configuration beside that, as Kafka names it.
     pub const fn config(self) -> &'static [(&'static str, &'static str)] {
         const DAYS_7: &str = "604800000";
         const DAYS_28: &str = "2419200000";
@@ -121,16 +129,20 @@ impl Topic {
         // history even if that was wrong.
         const ANY_TIME: (&str, &str) = ("message.timestamp.after.max.ms", "9223372036854775807");
         match self {
-            Self::ChatCommands => &[("retention.ms", DAYS_7), ("message.timestamp.type", "CreateTime")],
-            Self::ChatMarks | Self::ChatNotifications => &[("retention.ms", DAYS_7)],
+            Self::ChatCommands | Self::ChatMarks | Self::ChatNotifications => &[("retention.ms", DAYS_7)],
             Self::ChatCommandsDlq | Self::ChatNotificationsDlq | Self::ChatEventsDlq => &[("retention.ms", DAYS_28)],
-            Self::ChatEvents => {
-                &[("retention.ms", "-1"), ("retention.bytes", "-1"), ("cleanup.policy", "delete"), ANY_TIME]
-            }
+            Self::ChatEvents => &[
+                ("retention.ms", "-1"),
+                ("retention.bytes", "-1"),
+                ("cleanup.policy", "delete"),
+                ("segment.bytes", "1073741824"),
+                ANY_TIME,
+            ],
             // Made of the history, and could be made again; records have the time of what they tell, too.
             Self::ChatActivity | Self::ChatAbuse => &[("retention.ms", "-1"), ("cleanup.policy", "delete"), ANY_TIME],
-            Self::ChatUsers => &[("cleanup.policy", "compact"), ANY_TIME],
-            Self::ChatCursors => &[("cleanup.policy", "compact")],
+            // The segment that is being written isn't compacted.
+            Self::ChatUsers => &[("cleanup.policy", "compact"), ("segment.bytes", "134217728"), ANY_TIME],
+            Self::ChatCursors => &[("cleanup.policy", "compact"), ("segment.bytes", "134217728")],
             // Whoever takes over reads these to their end: small segments keep that short.
             Self::OperatorsState => {
                 &[("cleanup.policy", "compact"), ("segment.bytes", "16777216"), ("min.cleanable.dirty.ratio", "0.1")]
@@ -138,6 +150,21 @@ impl Topic {
             Self::CdcPositions => {
                 &[("cleanup.policy", "compact"), ("segment.bytes", "1048576"), ("min.cleanable.dirty.ratio", "0.01")]
             }
+        }
+    }
+
+    /// Whether records would be lost, refused or have another time if a setting were otherwise. The rest is for whoever runs it
+    /// to say: how long commands, marks, dead letters and what could be made again are kept, and in what files.
+    pub fn is_promise(self, setting: &str) -> bool {
+        let tells_of_the_past = self.config().iter().any(|(key, _)| *key == "message.timestamp.after.max.ms");
+        match setting {
+            "unclean.leader.election.enable" | "remote.storage.enable" => true,
+            "message.timestamp.after.max.ms" | "message.timestamp.type" => tells_of_the_past,
+            "cleanup.policy" | "retention.ms" | "retention.bytes" => matches!(
+                self,
+                Self::ChatEvents | Self::ChatUsers | Self::ChatCursors | Self::OperatorsState | Self::CdcPositions
+            ),
+            _ => false,
         }
     }
 }

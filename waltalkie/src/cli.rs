@@ -155,6 +155,7 @@ enum BenchCommand {
   waltalkie bench cdc --own-stack
   waltalkie bench cdc --own-stack --workload a --events 1000000 --runs 5 --json
   waltalkie bench cdc --own-stack --workload latency --rate 2000
+  waltalkie bench cdc --own-stack --workload disk --content-bytes 40 --rate 1000
   waltalkie bench cdc --own-stack --workload a --peer 'other=./other --fast'
   waltalkie bench cdc --own-stack --chaos --runs 20")]
     Cdc(OwnStack<bench::cdc::CdcArgs>),

@@ -1,12 +1,13 @@
-//! `waltalkie dlq`: the commands that nobody could decide, the notifications that nobody could send, and what an operator does
-//! about them.
+//! `waltalkie dlq`: the commands that nobody could decide, the notifications that nobody could send, what is no event in the
+//! history, and what an operator does about them.
 //!
 //! ```text
 //!   chat.commands.dlq ──▶ list, show ──▶ retry: the original bytes and key again to chat.commands
 //!                                   └──▶ drop:  settled without
 //! ```
 //!
-//! With `--topic notifications` the same for `chat.notifications.dlq`.
+//! With `--topic notifications` the same for `chat.notifications.dlq`. With `--topic events` for `chat.events.dlq`, but nothing
+//! of that is tried again: the history is written by the worker alone, from the tables.
 //!
 //! The topic keeps every record for its time; what was done about one is a row of `dead_letter_settled`. The row is written in
 //! a transaction that is committed after Kafka has the bytes: a crash between the two leaves it open, and a second retry is as
@@ -44,6 +45,8 @@ pub enum DlqTopic {
     Commands,
     /// chat.notifications
     Notifications,
+    /// chat.events: what stream operators found there and is no event
+    Events,
 }
 
 impl DlqTopic {
@@ -51,6 +54,7 @@ impl DlqTopic {
         match self {
             Self::Commands => Topic::ChatCommands,
             Self::Notifications => Topic::ChatNotifications,
+            Self::Events => Topic::ChatEvents,
         }
     }
 
@@ -58,6 +62,15 @@ impl DlqTopic {
         match self {
             Self::Commands => Topic::ChatCommandsDlq,
             Self::Notifications => Topic::ChatNotificationsDlq,
+            Self::Events => Topic::ChatEventsDlq,
+        }
+    }
+
+    /// What the key is, under which letters are listed.
+    const fn key_name(self) -> &'static str {
+        match self {
+            Self::Commands => "chat_id",
+            Self::Notifications | Self::Events => "key",
         }
     }
 }
@@ -69,7 +82,8 @@ pub enum DlqCommand {
     #[command(after_help = "Examples:
   waltalkie dlq list
   waltalkie dlq list --all --json | jq .reason
-  waltalkie dlq list --topic notifications")]
+  waltalkie dlq list --topic notifications
+  waltalkie dlq list --topic events")]
     List {
         /// Also those that were retried or dropped
         #[arg(long)]
@@ -78,7 +92,7 @@ pub enum DlqCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Shows one with its bytes, and the command in it if there is one
+    /// Shows one with its bytes, or what they decode to
     Show {
         /// Offset in the dead-letter topic, as `list` has it
         offset: i64,
@@ -86,7 +100,7 @@ pub enum DlqCommand {
         #[arg(long)]
         body: bool,
     },
-    /// Puts the original bytes into the topic again
+    /// Puts the original bytes into the topic again; not into chat.events
     #[command(after_help = "Examples:
   waltalkie dlq retry 17
   waltalkie dlq retry --open          all that are open, in their order")]
@@ -116,6 +130,11 @@ pub(crate) async fn run(config: &Config, args: DlqArgs) -> Result<ExitCode> {
             let shown = letters.show(letter, settled.all().await?.get(&offset).copied(), body).await;
             println!("{}", serde_json::to_string_pretty(&shown)?);
         }
+        DlqCommand::Retry(_) if args.topic == DlqTopic::Events => bail!(
+            "what is in chat.events is written by the CDC worker alone, from the tables, and nothing is put there by hand. If a \
+             later version reads the record, make the operators' rows anew (docs/operators.md, \"Rows of stream operators, made \
+             anew\"); otherwise find out who wrote it, and `waltalkie dlq drop --topic events`"
+        ),
         DlqCommand::Retry(which) => settle(&letters, settled, &which, Outcome::Retried).await?,
         DlqCommand::Drop(which) => settle(&letters, settled, &which, Outcome::Dropped).await?,
     }

@@ -50,6 +50,14 @@ pub(crate) async fn all(config: &Config) -> Result<Vec<String>> {
     let admin = Admin::new(&config.kafka)?;
     let topics = admin.make_topics(&config.kafka, &names).await?;
     done.extend(topics.into_iter().map(|topic| format!("topic {topic}")));
+    for (difference, is_set) in admin.mend_topics(&config.kafka, &names).await? {
+        let command = difference.command(&config.kafka.brokers);
+        done.push(if is_set {
+            format!("{difference}: set")
+        } else {
+            format!("{difference}, and this login may not set it: {command}")
+        });
+    }
     let registry = Registry::new(config.registry.url.expose(), names.prefix())?;
     for (subject, id) in registry.register_all().await.context("registering the schemas")? {
         done.push(format!("schema {subject} has id {id}"));

@@ -1,6 +1,7 @@
 //! What operators and their programs ask: health, readiness, metrics, the pipeline page.
 
 mod lookout;
+mod models;
 #[cfg(test)]
 mod written_tests;
 
@@ -21,6 +22,7 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use self::lookout::{Lookout, PROCESS};
+use self::models::Models;
 use crate::{explain, pages};
 
 /// A question about a message isn't waited for any longer.
@@ -65,7 +67,7 @@ pub(crate) async fn bind(config: &Config) -> Result<Option<TcpListener>> {
 pub(crate) async fn serve(listener: TcpListener, config: &Config, health: Health, shutdown: Shutdown) -> Result<()> {
     let own = format!("http://{}", listener.local_addr()?);
     let asked = Arc::new(Asked { config: config.clone(), turn: Mutex::new(()) });
-    let lookout = Arc::new(Lookout::new(own, &config.ops.peers, health.clone())?);
+    let lookout = Arc::new(Lookout::new(own, &config.ops.peers, health.clone(), Models::new(config)?)?);
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/ops", get(|headers: HeaderMap| async move { file("index.html", &headers) }))

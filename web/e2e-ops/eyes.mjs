@@ -21,6 +21,7 @@ const shown = (page) =>
     sentence: document.querySelector('[data-testid=sentence]')?.textContent ?? null,
     command: document.querySelector('[data-testid=sentence] code')?.textContent ?? null,
     runbook: document.querySelector('[data-testid=verdict] a')?.getAttribute('href') ?? null,
+    models: Object.fromEntries([...document.querySelectorAll('[data-testid=model]')].map(({ dataset }) => [dataset.name, { version: dataset.version, rebuild: dataset.rebuild }])),
     processes: document.querySelectorAll('[data-testid=process]').length,
     states: Object.fromEntries([...document.querySelectorAll('[data-testid=station]')].map(({ dataset }) => [dataset.segment, dataset.state])),
     flows: Object.fromEntries([...document.querySelectorAll('[data-testid=station]')].map(({ dataset }) => [dataset.segment, Number(dataset.flow)])),

@@ -26,6 +26,7 @@ mod broker;
 mod cluster;
 mod compress;
 mod error;
+mod log_bytes;
 mod sasl;
 mod security;
 mod sending;
@@ -39,6 +40,7 @@ use runtime::config::{Compression, Kafka};
 
 pub use batch::Record;
 pub use error::ProduceError;
+pub use log_bytes::log_bytes;
 
 use batch::Gathered;
 use broker::Awaited;

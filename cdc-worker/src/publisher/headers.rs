@@ -1,7 +1,7 @@
 //! `CloudEvents` attributes as Kafka headers, in binary content mode
 //! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/kafka-protocol-binding.md>).
 
-use schemas::timestamp;
+use schemas::{timestamp, trace};
 
 use crate::record::Outgoing;
 
@@ -30,6 +30,12 @@ impl HeaderMaker {
             ("ce_time", &self.time),
             ("content-type", b"application/avro"),
         ]
+    }
+
+    /// The headers of a record that is sampled, the trace last.
+    pub fn make_traced<'a>(&'a mut self, record: &Outgoing<'a>, traceparent: &'a str) -> [(&'a str, &'a [u8]); 7] {
+        let [one, two, three, four, five, six] = self.make(record);
+        [one, two, three, four, five, six, (trace::HEADER, traceparent.as_bytes())]
     }
 
     fn tell(&mut self, epoch_ms: i64) {

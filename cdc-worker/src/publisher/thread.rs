@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
+use runtime::trace::Span;
 use schemas::Position;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, watch};
 
 use super::ends::Ends;
-use super::fenced::{append_position, topic_of};
+use super::fenced::{Fenced, append_position, topic_of};
 use super::headers::HeaderMaker;
 use super::{Chunk, Committed, Task};
 use crate::error::Error;
@@ -39,6 +40,8 @@ struct UnderWay {
     began: Instant,
     rows: usize,
     largest: Largest,
+    /// Of sampled events.
+    spans: Vec<Span>,
 }
 
 /// Why the thread ends.
@@ -80,15 +83,22 @@ impl Loop {
         let mut next = self.next_chunk(chunks, true)?;
         let began = Instant::now();
         let mut largest = Largest::default();
-        let (mut rows, mut bytes) = (0, 0);
+        let (mut rows, mut bytes, mut spans) = (0, 0, Vec::new());
         let mut committed = Committed { number: 0, mark: self.task.stored };
-        while let Some(chunk) = next {
+        while let Some(mut chunk) = next {
             committed = Committed { number: chunk.number, mark: chunk.mark };
             rows += chunk.records.len();
             bytes += chunk.records.bytes();
-            for record in chunk.records.iter() {
+            let mut traced = chunk.records.take_traced().into_iter().peekable();
+            for (place, record) in chunk.records.iter().enumerate() {
                 largest.see(&record);
-                self.send(&record, &largest)?;
+                match traced.next_if(|(sampled, _)| *sampled == place) {
+                    None => self.send(&record, &largest)?,
+                    Some((_, span)) => {
+                        self.send_traced(&record, &largest, &span)?;
+                        spans.push(span);
+                    }
+                }
             }
             let has_room = rows < TRANSACTION_ROWS && bytes < TRANSACTION_BYTES;
             next = if has_room { self.next_chunk(chunks, chunk.is_followed)? } else { None };
@@ -104,7 +114,7 @@ impl Loop {
             .fenced
             .start_commit()
             .map_err(|source| self.refused(source, "asking for the commit of a transaction", &largest))?;
-        self.under_way = Some(UnderWay { committed, began, rows, largest });
+        self.under_way = Some(UnderWay { committed, began, rows, largest, spans });
         Ok(())
     }
 
@@ -127,7 +137,7 @@ impl Loop {
 
     /// Waits for the commit under way, if there is one, and tells of it.
     fn finish_commit(&mut self) -> Result<(), Stop> {
-        let Some(UnderWay { committed, began, rows, largest }) = self.under_way.take() else { return Ok(()) };
+        let Some(UnderWay { committed, began, rows, largest, spans }) = self.under_way.take() else { return Ok(()) };
         self.task
             .fenced
             .finish_commit()
@@ -136,6 +146,7 @@ impl Loop {
             return Err(Stop::Dropped);
         }
         self.reports.send_replace(committed);
+        spans.into_iter().for_each(Span::end);
         ::metrics::histogram!(metrics::PUBLISH).record(began.elapsed().as_secs_f64());
         ::metrics::histogram!(metrics::BATCH).record(rows as f64);
         ::metrics::counter!(metrics::ROWS).increment(rows as u64);
@@ -145,9 +156,14 @@ impl Loop {
 
     fn send(&mut self, record: &Outgoing<'_>, largest: &Largest) -> Result<(), Error> {
         let headers = self.headers.make(record);
-        let whole =
-            Record { key: record.key, value: record.value, timestamp_ms: record.timestamp_ms, headers: &headers };
-        let sent = self.task.fenced.producer().append(topic_of(record.destination), None, &whole);
+        let sent = append(&mut self.task.fenced, record, &headers);
+        sent.map_err(|source| self.refused(source, "sending records", largest))
+    }
+
+    fn send_traced(&mut self, record: &Outgoing<'_>, largest: &Largest, span: &Span) -> Result<(), Error> {
+        let traceparent = span.context().to_text();
+        let headers = self.headers.make_traced(record, &traceparent);
+        let sent = append(&mut self.task.fenced, record, &headers);
         sent.map_err(|source| self.refused(source, "sending records", largest))
     }
 
@@ -204,6 +220,11 @@ impl Loop {
             tracing::debug!(error = %error, "a transaction is left for the next producer to abort");
         }
     }
+}
+
+fn append(fenced: &mut Fenced, record: &Outgoing<'_>, headers: &[(&str, &[u8])]) -> Result<(), ProduceError> {
+    let Outgoing { destination, key, value, timestamp_ms, .. } = *record;
+    fenced.producer().append(topic_of(destination), None, &Record { key, value, timestamp_ms, headers })
 }
 
 /// The largest record of a transaction, to name when Kafka finds one too large.

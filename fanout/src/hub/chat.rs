@@ -13,7 +13,7 @@ use super::entitlement::{Share, Stays};
 use super::members::Members;
 use super::present::Present;
 use super::sequence::Sequence;
-use crate::websocket::Frame;
+use crate::websocket::{FirstWrite, Frame};
 
 /// Events that may come before the chat's head is known. More are read again.
 const EARLY: usize = 256;
@@ -27,6 +27,8 @@ const HELD_FRAMES: usize = 1_000;
 pub(crate) struct Item {
     pub(crate) event: ChatEvent,
     pub(crate) way: Option<Way>,
+    /// If it is sampled: ended by the first socket that it is written to.
+    pub(crate) span: Option<FirstWrite>,
 }
 
 /// How one connection gets the events of one chat.
@@ -238,7 +240,9 @@ impl Chat {
         let mut hidden: Option<Frame> = None;
         for member in self.members.values_mut() {
             let frame = match member.stays.share(event) {
-                Share::Shown => shown.get_or_insert_with(|| server::event_frame(event, item.way.clone()).into()),
+                Share::Shown => shown.get_or_insert_with(|| {
+                    Frame::text_of(&server::event_frame(event, item.way.clone()), item.span.clone())
+                }),
                 Share::Hidden => {
                     hidden.get_or_insert_with(|| server::skipped(&event.chat_id, event.seq, event.seq).into())
                 }

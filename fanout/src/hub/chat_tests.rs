@@ -15,7 +15,7 @@ fn message(seq: i64) -> Item {
         memberships: Vec::new(),
         chat: None,
     };
-    Item { event, way: None }
+    Item { event, way: None, span: None }
 }
 
 fn left(seq: i64, user_id: &str) -> Item {

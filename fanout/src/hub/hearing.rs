@@ -10,6 +10,7 @@ use schemas::wire::relay::{Kind, Relayed};
 
 use super::chat::Item;
 use super::task::Task;
+use crate::websocket::FirstWrite;
 
 impl Task {
     pub(super) async fn take_heard(&mut self, heard: Heard) {
@@ -60,7 +61,11 @@ impl Task {
         self.age.record((clock::now_ms() - event.occurred_at).max(0) as f64 / 1_000.0);
         let way = self.development.then(|| way_of(&event, relayed));
         if let Some(chat) = self.chats.get_mut(chat_id) {
-            chat.live(Item { event, way });
+            let span = self.tracer.follow("node", relayed.trace).map(|mut span| {
+                span.note("waltalkie.event_id", event.event_id.as_str());
+                FirstWrite::of(span)
+            });
+            chat.live(Item { event, way, span });
         }
         self.settle(chat_id);
     }

@@ -131,7 +131,7 @@ impl Reads {
         let mut found: Vec<Vec<Item>> = ranges.iter().map(|_| Vec::new()).collect();
         while let Some(row) = rows.try_next().await.map_err(failure)? {
             let (place, event) = history::event_in(&row).map_err(unreadable)?;
-            found[place].push(Item { event, way: None });
+            found[place].push(Item { event, way: None, span: None });
         }
         Ok(found.into_iter().map(Arc::new).collect())
     }

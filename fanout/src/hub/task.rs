@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use runtime::redis::{Heard, Subscriptions};
-use runtime::{Config, Names, RoleHealth, Shutdown};
+use runtime::{Config, Names, RoleHealth, Shutdown, Tracer};
 use schemas::{ChatEvent, Decoder};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
@@ -140,6 +140,7 @@ pub(super) struct Task {
     pub(super) next_stays_ms: u64,
     pub(super) next_sweep_ms: u64,
     pub(super) presence: Presence,
+    pub(super) tracer: Tracer,
     /// Counts confirmations and loads, so that it is known which came first.
     moment: u64,
     deliveries: ::metrics::Counter,
@@ -161,6 +162,7 @@ impl Task {
         let (found, finding) = mpsc::channel(QUEUED_RESULTS);
         let heals = Reads::new(truth.clone(), HEALS, &shutdown);
         let resumes = Reads::new(truth.clone(), RESUMES, &shutdown);
+        let tracer = Tracer::start(&config.trace, "gateway", &shutdown);
         Self {
             names: config.names(),
             truth,
@@ -198,6 +200,7 @@ impl Task {
             next_stays_ms: 0,
             next_sweep_ms: 0,
             presence,
+            tracer,
             moment: 0,
             deliveries: ::metrics::counter!(metrics::DELIVERIES),
             busy: ::metrics::counter!(metrics::HUB_BUSY),

@@ -53,6 +53,7 @@ impl Coalesced {
                     partition: chat.partition,
                     offset: chat.offset,
                     relayed_at_ms: now_ms,
+                    trace: None,
                     value: &value,
                 };
                 Some((chat_id, envelope.to_bytes()))

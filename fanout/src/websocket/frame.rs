@@ -4,9 +4,10 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 
+use runtime::trace::Span;
 use tokio::io::AsyncWrite;
 
 use super::deflate;
@@ -29,14 +30,41 @@ struct Bytes {
     payload_at: u8,
     /// For connections that agreed on compression, made when the first of them is written; none if it isn't smaller.
     deflated: OnceLock<Option<Box<[u8]>>>,
+    span: Option<FirstWrite>,
+}
+
+/// The span of an event's frame, which ends when the first socket has taken it: later ones may be slow people's.
+#[derive(Debug, Clone)]
+pub(crate) struct FirstWrite(Arc<Mutex<Option<Span>>>);
+
+impl FirstWrite {
+    pub(crate) fn of(span: Span) -> Self {
+        Self(Arc::new(Mutex::new(Some(span))))
+    }
+
+    fn end(&self) {
+        let span = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(span) = span {
+            span.end();
+        }
+    }
 }
 
 impl Frame {
     fn new(first: u8, payload: &[u8]) -> Self {
+        Self::with_span(first, payload, None)
+    }
+
+    /// A text frame, with the span of the event that it shows, if that is sampled.
+    pub(crate) fn text_of(text: &str, span: Option<FirstWrite>) -> Self {
+        Self::with_span(TEXT, text.as_bytes(), span)
+    }
+
+    fn with_span(first: u8, payload: &[u8], span: Option<FirstWrite>) -> Self {
         let plain = encode(first, payload);
         let payload_at = (plain.len() - payload.len()) as u8;
         let deflated = if first == TEXT { OnceLock::new() } else { OnceLock::from(None) };
-        Self(Arc::new(Bytes { plain, payload_at, deflated }))
+        Self(Arc::new(Bytes { plain, payload_at, deflated, span }))
     }
 
     pub(crate) fn ping() -> Self {
@@ -159,6 +187,9 @@ impl Writing {
                 }
                 written -= length;
                 self.next += 1;
+                if let Some(span) = &frame.0.span {
+                    span.end();
+                }
             }
         }
         Pin::new(&mut *io).poll_flush(context)

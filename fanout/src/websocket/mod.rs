@@ -11,7 +11,7 @@ mod parser;
 mod reader;
 mod upgrade;
 
-pub(crate) use frame::{Frame, Writing};
+pub(crate) use frame::{FirstWrite, Frame, Writing};
 pub(crate) use parser::{Broken, Message};
 pub(crate) use reader::Reader;
 pub(crate) use upgrade::Upgrade;

@@ -339,6 +339,7 @@ async fn receipts(world: &mut World, chat_id: &str, payload: &Value) {
         partition: 0,
         offset: 0,
         relayed_at_ms: 0,
+        trace: None,
         value: payload.as_bytes(),
     };
     world.spublish(world.names.chat_channel(chat_id), &relayed.to_bytes()).await;

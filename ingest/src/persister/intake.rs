@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use runtime::kafka::{Batch, Reader, Received};
 use runtime::retry::Backoff;
-use runtime::{RoleHealth, Shutdown, clock};
+use runtime::{RoleHealth, Shutdown, Tracer, clock};
 use schemas::{ChatCommand, Decoder};
 use tokio::sync::mpsc;
 
@@ -61,6 +61,7 @@ pub(super) struct Decoding {
     pub(super) dead_letters: Arc<DeadLetters>,
     pub(super) health: Arc<RoleHealth>,
     pub(super) is_waiting: Arc<AtomicBool>,
+    pub(super) tracer: Tracer,
     pub(super) shutdown: Shutdown,
 }
 
@@ -105,7 +106,8 @@ impl Decoding {
                     let body_hash =
                         self.hasher.hash(command.content.as_deref().unwrap_or_default(), &command.media_ids);
                     let refusal = self.chat_limit.take(&command, clock::now_ms());
-                    return Ok(Some(Ok(Candidate { command, body_hash, refusal })));
+                    let span = self.tracer.follow("persister", record.trace);
+                    return Ok(Some(Ok(Candidate { command, body_hash, refusal, span })));
                 }
                 // A key that isn't the chat could be in another chat's partition: there is no order to decide it in.
                 Ok(_) => {

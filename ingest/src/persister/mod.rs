@@ -26,6 +26,7 @@ mod open_letters;
 pub(crate) mod roles;
 mod sequencer;
 mod state;
+mod traces;
 mod write;
 
 use std::collections::{HashMap, HashSet};
@@ -36,7 +37,7 @@ use deadpool_postgres::Pool;
 use runtime::kafka::reader::{Place, Settings};
 use runtime::kafka::{Assignment, Reader, Received};
 use runtime::retry::Backoff;
-use runtime::{Config, RoleHealth, Shutdown, kafka, postgres};
+use runtime::{Config, RoleHealth, Shutdown, Tracer, kafka, postgres};
 use schemas::registry::Registry;
 use schemas::topics::Topic;
 use schemas::wire::{Answer, Code, Rejection};
@@ -91,6 +92,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
         dead_letters,
         health: Arc::clone(&health),
         is_waiting: Arc::default(),
+        tracer: Tracer::start(&config.trace, "persister", &shutdown),
         shutdown: shutdown.clone(),
     };
     let mut intake = Intake::start(reader, decoding);
@@ -143,11 +145,12 @@ impl Persister {
         }
         let mut backoff = Backoff::default();
         let mut waiting = vec![entries];
-        while let Some(part) = waiting.pop() {
+        while let Some(mut part) = waiting.pop() {
             let began = Instant::now();
             match self.transact(&part).await {
                 Ok(answers) => {
                     backoff.reset();
+                    traces::end(&mut part, &answers);
                     metrics::batch_persisted(answers.len(), began.elapsed());
                     self.send_answers(&part, answers).await;
                 }
@@ -183,6 +186,7 @@ impl Persister {
         let candidates: Vec<&Candidate> = part.iter().filter_map(|entry| entry.candidate.as_ref()).collect();
         let mut book = load::load(&transaction, &candidates).await?;
         let decisions = sequencer::decide(&mut book, &candidates);
+        traces::write(&transaction, &candidates, &decisions).await?;
         write::write(&transaction, &book, &decisions, &offsets_of(part), &self.log_id).await?;
         transaction.commit().await?;
         Ok(decisions.answers.into_iter().map(|(answer, _)| answer).collect())
@@ -286,6 +290,7 @@ mod tests {
             key: None,
             value: None,
             event_type: None,
+            trace: None,
         };
         Entry { record, candidate: None }
     }

@@ -9,6 +9,7 @@ mod departure;
 mod members;
 mod messages;
 
+use runtime::trace::Span;
 use schemas::wire::{Answer, Code, Rejection};
 use schemas::{ChatCommand, command_type};
 
@@ -25,6 +26,8 @@ pub(crate) struct Candidate {
     pub(crate) body_hash: Vec<u8>,
     /// Why it is refused, whatever the book says.
     pub(crate) refusal: Option<Rejection>,
+    /// If it is sampled.
+    pub(crate) span: Option<Span>,
 }
 
 /// The `seq` that a command got, if it got one, or why it is refused.

@@ -47,7 +47,7 @@ fn create(is_group: bool, user: &str, others: &[&str]) -> ChatCommand {
 /// The body stands for its own hash here.
 fn candidate(command: &ChatCommand) -> Candidate {
     let body_hash = command.content.clone().unwrap_or_default().into_bytes();
-    Candidate { command: command.clone(), body_hash, refusal: None }
+    Candidate { command: command.clone(), body_hash, refusal: None, span: None }
 }
 
 fn decide_all(book: &mut Book, commands: &[ChatCommand]) -> Decisions {

@@ -27,6 +27,7 @@ mod leftovers;
 mod progress;
 mod replay;
 mod swap;
+mod tell;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -142,24 +143,34 @@ impl Rebuilder {
 
     async fn rebuild_to_the_end<P: Replay>(&self, projection: P) -> Result<Rebuilt, Error> {
         let (projection, schema) = (Arc::new(projection), format!("rebuild_{}", P::NAME));
-        let mut fresh = Fresh::open(self, &*projection, &schema, None, Begin::OrGoOn).await?;
-        let mut records = match self.pass(&projection, &fresh, Until::End).await {
+        let fresh = Fresh::open(self, &*projection, &schema, None, Begin::OrGoOn).await?;
+        let teller = tell::Teller {
+            url: self.wiring.config.postgres.read_url.clone(),
+            projection: P::NAME,
+            version: P::VERSION,
+            progress: Arc::clone(&self.progress),
+        };
+        teller.during(Box::pin(self.rebuild_into(&projection, fresh))).await
+    }
+
+    async fn rebuild_into<P: Replay>(&self, projection: &Arc<P>, mut fresh: Fresh) -> Result<Rebuilt, Error> {
+        let mut records = match self.pass(projection, &fresh, Until::End).await {
             // An unfinished rebuild of another log is of no use.
             Err(Error::OtherLog { .. }) => {
-                fresh = fresh.again(&self.wiring, &*projection).await?;
-                self.pass(&projection, &fresh, Until::End).await?
+                fresh = fresh.again(&self.wiring, &**projection).await?;
+                self.pass(projection, &fresh, Until::End).await?
             }
             outcome => outcome?,
         };
         for _ in 0..PASSES {
-            let read = self.pass(&projection, &fresh, Until::End).await?;
+            let read = self.pass(projection, &fresh, Until::End).await?;
             records += read;
             if read <= LITTLE {
                 break;
             }
         }
         self.progress.phase("swapping the tables in");
-        records += swap::swap(self, &projection, &fresh).await?;
+        records += swap::swap(self, projection, &fresh).await?;
         Ok(Rebuilt { records, schema: None })
     }
 

@@ -122,6 +122,13 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if let Some((key, problem)) = config.notify.problem(config.development) {
         return wrong(key, problem);
     }
+    let trace = &config.trace;
+    if !(trace.otlp_endpoint.is_empty() || is_origin(&trace.otlp_endpoint)) {
+        return wrong("trace.otlp_endpoint", "is no address such as http://collector:4318; /v1/traces is added to it");
+    }
+    if !(0.0..=1.0).contains(&trace.sample_ratio) {
+        return wrong("trace.sample_ratio", "at least 0 and at most 1");
+    }
     let limits = &config.limits;
     if [limits.commands_per_s, limits.requests_per_s, limits.node_commands_per_s, limits.chat_sends_per_s].contains(&0)
     {
@@ -181,6 +188,7 @@ fn lay_over(
         .ok_or_else(|| wrong(format!("there is no key `{key}` in `{section}`{}", nearest(&key, keys.keys()))))?;
     let value = match default {
         Value::Boolean(_) => text.parse().map(Value::Boolean).map_err(|_| wrong("is true or false".into()))?,
+        Value::Float(_) => text.parse().map(Value::Float).map_err(|_| wrong("is a number".into()))?,
         Value::Integer(_) => text.parse().map(Value::Integer).map_err(|_| wrong("is a whole number".into()))?,
         Value::Array(_) => Value::Array(
             text.split(',')
@@ -275,6 +283,18 @@ mod tests {
         assert_eq!(error, "WALTALKIE_KAFKA__BROKER: there is no key `broker` in `kafka`; the nearest is `brokers`");
         let error = env("WALTALKIE_KAFKA__PARTITIONS", "x").unwrap_err().to_string();
         assert_eq!(error, "WALTALKIE_KAFKA__PARTITIONS: is a whole number");
+    }
+
+    #[test]
+    fn traces_have_an_address_and_a_ratio() {
+        let config = load_text("[trace]\notlp_endpoint = \"http://collector:4318\"\n").unwrap();
+        assert!((config.trace.sample_ratio - 0.01).abs() < f64::EPSILON);
+        let half = env("WALTALKIE_TRACE__SAMPLE_RATIO", "0.5").unwrap();
+        assert!((half.trace.sample_ratio - 0.5).abs() < f64::EPSILON && half.trace.otlp_endpoint.is_empty());
+        for (name, wrong) in [("SAMPLE_RATIO", "2"), ("SAMPLE_RATIO", "many"), ("OTLP_ENDPOINT", "collector/v1/traces")]
+        {
+            assert!(env(&format!("WALTALKIE_TRACE__{name}"), wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub enum AdminError {
 
 /// An administrator of the configured cluster.
 pub struct Admin {
-    client: Arc<AdminClient<DefaultClientContext>>,
+    pub(super) client: Arc<AdminClient<DefaultClientContext>>,
     brokers: String,
 }
 
@@ -61,6 +61,8 @@ pub struct TopicFacts {
 /// A topic as it is made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicPlan {
+    /// Which one it is.
+    pub topic: Topic,
     /// Name, with the prefix.
     pub name: String,
     /// Partitions.
@@ -78,12 +80,14 @@ pub fn topic_plans(kafka: &Kafka, names: &Names) -> Vec<TopicPlan> {
             Partitions::Configured => kafka.partitions,
             Partitions::Fixed(count) => count,
         };
-        let mut config = vec![
-            ("min.insync.replicas", kafka.min_insync_replicas.to_string()),
-            ("unclean.leader.election.enable", "false".to_owned()),
-        ];
-        config.extend(topic.config().iter().map(|&(key, value)| (key, value.to_owned())));
-        TopicPlan { name: names.topic(topic), partitions, replicas: kafka.replication_factor, config }
+        let mut config = vec![("min.insync.replicas", kafka.min_insync_replicas.to_string())];
+        let fixed = Topic::ALL_HAVE.iter().chain(topic.config());
+        config.extend(fixed.map(|&(key, value)| (key, value.to_owned())));
+        if kafka.tiered_storage && topic == Topic::ChatEvents {
+            config.push(("remote.storage.enable", "true".to_owned()));
+            config.push(("local.retention.ms", kafka.local_retention_ms.to_string()));
+        }
+        TopicPlan { topic, name: names.topic(topic), partitions, replicas: kafka.replication_factor, config }
     };
     Topic::ALL.iter().map(plan).collect()
 }
@@ -129,7 +133,7 @@ impl Admin {
     }
 
     /// Names of the topics that this login may see.
-    async fn visible_topics(&self) -> Result<BTreeSet<String>, AdminError> {
+    pub(super) async fn visible_topics(&self) -> Result<BTreeSet<String>, AdminError> {
         self.blocking(|client| {
             let metadata = client.fetch_metadata(None, Duration::from_secs(10))?;
             Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
@@ -212,7 +216,7 @@ impl Admin {
             .map_err(|source| self.away(source))
     }
 
-    fn away(&self, source: KafkaError) -> AdminError {
+    pub(super) fn away(&self, source: KafkaError) -> AdminError {
         AdminError::Away { brokers: self.brokers.clone(), source }
     }
 }

@@ -28,6 +28,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use schemas::trace::{self, TraceContext};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
@@ -96,6 +97,8 @@ pub struct Received {
     pub value: Option<Vec<u8>>,
     /// Value of the header `ce_type`, where there is one.
     pub event_type: Option<String>,
+    /// The trace that it belongs to, if it is sampled.
+    pub trace: Option<TraceContext>,
 }
 
 /// Records of one or more partitions, each partition's in order.
@@ -383,12 +386,18 @@ pub(super) fn received(message: &BorrowedMessage<'_>, topic: &mut Arc<str>) -> R
     if &**topic != message.topic() {
         *topic = Arc::from(message.topic());
     }
-    let event_type = message.headers().and_then(|headers| {
+    let headers = message.headers();
+    let event_type = headers.and_then(|headers| {
         headers
             .iter()
             .find(|header| header.key == "ce_type")
             .and_then(|header| header.value)
             .and_then(|value| String::from_utf8(value.to_vec()).ok())
+    });
+    // The last one, or there is none: the others needn't be looked at.
+    let trace = headers.and_then(|headers| {
+        let last = headers.try_get(headers.count().checked_sub(1)?)?;
+        if last.key == trace::HEADER { TraceContext::parse(last.value?) } else { None }
     });
     Received {
         topic: Arc::clone(topic),
@@ -398,5 +407,6 @@ pub(super) fn received(message: &BorrowedMessage<'_>, topic: &mut Arc<str>) -> R
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
         event_type,
+        trace,
     }
 }

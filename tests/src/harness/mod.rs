@@ -11,6 +11,7 @@
 //! in `target/test-logs/<test>/`.
 
 mod balancer;
+mod collector;
 mod dump;
 mod installation;
 mod keys;
@@ -25,6 +26,7 @@ mod socket;
 mod wait;
 
 pub use balancer::Balancer;
+pub use collector::{Collected, Collector};
 pub use dump::{chats, evidence_of, fingerprint};
 pub use installation::Installation;
 pub use keys::{KeyServer, SigningKey};

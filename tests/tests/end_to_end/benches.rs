@@ -83,3 +83,21 @@ async fn everybody_comes_back_from_a_storm() -> Result<()> {
     ensure!(report["others_lost"] == 0 && report["others_calm"]["p50_ms"].as_f64() > Some(0.0), "{report}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_on_disk_are_those_of_the_log_with_its_markers() -> Result<()> {
+    let report = bench(
+        "cdc --workload disk --events 2000 --chats 10 --content-bytes 40 --rate 100 --seconds 1 --compression lz4 --partitions 3",
+    )
+    .await?;
+    let one = &report["on_disk"][0];
+    ensure!(one["compression"] == "lz4" && report["drains"] == serde_json::json!([]), "{report}");
+    for (load, events) in [("full_batches", 2_000), ("steady", 200)] {
+        let taken = &one[load];
+        ensure!(taken["events"] == events && taken["markers"].as_u64() > Some(0), "{report}");
+        ensure!(taken["bytes_an_event"].as_f64().is_some_and(|bytes| (40.0..2_000.0).contains(&bytes)), "{report}");
+    }
+    let each = |load: &str| one[load]["bytes_an_event"].as_f64();
+    ensure!(each("full_batches") < each("steady"), "small batches cost nothing: {report}");
+    Ok(())
+}

@@ -50,4 +50,6 @@ mod startup;
 mod strangers;
 mod token_attacks;
 mod token_commands;
+mod topic_settings;
+mod traces;
 mod visitors;

@@ -112,6 +112,8 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
     .await?;
     eyes.look("well").await?;
 
+    watch_a_rebuild(&installation, &mut eyes).await?;
+
     ensure!(redis.refuse() > 0, "nobody was connected to Redis");
     eyes.fault("Redis takes no events", "waltalkie doctor", "redis-is-away", "redis").await?;
     eyes.look("redis").await?;
@@ -147,6 +149,29 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
     Ok(())
 }
 
+/// A rebuild by another process is on the page while it lasts, and gone when it is swapped in. Its end is held up by what the
+/// swap waits for.
+async fn watch_a_rebuild(installation: &Installation, eyes: &mut Eyes) -> Result<()> {
+    let read = installation.read().await?;
+    read.batch_execute("BEGIN; SELECT FROM consumer_offset WHERE consumer = 'chat_head' FOR UPDATE").await?;
+    let mut command = installation.command()?;
+    command.args(["rebuild", "chat_head"]);
+    let rebuilding = tokio::task::spawn_blocking(move || command.output());
+    let is_shown = |model: &Value| model["rebuild"].as_str().is_some_and(|text| text.contains(" records"));
+    let report = eyes.see("the rebuild", |report| is_shown(&report["models"]["chat_head"])).await?;
+    let others = report["models"].as_object().context("no read models")?;
+    ensure!(others.len() >= 4 && others["membership"]["rebuild"] == "", "{report}");
+    let version = "SELECT version::text FROM projection_version WHERE projection = 'chat_head'";
+    let version: String = read.query_one(version, &[]).await?.get(0);
+    ensure!(others["chat_head"]["version"] == version, "{report}");
+    read.batch_execute("COMMIT").await?;
+    let output = rebuilding.await??;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    eyes.see("the end of the rebuild", |report| report["models"]["chat_head"]["rebuild"] == "").await?;
+    eyes.all_is_well().await?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_on_the_operators_listener_and_nowhere_else() -> Result<()> {
     let installation = Installation::make("ops-listener").await?;
@@ -172,6 +197,7 @@ async fn it_is_on_the_operators_listener_and_nowhere_else() -> Result<()> {
         anyhow::bail!("{data}");
     };
     ensure!(only["address"] == process.ops_url.as_str(), "{only}");
+    ensure!(data["models"].is_array(), "the read database isn't asked: {data}");
     ensure!(only["readyz"]["roles"].as_array().is_some_and(|roles| roles.len() == 8), "{only}");
     ensure!(only["metrics"].as_str().is_some_and(|metrics| metrics.contains("waltalkie_cdc_is_streaming 1")), "{only}");
     Ok(())

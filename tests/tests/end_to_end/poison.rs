@@ -104,7 +104,40 @@ async fn a_retried_command_is_decided_where_its_key_says() -> Result<()> {
         let page = alice.get(&format!("/v1/chats/{chat_id}/messages")).await?.expect(200)?;
         Ok((page["messages"][0]["content"] == "better late than never").then_some(()))
     })
-    .await
+    .await?;
+    what_is_no_event_is_looked_at_and_dropped(&installation, &producer).await
+}
+
+/// What stream operators put aside: an event with an unknown schema, say.
+async fn what_is_no_event_is_looked_at_and_dropped(
+    installation: &Installation,
+    producer: &FutureProducer,
+) -> Result<()> {
+    let names = installation.names();
+    let (source, dead) = (names.topic(Topic::ChatEvents), names.topic(Topic::ChatEventsDlq));
+    let headers = OwnedHeaders::new()
+        .insert(Header { key: "reason", value: Some("not Avro") })
+        .insert(Header { key: "source_topic", value: Some(&source) });
+    let record = FutureRecord::to(&dead).key("somebody").payload("not Avro at all").headers(headers);
+    producer.send(record, Timeout::After(LONG)).await.map_err(|(error, _)| error)?;
+    let history = read_all(&installation.config()?, Topic::ChatEvents).await?.len();
+    let events = |command: &'static str, which: &'static str| {
+        let arguments = ["--topic", "events", command, which];
+        async move { dlq(installation, &arguments[..if which.is_empty() { 3 } else { 4 }]).await }
+    };
+    let listed = events("list", "--json").await?.context("list")?;
+    ensure!(listed.contains("\"reason\":\"not Avro\"") && listed.contains(&source), "{listed}");
+    let shown: Value = serde_json::from_str(&events("show", "0").await?.context("show")?)?;
+    ensure!(shown["key"] == "somebody" && shown["value_hex"] == hex(b"not Avro at all"), "{shown}");
+    ensure!(shown["event_problem"].is_string(), "{shown}");
+    ensure!(
+        events("retry", "0").await?.is_none() && events("retry", "--open").await?.is_none(),
+        "put into the history"
+    );
+    ensure!(read_all(&installation.config()?, Topic::ChatEvents).await?.len() == history, "put into the history");
+    ensure!(events("list", "--json").await?.is_some_and(|lines| lines.lines().count() == 1), "settled by a refusal");
+    ensure!(events("drop", "0").await?.is_some() && events("list", "--json").await? == Some(String::new()));
+    Ok(())
 }
 
 /// Runs `waltalkie dlq …`; what it printed, or nothing if it failed.

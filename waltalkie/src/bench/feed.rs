@@ -77,8 +77,14 @@ impl Feed {
         let mut pipeline = Pipeline::with_capacity(places.len());
         for (chat, seq) in places {
             let value = self.audience.value(self.schema_id, chat, seq);
-            let relayed =
-                Relayed { kind: Kind::Event, partition: 0, offset: seq, relayed_at_ms: clock::now_ms(), value: &value };
+            let relayed = Relayed {
+                kind: Kind::Event,
+                partition: 0,
+                offset: seq,
+                relayed_at_ms: clock::now_ms(),
+                trace: None,
+                value: &value,
+            };
             let channel = self.names.chat_channel(&self.audience.chat_id(chat));
             pipeline.cmd("SPUBLISH").arg(channel).arg(relayed.to_bytes()).ignore();
         }

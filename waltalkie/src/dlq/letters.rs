@@ -13,7 +13,7 @@ use rdkafka::util::Timeout;
 use rdkafka::{Offset, TopicPartitionList};
 use runtime::{Config, kafka};
 use schemas::registry::Registry;
-use schemas::{ChatCommand, Decoder, Notification};
+use schemas::{ChatCommand, ChatEvent, Decoder, Notification};
 use serde_json::{Value, json};
 
 use super::DlqTopic;
@@ -44,9 +44,10 @@ impl Letter {
 }
 
 /// Reads what is in them.
-enum Either {
+enum Reading {
     Command(Decoder<ChatCommand>),
     Notification(Decoder<Notification>),
+    Event(Decoder<ChatEvent>),
 }
 
 /// All of them, oldest first.
@@ -54,7 +55,7 @@ pub(super) struct Letters {
     all: Vec<Letter>,
     source: String,
     producer: FutureProducer,
-    decoder: Option<Either>,
+    decoder: Option<Reading>,
 }
 
 impl Letters {
@@ -68,11 +69,15 @@ impl Letters {
         let decoder = match which {
             DlqTopic::Commands => {
                 let schema_id = registry.id_of::<ChatCommand>().await.ok();
-                schema_id.map(|id| Either::Command(Decoder::new(registry, id)))
+                schema_id.map(|id| Reading::Command(Decoder::new(registry, id)))
             }
             DlqTopic::Notifications => {
                 let schema_id = registry.id_of::<Notification>().await.ok();
-                schema_id.map(|id| Either::Notification(Decoder::new(registry, id)))
+                schema_id.map(|id| Reading::Notification(Decoder::new(registry, id)))
+            }
+            DlqTopic::Events => {
+                let schema_id = registry.id_of::<ChatEvent>().await.ok();
+                schema_id.map(|id| Reading::Event(Decoder::new(registry, id)))
             }
         };
         Ok(Self {
@@ -120,16 +125,26 @@ impl Letters {
         let mut shown = super::line_of(letter, outcome);
         let value = letter.value.as_deref().unwrap_or_default();
         let decoded = match &self.decoder {
-            Some(Either::Command(decoder)) => {
+            Some(Reading::Command(decoder)) => {
                 decoder.decode(value).await.map_err(|error| error.to_string()).map(|command| {
                     let hidden = command.content.as_ref().filter(|_| !with_body);
                     let content = hidden.map(|content| format!("{} bytes; --body shows them", content.len()));
                     ("command", json!(ChatCommand { content: content.or(command.content.clone()), ..command }))
                 })
             }
-            Some(Either::Notification(decoder)) => {
+            Some(Reading::Notification(decoder)) => {
                 let decoded = decoder.decode(value).await.map_err(|error| error.to_string());
                 decoded.map(|notification| ("notification", json!(notification)))
+            }
+            Some(Reading::Event(decoder)) => {
+                let decoded = decoder.decode(value).await.map_err(|error| error.to_string());
+                decoded.map(|mut event| {
+                    let content = event.message.as_mut().and_then(|message| message.content.as_mut());
+                    if let Some(content) = content.filter(|_| !with_body) {
+                        *content = format!("{} bytes; --body shows them", content.len());
+                    }
+                    ("event", json!(event))
+                })
             }
             None => Err("the schema registry doesn't answer".to_owned()),
         };
@@ -137,7 +152,8 @@ impl Letters {
             Ok((name, record)) => shown[name] = record,
             Err(problem) => {
                 let name = match self.decoder {
-                    Some(Either::Notification(_)) => "notification_problem",
+                    Some(Reading::Notification(_)) => "notification_problem",
+                    Some(Reading::Event(_)) => "event_problem",
                     _ => "command_problem",
                 };
                 shown[name] = problem.into();
@@ -201,10 +217,7 @@ fn letter_of(message: &BorrowedMessage<'_>, which: DlqTopic) -> Letter {
         buried_at_ms: message.timestamp().to_millis().unwrap_or_default(),
         key: message.key().map(<[u8]>::to_vec),
         value: message.payload().map(<[u8]>::to_vec),
-        key_name: match which {
-            DlqTopic::Commands => "chat_id",
-            DlqTopic::Notifications => "key",
-        },
+        key_name: which.key_name(),
         reason: header("reason").unwrap_or_default(),
         source_topic: header("source_topic").unwrap_or_default(),
         source_partition: header("source_partition").unwrap_or_default(),

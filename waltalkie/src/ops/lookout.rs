@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use super::models::Models;
+
 /// Header that tells processes apart, however they are reached.
 pub(super) const PROCESS: &str = "waltalkie-process";
 
@@ -31,6 +33,7 @@ pub(super) struct Lookout {
     process: String,
     peers: Vec<String>,
     health: Health,
+    models: Models,
     metrics: &'static PrometheusHandle,
     http: reqwest::Client,
     seen: Mutex<Seen>,
@@ -60,7 +63,7 @@ struct Text {
 
 impl Lookout {
     /// `own` is where this process is reached, at least from its own machine.
-    pub(super) fn new(own: String, peers: &[String], health: Health) -> Result<Self> {
+    pub(super) fn new(own: String, peers: &[String], health: Health, models: Models) -> Result<Self> {
         runtime::tls::install_provider();
         let http = reqwest::Client::builder().timeout(PATIENCE).redirect(Policy::none()).no_proxy().build()?;
         Ok(Self {
@@ -68,6 +71,7 @@ impl Lookout {
             process: Uuid::new_v4().to_string(),
             peers: peers.iter().map(|peer| peer.trim_end_matches('/').to_owned()).collect(),
             health,
+            models,
             metrics: telemetry::metrics(),
             http,
             seen: Mutex::default(),
@@ -91,7 +95,8 @@ impl Lookout {
         {
             return body.clone();
         }
-        let answers = join_all(self.peers.iter().map(|peer| self.ask(peer))).await;
+        let asked = join_all(self.peers.iter().map(|peer| self.ask(peer)));
+        let (answers, models) = tokio::join!(asked, self.models.look());
         let mut own = self.own.as_str();
         let mut others = Vec::new();
         for (peer, said) in self.peers.iter().zip(answers) {
@@ -109,7 +114,8 @@ impl Lookout {
         let readyz = json!({ "roles": self.health.statuses() });
         let mut processes = vec![json!({ "address": own, "metrics": self.metrics(), "readyz": readyz })];
         processes.append(&mut others);
-        let body = Bytes::from(json!({ "at_ms": clock::now_ms(), "processes": processes }).to_string());
+        let body =
+            Bytes::from(json!({ "at_ms": clock::now_ms(), "processes": processes, "models": models }).to_string());
         seen.last = Some((Instant::now(), body.clone()));
         body
     }

@@ -28,7 +28,8 @@ async fn peer(metrics: String, process: &str) -> (String, Arc<AtomicUsize>) {
 fn lookout(peers: &[String]) -> Lookout {
     let health = Health::default();
     let _ = health.role("gateway");
-    Lookout::new("http://127.0.0.1:1".into(), peers, health).expect("a client")
+    Lookout::new("http://127.0.0.1:1".into(), peers, health, Models::new(&runtime::Config::default()).expect("none"))
+        .expect("a client")
 }
 
 async fn processes(lookout: &Lookout) -> Vec<Value> {

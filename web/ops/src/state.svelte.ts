@@ -1,5 +1,6 @@
 /** Asks for samples, every two seconds for as long as the page is looked at, and keeps what is drawn of them. */
 import { diagnose, type Diagnosis } from './model/diagnosis.ts';
+import { modelsOf, type ModelRow } from './model/models.ts';
 import { backlogsOf, lanesOf, projectionsOf, type Backlog, type Lane, type ProjectionRow } from './model/picture.ts';
 import { sampleOf, type OpsData, type Sample } from './model/sample.ts';
 import { Window } from './model/window.ts';
@@ -16,6 +17,7 @@ export interface Shown {
   readonly backlogs: readonly Backlog[];
   readonly projections: readonly ProjectionRow[];
   readonly processes: Sample['processes'];
+  readonly models: readonly ModelRow[];
 }
 
 export class Watch {
@@ -60,6 +62,7 @@ export class Watch {
       backlogs: backlogsOf(window),
       projections: projectionsOf(window),
       processes: now.processes,
+      models: modelsOf(now),
     };
     const stations = lanes.flatMap((lane) => lane.stations);
     this.flows = Object.fromEntries(stations.map(({ segment, flow }) => [segment, [...(this.flows[segment] ?? []), flow ?? 0].slice(-KEPT)]));

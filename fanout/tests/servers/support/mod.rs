@@ -332,7 +332,8 @@ impl World {
     fn envelope(&mut self, event: &ChatEvent) -> Vec<u8> {
         self.offset += 1;
         let value = self.encoder.encode(event).expect("encoded");
-        Relayed { kind: Kind::Event, partition: 2, offset: self.offset, relayed_at_ms: 1, value: &value }.to_bytes()
+        Relayed { kind: Kind::Event, partition: 2, offset: self.offset, relayed_at_ms: 1, trace: None, value: &value }
+            .to_bytes()
     }
 
     /// A message in the tables and published.

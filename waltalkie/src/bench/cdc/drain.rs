@@ -73,7 +73,12 @@ pub(super) async fn run(args: &CdcArgs, workload: Workload, site: Site) -> Resul
 }
 
 /// One run of the worker, from the moment at which it streams to the commit of the last position.
-async fn one(args: &CdcArgs, installation: &Installation, site: &Site, last_rows: Lsn) -> Result<(Speed, Costs)> {
+pub(super) async fn one(
+    args: &CdcArgs,
+    installation: &Installation,
+    site: &Site,
+    last_rows: Lsn,
+) -> Result<(Speed, Costs)> {
     let config = &installation.config;
     let topic = config.names().topic(Topic::CdcPositions);
     let registry = Registry::new(config.registry.url.expose(), config.names().prefix())?;

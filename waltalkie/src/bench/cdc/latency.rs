@@ -30,6 +30,8 @@ const IDLE_COMMITS: u64 = 60;
 const IDLE_EVERY: Duration = Duration::from_millis(250);
 /// Rows that records for the bare producer are made from.
 const SAMPLE: u64 = 1_000;
+/// Different bodies of each writer, so that none is in a batch twice.
+const BODIES: usize = 1_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What is sent when.
@@ -104,6 +106,13 @@ pub(super) async fn run(
     })
 }
 
+/// One run of commits at `--rate` alone; returns how many there were.
+pub(super) async fn at_a_steady_rate(args: &CdcArgs, site: &Site, installation: &Installation) -> Result<u64> {
+    let load = Load::of(args, Workload::Latency);
+    through_the_worker(args, site, installation, load).await?;
+    Ok(load.commits)
+}
+
 type Cpu = std::collections::BTreeMap<String, f64>;
 
 async fn through_the_worker(
@@ -124,7 +133,8 @@ async fn through_the_worker(
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..load.writers {
         let (client, committed, bar) = (site.connect().await?, Arc::clone(&committed), bar.clone());
-        let content = body(&mut StdRng::seed_from_u64(writer), args.content_bytes);
+        let mut random = StdRng::seed_from_u64(writer);
+        let contents: Vec<String> = (0..BODIES).map(|_| body(&mut random, args.content_bytes)).collect();
         let prefix = installation.config.names.prefix.clone();
         writers.spawn(async move {
             let insert = client
@@ -136,7 +146,8 @@ async fn through_the_worker(
             let chat = format!("{prefix}{writer}");
             for number in (writer..load.commits).step_by(load.writers as usize) {
                 tokio::time::sleep_until((began + load.every * number as u32).into()).await;
-                client.execute(&insert, &[&chat, &content, &(number as i64)]).await?;
+                let content = &contents[(number / load.writers) as usize % BODIES];
+                client.execute(&insert, &[&chat, content, &(number as i64)]).await?;
                 committed.note(number, began);
                 bar.inc(1);
             }

@@ -17,6 +17,7 @@ pub(crate) mod chaos;
 mod drain;
 mod latency;
 mod ledger;
+mod on_disk;
 mod peer;
 mod reference;
 mod report;
@@ -49,6 +50,8 @@ pub enum Workload {
     Latency,
     /// One commit at a time on an idle system
     Idle,
+    /// Bytes that an event takes on disk, by compression: in full batches, and at --rate. Only where it is asked for
+    Disk,
 }
 
 impl Workload {
@@ -59,6 +62,7 @@ impl Workload {
             Self::C => "C: one transaction",
             Self::Latency => "latency",
             Self::Idle => "idle",
+            Self::Disk => "disk",
         }
     }
 
@@ -67,7 +71,7 @@ impl Workload {
         match self {
             Self::A => 100,
             Self::C => events,
-            Self::B | Self::Latency | Self::Idle => 1,
+            Self::B | Self::Latency | Self::Idle | Self::Disk => 1,
         }
     }
 }
@@ -99,7 +103,7 @@ pub struct CdcArgs {
     /// Seconds of the latency run, after a warm-up of a third
     #[arg(long, value_name = "S", default_value_t = 15)]
     pub seconds: u64,
-    /// How the history is compressed: none, snappy, lz4 or zstd [default: cdc.compression]
+    /// How the history is compressed: none, snappy, lz4 or zstd [default: cdc.compression; for workload disk each but snappy]
     #[arg(long, value_parser = compression)]
     pub compression: Option<Compression>,
     /// Leaves the null reader and the bare producer out
@@ -153,10 +157,11 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
     ensure!(args.rate >= 1 && args.seconds >= 1, "--rate and --seconds must be at least 1");
     let all = [Workload::A, Workload::B, Workload::C, Workload::Latency, Workload::Idle];
     let wanted = if args.workload.is_empty() { all.to_vec() } else { args.workload.clone() };
-    let drains_any = wanted.iter().any(|workload| !matches!(workload, Workload::Latency | Workload::Idle));
+    let drains_any = wanted.iter().any(|workload| matches!(workload, Workload::A | Workload::B | Workload::C));
     ensure!(args.peer.is_empty() || drains_any, "--peer drains backlogs: workload a, b or c");
     let mut drains = Vec::new();
     let mut latencies = Vec::new();
+    let mut on_disk = Vec::new();
     for workload in wanted {
         let site = || Site::make(args.on(config), &servers);
         match workload {
@@ -164,6 +169,13 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
                 drains.push(Box::pin(drain::run(args, workload, site().await?)).await?);
             }
             Workload::Latency | Workload::Idle => latencies.push(Box::pin(latency::run(args, workload, site)).await?),
+            Workload::Disk => {
+                for compression in on_disk::compressions(args) {
+                    let mut config = args.on(config);
+                    config.cdc.compression = compression;
+                    on_disk.push(Box::pin(on_disk::run(args, &config, &servers)).await?);
+                }
+            }
         }
     }
     let report = Report {
@@ -180,6 +192,7 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
         },
         drains,
         latencies,
+        on_disk,
     };
     report.tell(args.json)
 }

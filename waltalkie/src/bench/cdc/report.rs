@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::ledger::Counted;
+use super::on_disk::OnDisk;
 use super::side_by_side::{self, Beside, Line};
 use crate::bench::figures::{Percentiles, median};
 use crate::bench::machine::{self, Disk, Machine};
@@ -18,6 +19,7 @@ pub(super) struct Report {
     pub(super) conditions: Conditions,
     pub(super) drains: Vec<Drain>,
     pub(super) latencies: Vec<Latency>,
+    pub(super) on_disk: Vec<OnDisk>,
 }
 
 /// Under which conditions it ran.
@@ -177,7 +179,7 @@ impl Outcome for Report {
                 [(&*what, Some(&latency.figures)), ("  bare producer, from due time", latency.bare_producer.as_ref())];
             telling::percentiles(out, "\ncommit to consumer, ms", &rows)?;
         }
-        Ok(())
+        OnDisk::write(&self.on_disk, out)
     }
 }
 

@@ -20,9 +20,32 @@ export interface Process {
   readonly metrics: Metrics;
 }
 
+/** A read model, as the read database has it. */
+export interface ReadModel {
+  readonly projection: string;
+  /** Of its rows. */
+  readonly version: number | null;
+  /** That this program makes; null of a projection that isn't its own. */
+  readonly program_version: number | null;
+  readonly rebuilt_at_ms: number | null;
+  readonly rebuild: Rebuild | null;
+}
+
+/** A rebuild that isn't swapped in. */
+export interface Rebuild {
+  readonly version: number;
+  readonly phase: string;
+  readonly read: number;
+  readonly expected: number;
+  /** Since it told last. */
+  readonly silent_ms: number;
+  readonly running_ms: number;
+}
+
 export interface Sample {
   readonly atMs: number;
   readonly processes: readonly Process[];
+  readonly models: readonly ReadModel[];
 }
 
 /** The shape on the wire. */
@@ -36,6 +59,8 @@ export interface OpsData {
     readyz?: { roles: RoleStatus[] } | null;
     problem?: string;
   }[];
+  /** Null where the read database isn't known or doesn't say. */
+  models?: ReadModel[] | null;
 }
 
 export function sampleOf(data: OpsData): Sample {
@@ -48,5 +73,6 @@ export function sampleOf(data: OpsData): Sample {
       roles: readyz?.roles ?? [],
       metrics: new Metrics(metrics ?? ''),
     })),
+    models: data.models ?? [],
   };
 }
