@@ -202,7 +202,7 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
     let (context, end) = (Arc::clone(&notifier), life.clone());
     parts.spawn(async move { Box::pin(sender::run(&context, &end)).await });
     let (context, end) = (Arc::clone(&notifier), life.clone());
-    parts.spawn(async move { watch::run(&context, &end).await });
+    parts.spawn(async move { Box::pin(watch::run(&context, &end)).await });
     let (context, end) = (Arc::clone(&notifier), life.clone());
     parts.spawn(async move {
         let turn: Turn = |context| Box::pin(async move { tidy(&context).await });

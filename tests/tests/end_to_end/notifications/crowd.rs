@@ -1,10 +1,11 @@
 //! A large group whose members are all away: one record for all of them, each is told once, and who is written to alone
 //! doesn't stand in line behind them.
 
+use std::collections::HashSet;
+
 use anyhow::{Context, Result, ensure};
 use schemas::topics::Topic;
 use serde_json::json;
-use std::collections::HashSet;
 use waltalkie_tests::harness::{LONG, read_all, until};
 
 use super::world::{World, apple_token};
