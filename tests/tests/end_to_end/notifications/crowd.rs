@@ -19,7 +19,7 @@ async fn a_crowd_is_one_record_and_nobody_waits_behind_it() -> Result<()> {
     let world = World::make("crowd", &[("notify.large_chat_members", "1000"), ("notify.sends_at_once", "4")]).await?;
     let process = world.run().await?;
     let alice = world.arrive(&process, "alice").await?;
-    let bob = world.arrive_with_phone(&process, "bob", 1).await?;
+    let _bob = world.arrive_with_phone(&process, "bob", 1).await?;
     let truth = world.installation.truth().await?;
     // People who have been here before, and their phones.
     let people = "INSERT INTO \"user\" (id, name, created_at, updated_at)
