@@ -75,7 +75,7 @@ async fn answer(mut socket: TcpStream, heard: Arc<Mutex<Vec<Asked>>>) -> Result<
     });
     let body = match line.split(' ').next() {
         Some("GET") => credentials.to_string(),
-        Some("POST") => "<DeleteResult/>".to_owned(),
+        Some("POST") => "<DeleteResult><Deleted><Key>it</Key></Deleted></DeleteResult>".to_owned(),
         _ => String::new(),
     };
     // What was written is there: a HEAD says so by its length.
