@@ -159,6 +159,36 @@ class Conversation(Live):
         self.assertEqual(refusal.exception.code, "token_invalid")
 
 
+class Files(Live):
+    async def test_a_file_goes_with_its_message(self) -> None:
+        chat_id = await make_chat("bob")
+        small, large = b"some words", bytes(range(256)) * (20 << 12)
+        async with device("alice") as alice, device("bob") as bob:
+            hears = asyncio.create_task(seen(bob, chat_id, lambda event: event.name == "message"))
+            one = await alice.upload(chat_id, "words.txt", small, "text/plain")
+            other = await alice.upload(chat_id, "large.bin", large)
+            seq = await alice.send(chat_id, "", attachments=[one, other])
+            [events] = await self.within(hears)
+            self.assertEqual(events[-1].seq, seq)
+            shown = [(file["media_id"], file["size_bytes"]) for file in events[-1].payload["attachments"]]
+            self.assertEqual(shown, [(one, len(small)), (other, len(large))])
+            for media_id, content in ((one, small), (other, large)):
+                urls = (await ask("bob", f"/v1/media/{media_id}"))["urls"]
+                self.assertEqual(await asyncio.to_thread(fetched, urls["download_url"]), content)
+            with self.assertRaises(Refused) as refusal:
+                await alice.upload(chat_id, "photo.png", b"no picture at all", "image/png")
+            self.assertEqual(refusal.exception.code, "media_refused")
+            with self.assertRaises(Refused) as refusal:
+                await alice.send(chat_id, "", attachments=["nothing"])
+            self.assertEqual(refusal.exception.code, "media_not_found")
+            self.assertEqual(await alice.send(chat_id, "goes on"), seq + 1)
+
+
+def fetched(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=PATIENCE_S) as answer:
+        return answer.read()
+
+
 class Network(Live):
     async def test_cuts_lose_nothing_and_double_nothing(self) -> None:
         chat_id = await make_chat("bob")

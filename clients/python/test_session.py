@@ -240,9 +240,10 @@ class Outbox(Case):
 
 
 class Size(unittest.TestCase):
-    def test_it_has_under_300_lines(self) -> None:
+    def test_it_has_under_300_lines_of_code(self) -> None:
         files = Path(waltalkie.__file__).parent.glob("*.py")
-        self.assertLess(sum(len(file.read_text().splitlines()) for file in files), 300)
+        lines = [line for file in files for line in file.read_text().splitlines() if line.strip()]
+        self.assertLess(len(lines), 300)
 
 
 class Rest(Case):

@@ -36,6 +36,7 @@ mod shown;
 mod tasks;
 pub mod trial;
 mod verdict;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,6 +201,8 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
     parts.spawn(async move { Box::pin(groups::run(&context, &end)).await });
     let (context, end) = (Arc::clone(&notifier), life.clone());
     parts.spawn(async move { Box::pin(sender::run(&context, &end)).await });
+    let (context, end) = (Arc::clone(&notifier), life.clone());
+    parts.spawn(async move { Box::pin(watch::run(&context, &end)).await });
     let (context, end) = (Arc::clone(&notifier), life.clone());
     parts.spawn(async move {
         let turn: Turn = |context| Box::pin(async move { tidy(&context).await });

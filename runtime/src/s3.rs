@@ -92,14 +92,17 @@ impl Store {
             max_retries: 5,
             retry_timeout: PATIENCE,
         };
-        let mut builder = AmazonS3Builder::from_env()
+        // With a key of our own the environment has no say: a session of its would go along with our key.
+        let has_key = !media.access_key_id.is_empty();
+        let builder = if has_key { AmazonS3Builder::new() } else { AmazonS3Builder::from_env() };
+        let mut builder = builder
             .with_bucket_name(&media.bucket)
             .with_region(&media.region)
             .with_endpoint(address)
             .with_virtual_hosted_style_request(!media.path_style)
             .with_client_options(options)
             .with_retry(retries);
-        if !media.access_key_id.is_empty() {
+        if has_key {
             builder = builder
                 .with_access_key_id(&media.access_key_id)
                 .with_secret_access_key(media.secret_access_key.expose());

@@ -16,6 +16,8 @@ use crate::durability;
 
 mod failover;
 mod media;
+mod notifications;
+mod stream_operators;
 mod topics;
 
 /// A difference between clocks that is worth a word.
@@ -53,7 +55,8 @@ pub(crate) async fn run(config: &Config, args: &DoctorArgs) -> Result<ExitCode> 
         check("Redis", redis_server(config)).await,
         check("media", media::look(config)).await,
         check("durability", durable(config)).await,
-        check("notifications", notifications(config)).await,
+        check("notifications", notifications::look(config)).await,
+        check("stream operators", stream_operators::look(config)).await,
     ];
     let is_well = findings.iter().all(|finding| finding.is_well);
     if args.json {
@@ -225,20 +228,6 @@ async fn durable(config: &Config) -> Looked {
         return Ok((vec!["not asked for: development = true".into()], Vec::new()));
     }
     Ok((vec!["acknowledged messages are on more than one disk".into()], durability::problems(config).await?))
-}
-
-async fn notifications(config: &Config) -> Looked {
-    if !config.notify.is_on() {
-        return Ok((vec!["off: no provider is configured in [notify]".into()], Vec::new()));
-    }
-    let (mut seen, mut wrong) = (Vec::new(), Vec::new());
-    for (what, outcome) in notify::service::trial::check(config).await? {
-        match outcome {
-            Ok(said) => seen.push(format!("{what}: {said}")),
-            Err(problem) => wrong.push(format!("{what}: {problem}")),
-        }
-    }
-    Ok((seen, wrong))
 }
 
 async fn connect(url: &Secret, setting: &'static str) -> Result<tokio_postgres::Client> {

@@ -300,6 +300,7 @@ mod tests {
             sender_id: None,
             actor_id: None,
             content: None,
+            attachments: Vec::new(),
             memberships: Vec::new(),
             via: waltalkie_client::Via::Live,
         };

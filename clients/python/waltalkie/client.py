@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from websockets import ConnectionClosed, InvalidStatus, Subprotocol, connect
 
+from .files import ask
 from .sync import Command, Event, Payload, Refused, Session
 
 
@@ -46,11 +47,22 @@ class Client(Session):
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    async def send(self, chat_id: str, text: str, *, message_id: str | None = None,
+    async def send(self, chat_id: str, text: str, *, message_id: str | None = None, attachments: Sequence[str] = (),
                    parent_message_id: str | None = None, app_data: Payload | None = None) -> int:  # fmt: skip
         """Gives the message's `seq` once it is persisted. Sent again under its `message_id` it stays one message."""
         payload = {"chat_id": chat_id, "message_id": message_id or str(uuid.uuid4()), "content": text}
-        return await self._command("send_message", payload | {"parent_message_id": parent_message_id, "app_data": app_data})
+        payload |= {"attachments": [*attachments], "parent_message_id": parent_message_id, "app_data": app_data}
+        return await self._command("send_message", payload)
+
+    async def upload(self, chat_id: str, file_name: str, content: bytes, content_type: str | None = None) -> str:
+        """Brings a file to the store and has it looked into; gives the `media_id` that `send` takes among `attachments`."""
+        wanted = {"chat_id": chat_id, "file_name": file_name, "content_type": content_type, "size_bytes": len(content)}
+        begun = await self._ask("/v1/media", {key: value for key, value in wanted.items() if value is not None})
+        whole, size = begun["upload"], begun["upload"]["part_bytes"] or len(content)
+        for at, part in enumerate(whole["parts"] or [whole]):
+            await asyncio.to_thread(ask, "PUT", part["url"], content[at * size : (at + 1) * size], whole["headers"])
+        await self._ask(f"/v1/media/{begun['media_id']}/complete", {})
+        return begun["media_id"]
 
     async def edit(self, chat_id: str, message_id: str, text: str) -> int | None:
         """Gives one's own message another text; gives the edit's `seq`."""
@@ -76,6 +88,10 @@ class Client(Session):
         if len(json.dumps(frame, ensure_ascii=False, allow_nan=False).encode()) > self.frame_bytes:
             raise Refused("frame_too_big", f"A frame has at most {self.frame_bytes} bytes.")
         return await asyncio.shield(asyncio.wrap_future(self.outbox.setdefault(command_id, Command(frame)).answer))
+
+    async def _ask(self, path: str, body: Payload) -> Any:
+        headers = {"Authorization": f"Bearer {await self._get_token()}", "Content-Type": "application/json"}
+        return await asyncio.to_thread(ask, "POST", self._urls[0].rstrip("/") + path, json.dumps(body).encode(), headers)
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._end = Closed() if task.cancelled() else task.exception()

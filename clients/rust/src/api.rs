@@ -125,6 +125,10 @@ impl Api {
         Self { url: url.trim_end_matches('/').to_owned(), client }
     }
 
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.client
+    }
+
     /// `POST /v1/chats`; the chat with its `chat_id` and `seq`.
     pub async fn create_chat(&self, token: &str, chat: &NewChat<'_>) -> Result<Value, ApiError> {
         let mut body = json!({ "is_group": chat.is_group, "member_ids": chat.member_ids });

@@ -25,6 +25,9 @@ pub enum Action {
     Send {
         /// Body.
         content: String,
+        /// Completed files of one's own, by their `media_id`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        attachments: Vec<String>,
         /// Message that it answers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         parent_message_id: Option<Uuid>,
@@ -54,8 +57,17 @@ impl Command {
 
     /// A plain message with an id of the caller's.
     pub fn send_as(message_id: Uuid, chat_id: &Arc<str>, content: impl Into<String>) -> Self {
-        let action = Action::Send { content: content.into(), parent_message_id: None, app_data: None };
+        let (content, attachments) = (content.into(), Vec::new());
+        let action = Action::Send { content, attachments, parent_message_id: None, app_data: None };
         Self { op_id: message_id, chat_id: Arc::clone(chat_id), action }
+    }
+
+    /// A send with files, as [`Api::upload`](crate::api::Api::upload) gives their ids; of other commands nothing changes.
+    pub fn with_attachments(mut self, media_ids: Vec<String>) -> Self {
+        if let Action::Send { attachments, .. } = &mut self.action {
+            *attachments = media_ids;
+        }
+        self
     }
 
     /// Another body for a message of one's own.
@@ -83,6 +95,8 @@ impl Command {
             message_id: Uuid,
             #[serde(skip_serializing_if = "Option::is_none")]
             content: Option<&'a str>,
+            #[serde(skip_serializing_if = "<[String]>::is_empty")]
+            attachments: &'a [String],
             #[serde(skip_serializing_if = "Option::is_none")]
             parent_message_id: Option<Uuid>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,13 +106,15 @@ impl Command {
             chat_id: &self.chat_id,
             message_id,
             content,
+            attachments: &[],
             parent_message_id: None,
             app_data: None,
         };
         let (event, payload) = match &self.action {
-            Action::Send { content, parent_message_id, app_data } => (
+            Action::Send { content, attachments, parent_message_id, app_data } => (
                 "send_message",
                 Payload {
+                    attachments,
                     parent_message_id: *parent_message_id,
                     app_data: app_data.as_ref(),
                     ..plain(self.op_id, Some(content))

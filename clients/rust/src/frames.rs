@@ -83,7 +83,33 @@ pub(crate) struct ChatEvent<'a> {
     #[serde(default)]
     pub(crate) content: Option<String>,
     #[serde(default)]
+    pub(crate) attachments: Vec<Attachment>,
+    #[serde(default)]
     pub(crate) memberships: Vec<Member>,
+}
+
+/// A file of a message: enough to draw something of its size at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    /// By which [`Api::file`](crate::api::Api::file) finds it.
+    pub media_id: String,
+    /// `image`, `video`, `audio` or `file`; take others for `file`.
+    pub kind: String,
+    /// Its name, for people.
+    pub file_name: String,
+    /// By its bytes.
+    pub content_type: String,
+    /// All of its bytes.
+    pub size_bytes: u64,
+    /// Of pictures and videos.
+    pub width_px: Option<u32>,
+    /// Of pictures and videos.
+    pub height_px: Option<u32>,
+    /// Of audio and video.
+    pub duration_ms: Option<u64>,
+    /// A blurred one of about 25 bytes, in Base64.
+    pub thumbhash: Option<String>,
 }
 
 /// A membership, as `member_…` and `chat_created` tell it.

@@ -28,7 +28,8 @@
 //!   closure, or [`Both`] of two.
 //! - [`Client`] and its clonable [`Sender`] send ([`Sender::send`], [`Sender::command`], [`Sender::raw`]), break
 //!   ([`Sender::reset`]) and tell where they stand ([`Sender::snapshot`]).
-//! - [`api`] is HTTP: chats, members, messages, pages of history.
+//! - [`api`] is HTTP: chats, members, messages, pages of history, and files, which a message names
+//!   ([`Command::with_attachments`]).
 //!
 //! The sync core (`sync`) is pure; `connection` is the I/O around it: one task and one timer a client.
 
@@ -38,6 +39,7 @@ mod client;
 mod command;
 mod connection;
 mod cursor;
+mod files;
 mod frames;
 mod marks;
 mod observation;
@@ -47,7 +49,8 @@ mod sync;
 
 pub use client::{Client, Options, Sender, Snapshot, TokenSource, connect, spawn};
 pub use command::{Action, Command};
-pub use frames::{Marked, Member};
+pub use files::NewFile;
+pub use frames::{Attachment, Marked, Member};
 pub use observation::{Anomaly, Both, Channel, Event, Observation, Observed, Sink, Via};
 pub use sync::{Receipts, Start};
 

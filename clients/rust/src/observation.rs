@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::command::Command;
-use super::frames::{Marked, Member};
+use super::frames::{Attachment, Marked, Member};
 
 /// An observation with the moment at which its cause was read from the socket (or done by the client).
 #[derive(Debug, Clone)]
@@ -175,6 +175,8 @@ pub struct Event {
     pub actor_id: Option<Box<str>>,
     /// Of a message that isn't deleted.
     pub content: Option<String>,
+    /// Files of a message that isn't deleted.
+    pub attachments: Vec<Attachment>,
     /// Of `chat_created` and `member_…`.
     pub memberships: Vec<Member>,
     /// How it came.

@@ -89,6 +89,11 @@ impl ApnsFake {
         self.script.add(instead);
     }
 
+    /// How many of these no request has met yet.
+    pub fn unmet(&self) -> usize {
+        self.script.len()
+    }
+
     /// A device is gone since then, in milliseconds since 1970.
     pub fn unregister(&self, device: &str, since_ms: i64) {
         self.state.gone.lock().unwrap_or_else(PoisonError::into_inner).insert(device.to_owned(), since_ms);

@@ -114,6 +114,10 @@ impl Script {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push_back(instead);
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     fn next(&self) -> Option<Instead> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }

@@ -1,8 +1,12 @@
 //! People who aren't looking are told, once, by every way out, as they want it; people who are looking aren't.
 
 mod browser;
+mod crowd;
 mod faults;
 mod mail;
+mod outages;
+mod redis_cluster;
+mod several;
 mod world;
 
 use anyhow::{Context, Result, ensure};
@@ -211,11 +215,24 @@ async fn what_clients_need_to_know_is_told_and_what_browsers_hand_over_is_checke
     ensure!(said.contains("ungelesene Nachrichten") && said.contains("WALTALKIE_MESSAGE"), "{said}");
     ensure!(!said.contains("This is a test."), "the operator allows no words: {said}");
     ensure!(world.push.delivered().is_empty());
-    let mut command = world.installation.command()?;
-    command.args(["doctor", "--json"]);
-    let output = tokio::task::spawn_blocking(move || command.output()).await??;
-    let findings: Value = serde_json::from_slice(&output.stdout)?;
-    let found = findings.as_array().into_iter().flatten().find(|finding| finding["part"] == "notifications");
-    ensure!(found.is_some_and(|finding| finding["is_well"] == true), "{found:?}");
+    let doctor = async || -> Result<Value> {
+        let mut command = world.installation.command()?;
+        command.args(["doctor", "--json"]);
+        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let findings: Value = serde_json::from_slice(&output.stdout)?;
+        let found = findings.as_array().into_iter().flatten().find(|finding| finding["part"] == "notifications");
+        found.cloned().context("doctor says nothing of notifications")
+    };
+    let found = doctor().await?;
+    ensure!(found["is_well"] == true, "{found}");
+    // What nobody sends is told, with the remedy.
+    let overdue = "INSERT INTO notify_task (kind, is_bulk, service, user_id, device_id, chat_id, seq, message_id, cause, occurred_at, due_at)
+                   VALUES ('push', false, 'apns', 'nobody', 'phone', 'none', 1, 'none', 'message', now(), now() - interval '2 hours')";
+    drop(process);
+    world.installation.read().await?.execute(overdue, &[]).await?;
+    let found = doctor().await?;
+    let said = found["details"].to_string();
+    ensure!(found["is_well"] == false && said.contains("should have been sent by now: 1,"), "{found}");
+    ensure!(said.contains("waltalkie run notifier"), "{found}");
     Ok(())
 }

@@ -16,6 +16,9 @@ use waltalkie_tests::harness::{Installation, LONG, Person, Servers, repository, 
 /// A pause between two messages.
 const PACE: Duration = Duration::from_millis(50);
 
+/// What isn't watched alone.
+const REAR: [&str; 6] = ["persister", "projector", "publisher", "notifier", "operators", "janitor"];
+
 /// What `web/e2e-ops/eyes.mjs` sees.
 struct Eyes {
     victim: Victim,
@@ -92,7 +95,7 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
         [("redis.url", redis_url.as_str()), ("limits.commands_per_s", "1000"), ("limits.commands_burst", "1000")];
     let installation = Installation::make_on(servers, "ops-page", &settings).await?;
     let mut worker = installation.run(&["cdc"]).await?;
-    let mut rear = installation.run(&["persister", "projector", "publisher", "janitor"]).await?;
+    let mut rear = installation.run(&REAR).await?;
     let peers = format!("{},{}", worker.ops_url, rear.ops_url);
     let front = installation.run_with(&["gateway"], &[("ops.peers", &peers)]).await?;
     let config = installation.config()?;
@@ -105,7 +108,7 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
     let report = eyes.all_is_well().await?;
     ensure!(report["processes"] == 3, "{report}");
     let talking = talk(alice, chat_id.clone());
-    let parts = ["gateway", "persister", "cdc", "events", "publisher", "hub", "sockets", "projector"];
+    let parts = ["gateway", "persister", "cdc", "events", "publisher", "hub", "sockets", "projector", "operators"];
     eyes.see("rates of every part", |report| {
         parts.iter().all(|part| report["flows"][part].as_f64().is_some_and(|rate| rate > 0.0))
     })
@@ -128,10 +131,9 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
 
     let listened = rear.ops_url.strip_prefix("http://").context("no address")?.to_owned();
     rear.kill()?;
-    let command = "waltalkie run persister publisher projector";
+    let command = "waltalkie run persister publisher projector notifier operators";
     eyes.fault("The persister has stopped: http://", command, "the-persister-has-stopped", "persister").await?;
-    let roles = ["persister", "projector", "publisher", "janitor"];
-    let _rear = installation.run_with(&roles, &[("ops.listen", &listened)]).await?;
+    let _rear = installation.run_with(&REAR, &[("ops.listen", &listened)]).await?;
     eyes.all_is_well().await?;
 
     let producer: FutureProducer = producer_config(&config.kafka).create()?;

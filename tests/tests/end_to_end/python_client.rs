@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Result, ensure};
-use waltalkie_tests::harness::{Installation, LONG, Lines, Person, python, repository};
+use waltalkie_tests::harness::{Installation, LONG, Lines, ObjectStore, Person, Servers, python, repository};
 
 /// `python -m unittest` in the client's folder; unbuffered, so that its lines come when they are printed.
 fn unittest(names: &[&str]) -> Result<Command> {
@@ -40,9 +40,10 @@ async fn its_sync_core_passes_the_vectors() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cuts_lose_nothing_and_a_bot_answers() -> Result<()> {
-    let installation = Installation::make("python-client-talks").await?;
+    let store = ObjectStore::start().await?;
+    let installation = Installation::make_on(Servers::shared()?, "python-client-talks", &store.settings()).await?;
     let process = installation.run(&["all"]).await?;
-    let names = ["test_live.Conversation", "test_live.Network", "test_live.Bot"];
+    let names = ["test_live.Conversation", "test_live.Files", "test_live.Network", "test_live.Bot"];
     pass(unittest_with_people(&installation, process.gateway()?, &names).await?).await
 }
 

@@ -39,7 +39,8 @@ fn lock(folder: &Path) -> Result<RedisLock> {
     Ok(lock)
 }
 
-async fn cluster(folder: &Path) -> Result<(LoneRedisCluster, config::Redis)> {
+/// A cluster behind TLS and a password, and how clients come in.
+pub(super) async fn cluster(folder: &Path) -> Result<(LoneRedisCluster, config::Redis)> {
     runtime::tls::install_provider();
     let lock = lock(folder)?;
     let ca_file = lock.ca.to_string_lossy().into_owned();

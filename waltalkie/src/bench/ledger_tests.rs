@@ -21,6 +21,7 @@ fn event(ledger: &Ledger, number: usize, seq: i64) -> Event {
         sender_id: None,
         actor_id: None,
         content: Some(ledger.plan.content(number)),
+        attachments: Vec::new(),
         memberships: Vec::new(),
         via: Via::Live,
     }

@@ -1,4 +1,5 @@
-//! What is written about metrics outside the code, held against it: rules, dashboard, page, runbook, the operators' table.
+//! What is written about metrics and settings outside the code, held against it: rules, dashboard, page, runbook, the operators'
+//! table, the Compose file.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,10 +24,11 @@ fn names_in(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The constants of every crate's `metrics.rs`.
+/// The constants of every crate's `metrics.rs`, and of the notifier's, which is beside its service.
 fn constants() -> BTreeSet<String> {
     let folders = fs::read_dir(repository()).expect("the repository");
-    let files = folders.filter_map(Result::ok).map(|folder| folder.path().join("src/metrics.rs"));
+    let places = ["src/metrics.rs", "src/service/metrics.rs"];
+    let files = folders.filter_map(Result::ok).flat_map(|folder| places.map(|place| folder.path().join(place)));
     let texts: Vec<String> = files.filter_map(|file| fs::read_to_string(file).ok()).collect();
     let quoted = |text: &str| -> Vec<String> {
         text.split('"').skip(1).step_by(2).filter(|text| text.starts_with("waltalkie_")).map(str::to_owned).collect()
@@ -104,5 +106,44 @@ fn every_section_of_the_runbook_says_what_what_for_whom_and_three_commands() {
         }
         let commands = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap_or_default();
         assert_eq!(commands.lines().count(), 3, "{title}");
+    }
+}
+
+/// The Compose file's `WALTALKIE_…` with what stands in `example.env`: its own value, a default, or a secret.
+fn of_compose(text: &str) -> Vec<(String, String)> {
+    let settings = text.lines().filter_map(|line| line.trim().strip_prefix("WALTALKIE_")?.split_once(": "));
+    let filled = |value: &str| {
+        let mut parts = value.trim_matches('"').split("${");
+        let mut filled = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (variable, rest) = part.split_once('}').expect("a variable ends");
+            let otherwise = variable.split_once(":-").map(|(_, otherwise)| otherwise);
+            filled.push_str(otherwise.unwrap_or("0123456789abcdef0123456789abcdef"));
+            filled.push_str(rest);
+        }
+        filled
+    };
+    settings.map(|(name, value)| (format!("WALTALKIE_{name}"), filled(value))).collect()
+}
+
+#[test]
+fn the_compose_file_sets_what_there_is_and_the_roles_beside_find_theirs() {
+    let compose = read("docker/compose.yaml");
+    let mut settings = of_compose(&compose);
+    assert!(settings.len() > 12, "{settings:?}");
+    let config = runtime::config::load(None, settings.clone()).expect("its settings");
+    assert!(!config.notify.is_on() && config.operators.enabled, "{config:?}");
+    // With what `example.env` asks for, mail and push are on.
+    for (name, value) in [("SMTP_HOST", "mail.example.com"), ("WEB_PUSH_KEY", "a key that is only looked for")] {
+        let name = format!("WALTALKIE_NOTIFY__{name}");
+        let setting = settings.iter_mut().find(|(known, _)| *known == name).expect("a setting");
+        value.clone_into(&mut setting.1);
+    }
+    let config = runtime::config::load(None, settings).expect("its settings");
+    assert!(config.notify.is_on() && config.notify.has_push());
+    let example = read("docker/example.env");
+    for part in compose.split("${WALTALKIE_").skip(1) {
+        let name = part.split([':', '}']).next().unwrap_or_default();
+        assert!(example.contains(&format!("\nWALTALKIE_{name}=")), "{name} isn't in example.env");
     }
 }

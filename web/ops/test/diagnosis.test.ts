@@ -39,6 +39,7 @@ const FAULTS: { name: string; now: Changes; before?: Changes; sentence: string; 
         away('hub', 'Postgres is away'),
         away('persister', 'Postgres: a statement failed: connection closed'),
         away('projector', 'Postgres: no connection to the database: Timeout occurred; chat_head: no connection to the database: x'),
+        away('notifier', 'Postgres: no connection to the database: Timeout occurred; looks: no connection to the database: x'),
       ],
       back: { waltalkie_cdc_is_streaming: 0 },
     },
@@ -47,7 +48,12 @@ const FAULTS: { name: string; now: Changes; before?: Changes; sentence: string; 
   },
   {
     name: 'PostgreSQL of the read models away',
-    now: { roles: [away('projector', 'Postgres: no connection to the database: Timeout occurred while waiting for a slot to become available')] },
+    now: {
+      roles: [
+        away('projector', 'Postgres: no connection to the database: Timeout occurred while waiting for a slot to become available'),
+        away('notifier', 'sender: no connection to the database: Timeout occurred while waiting for a slot to become available'),
+      ],
+    },
     sentence: 'PostgreSQL doesn’t answer for the read models, so chat lists, unread counts and receipts stand still: run `waltalkie doctor`.',
     segments: ['read'],
   },
@@ -88,7 +94,7 @@ const FAULTS: { name: string; now: Changes; before?: Changes; sentence: string; 
   {
     name: 'the process with everything but the gateway is gone',
     now: { silent: [BACK] },
-    sentence: `The persister has stopped: ${BACK} doesn’t answer, so accepted messages wait in Kafka: run \`waltalkie run persister cdc publisher projector\`.`,
+    sentence: `The persister has stopped: ${BACK} doesn’t answer, so accepted messages wait in Kafka: run \`waltalkie run persister cdc publisher projector notifier operators\`.`,
     segments: ['persister'],
   },
   {
@@ -170,6 +176,36 @@ const FAULTS: { name: string; now: Changes; before?: Changes; sentence: string; 
     before: {},
     sentence: 'The gateway refuses 5.0 commands a second over a node’s limit: run `waltalkie run gateway` on another machine.',
     segments: ['gateway'],
+  },
+  {
+    name: 'notifier stopped for good',
+    now: { roles: [ended('notifier', 'the mail templates can\'t be used')] },
+    sentence: `The notifier has stopped at ${BACK} (the mail templates can't be used), so nobody who is away is told: run \`waltalkie run notifier\`.`,
+    segments: ['notifier'],
+  },
+  {
+    name: 'notifier behind',
+    now: { back: lag('notifier_decider', 8_000) },
+    sentence: 'The notifier is behind by 8,000 records, so people who are away are told late: run `waltalkie run notifier` on another machine.',
+    segments: ['notifier'],
+  },
+  {
+    name: 'a provider of push away',
+    now: { back: { waltalkie_notifier_open_breakers: 1, waltalkie_notifier_waiting_tasks: 312 } },
+    sentence: 'The notifier calls 1 provider in vain again and again, and 312 notifications wait: run `waltalkie doctor`.',
+    segments: ['providers'],
+  },
+  {
+    name: 'stream operators stopped for good',
+    now: { roles: [ended('operators', 'the topic operators.state is not compacted')] },
+    sentence: `The role operators has stopped at ${BACK} (the topic operators.state is not compacted), so chat.activity and chat.abuse stand still: run \`waltalkie run operators\`.`,
+    segments: ['operators'],
+  },
+  {
+    name: 'stream operators behind',
+    now: { back: lag('operators', 70_000) },
+    sentence: 'The role operators is behind by 70,000 events: run `waltalkie run operators` on another machine.',
+    segments: ['operators'],
   },
   {
     name: 'dead letters open',

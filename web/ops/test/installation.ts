@@ -21,6 +21,7 @@ const ENDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1
 const LAGS = {
   persister: 'chat.commands', publisher: 'chat.events', publisher_of_cursors: 'chat.cursors', projector_membership: 'chat.events', projector_chat_head: 'chat.events',
   projector_cursor: 'chat.marks', projector_inbox_events: 'chat.events', projector_inbox_cursors: 'chat.cursors',
+  notifier_decider: 'chat.events', notifier_intake: 'chat.notifications', operators: 'chat.events',
 };
 
 /** The installation after so many seconds, at 40 messages a second. */
@@ -32,7 +33,7 @@ export function installation(seconds: number, { front = {}, back = {}, roles = [
     { address: FRONT, readyz: { roles: statuses('gateway', 'hub') }, metrics: text({ ...frontFigures(done), ...front }) },
     {
       address: BACK,
-      readyz: { roles: statuses('cdc', 'janitor', 'persister', 'projector', 'publisher') },
+      readyz: { roles: statuses('cdc', 'janitor', 'notifier', 'operators', 'persister', 'projector', 'publisher') },
       metrics: text({ ...backFigures(done), ...back }),
     },
   ];
@@ -83,6 +84,14 @@ function backFigures(done: number): Figures {
     waltalkie_publisher_events_total: done,
     waltalkie_publisher_receipts_total: done / 2,
     waltalkie_janitor_swept_rows_total: 12,
+    'waltalkie_notifier_decisions_total{push="send"}': done,
+    waltalkie_notifier_published_notifications_total: done,
+    'waltalkie_notifier_tries_total{service="apns",outcome="sent"}': done,
+    waltalkie_notifier_waiting_tasks: 2,
+    waltalkie_notifier_open_breakers: 0,
+    ...histogram('waltalkie_notifier_delivery_seconds', done, 0.1),
+    waltalkie_operators_events_total: done,
+    'waltalkie_operators_rows_total{topic="chat.activity"}': done / 10,
     ...Object.fromEntries([...lags, ...projections]),
   };
 }

@@ -14,6 +14,10 @@ test('each part shows what goes through it', () => {
   const { gateway, persister, cdc, sockets, slot, commands } = stations();
   assert.deepEqual([gateway?.main, persister?.main, cdc?.main, sockets?.main], ['40', '40', '40', '160']);
   assert.deepEqual([slot?.main, slot?.unit, commands?.main], ['23 MB', 'WAL kept', '0']);
+  const { notifier, providers, operators, numbers } = stations();
+  assert.deepEqual([notifier?.main, providers?.main, operators?.main, numbers?.main], ['40', '40', '40', '4.0']);
+  assert.deepEqual(notifier?.figures.map(({ value }) => value), ['0', '40', '2']);
+  assert.deepEqual(providers?.figures[0], { label: 'from event, p95', value: '≤ 100 ms' });
   assert.deepEqual(gateway?.figures[0], { label: 'acknowledged, p95', value: '≤ 5 ms' });
 });
 
@@ -35,6 +39,7 @@ test('projections are found by their lag, and time is what waits at the present 
   assert.deepEqual(rows.map(({ name }) => name), ['membership', 'chat_head', 'cursor', 'inbox_events', 'inbox_cursors', 'new_one']);
   assert.deepEqual(rows.map(({ waitingSeconds }) => waitingSeconds), [0, 2, 0, 390 / 40, 0, null]);
   assert.deepEqual(rows.filter(({ isKeptBehind }) => isKeptBehind).map(({ name }) => name), ['inbox_events']);
+  assert.deepEqual(backlogsOf(window()).slice(-4).map(({ reader, topic }) => `${reader} ${topic}`), ['inbox_cursors chat.cursors', 'notifier chat.events', 'senders chat.notifications', 'operators chat.events']);
   const [persister, ofCursors, ofEvents] = backlogsOf(window());
   assert.equal(persister?.partitions.length, 3);
   assert.deepEqual([ofCursors, ofEvents].map((backlog) => [backlog?.reader, backlog?.topic, backlog?.partitions.length]), [['publisher', 'chat.cursors', 3], ['publisher', 'chat.events', 3]]);

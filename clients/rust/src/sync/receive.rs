@@ -121,6 +121,7 @@ impl Session {
                 sender_id: owned(event.sender_id),
                 actor_id: owned(event.actor_id),
                 content: event.content,
+                attachments: event.attachments,
                 memberships: event.memberships,
                 via,
             }))

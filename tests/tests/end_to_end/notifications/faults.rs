@@ -6,7 +6,7 @@ use notify::fakes::Instead;
 use serde_json::{Value, json};
 use waltalkie_tests::harness::{LONG, until};
 
-use super::world::{World, apple_token};
+use super::world::{OTHERS, World, apple_token};
 
 fn patience(status: u16) -> Instead {
     Instead::Answer { status, retry_after: Some("1".into()), body: String::new() }
@@ -69,7 +69,7 @@ async fn a_device_that_is_gone_is_removed_unless_it_was_registered_again() -> Re
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notifier_that_is_killed_loses_nothing_and_repeats_nothing() -> Result<()> {
     let world = World::make("killed-notifier", &[]).await?;
-    let rest = world.installation.run(&["gateway", "persister", "cdc", "projector", "publisher"]).await?;
+    let rest = world.installation.run(&OTHERS).await?;
     let mut notifier = world.installation.run(&["notifier"]).await?;
     let (alice, bob) = (world.arrive(&rest, "alice").await?, world.arrive(&rest, "bob").await?);
     let ios = json!({ "device_id": "phone", "platform": "ios", "address": apple_token(1) });

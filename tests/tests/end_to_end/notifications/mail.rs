@@ -1,8 +1,10 @@
 //! Mails of what stays unread: one however many messages, none for what was read, and a way out that works with one click.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use waltalkie_tests::harness::{LONG, until};
+use waltalkie_tests::harness::{LONG, repository, target_dir, until};
 
 use super::world::World;
 
@@ -73,4 +75,64 @@ async fn what_stays_unread_is_mailed_once_and_what_is_read_is_not() -> Result<()
         Ok((read.query_one(sql, &[]).await?.get::<_, i64>(0) == 0).then_some(()))
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_looks_right_broad_and_narrow_light_and_dark() -> Result<()> {
+    let mut world = World::make("mail-picture", &[("notify.mail_after_ms", "6000")]).await?;
+    let process = world.run().await?;
+    let (alice, bob) = (world.arrive(&process, "alice").await?, world.arrive(&process, "bob").await?);
+    let truth = world.installation.truth().await?;
+    truth
+        .execute("UPDATE \"user\" SET email = 'bob@mail.example', name = 'Bob Building' WHERE id = 'bob'", &[])
+        .await?;
+    bob.patch("/v1/users/me/settings", json!({ "email": true })).await?.expect(200)?;
+    let address = format!("https://example.com/{}", "noplacetobreak".repeat(10));
+    let mut chats = Vec::new();
+    // Usual ones, one that nothing breaks, and one from right to left.
+    for (name, words) in [
+        ("Launch", &["Lunch at noon?", "I have the rocket.", "And the sandwiches."][..]),
+        ("Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft", &[address.as_str()][..]),
+        ("צוות", &["מה שלומך?"][..]),
+        ("Team <script>alert(1)</script>", &["1", "2", "3", "4", "5", "6", "last & least"][..]),
+    ] {
+        let chat_id = alice.make_group(&[&bob], json!({ "name": name })).await?;
+        for word in words {
+            alice.say(&chat_id, word).await?;
+        }
+        let link = format!("http://chat.example/#/chats/{chat_id}");
+        chats.push(json!({ "name": name, "link": link, "text": words[words.len() - 1] }));
+    }
+    let mail = world.mail.next().await?;
+    let (text, html) = (mail["text"].as_str().context("text")?, mail["html"].as_str().context("html")?);
+    let unsubscribe = mail["fields"]["List-Unsubscribe"].as_str().context("a link")?.trim_matches(['<', '>']);
+    ensure!(mail["fields"]["Subject"] == "12 unread messages in Waltalkie", "{mail}");
+    // The plain part says the same, and each link stands on a line where programs find it.
+    for chat in &chats {
+        let words = ["name", "text"].map(|field| chat[field].as_str().unwrap_or_default());
+        ensure!(words.iter().all(|words| text.contains(words)), "{words:?}: {text}");
+        ensure!(text.lines().any(|line| chat["link"] == line.trim()), "{chat}: {text}");
+    }
+    ensure!(text.contains(unsubscribe) && text.contains("and 2 more") && !text.contains("&amp;"), "{text}");
+
+    let pictures = target_dir()?.join("screenshots");
+    std::fs::create_dir_all(&pictures)?;
+    let file = world.installation.logs().join("digest.html");
+    std::fs::write(&file, html)?;
+    let expected = json!({ "chats": chats, "home": "http://chat.example/", "unsubscribe": unsubscribe });
+    let mut command = Command::new("node");
+    command
+        .args(["--test", "e2e-mail"])
+        .current_dir(repository().join("web"))
+        .env("MAIL", &file)
+        .env("EXPECTED", expected.to_string())
+        .env("SCREENSHOTS", &pictures);
+    let output = tokio::task::spawn_blocking(move || command.output()).await?.context("node")?;
+    ensure!(
+        output.status.success(),
+        "{}\n{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
 }

@@ -20,6 +20,11 @@ pub(super) fn apple_token(number: u8) -> String {
     format!("{number:02x}").repeat(32)
 }
 
+/// Of a cluster; one server alone has the first of them.
+const WITNESSES: usize = 256;
+/// Everything but the notifier.
+pub(super) const OTHERS: [&str; 5] = ["gateway", "persister", "cdc", "projector", "publisher"];
+
 pub(super) struct World {
     pub(super) installation: Installation,
     pub(super) config: Config,
@@ -34,6 +39,11 @@ pub(super) struct World {
 impl World {
     /// One with quick times, and settings over them.
     pub(super) async fn make(test: &str, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::make_on(Servers::shared()?, test, settings).await
+    }
+
+    /// The same on given servers.
+    pub(super) async fn make_on(servers: Servers, test: &str, settings: &[(&str, &str)]) -> Result<Self> {
         runtime::tls::install_provider();
         let (apns, fcm, push) = tokio::join!(ApnsFake::start(), FcmFake::start(), PushServiceFake::start());
         let mail = MailServer::start().await?;
@@ -70,7 +80,7 @@ impl World {
             ("notify.mail_gap_ms", "100"),
         ];
         all.extend(settings);
-        let installation = Installation::make_on(Servers::shared()?, test, &all).await?;
+        let installation = Installation::make_on(servers, test, &all).await?;
         let config = installation.config()?;
         let world = Self { installation, config, apns, fcm, push, mail, web_push_key, _folder: folder };
         world.set_witness(60_000).await?;
@@ -80,9 +90,12 @@ impl World {
     /// Redis, as if it had been there for so long.
     async fn set_witness(&self, age_ms: i64) -> Result<()> {
         let mut redis = runtime::redis::commands(&self.config.redis)?;
-        let key = self.installation.names().witness_key(0);
-        redis::cmd("SET").arg(key).arg(runtime::clock::now_ms() - age_ms).exec_async(&mut redis).await?;
-        Ok(())
+        let mut pipeline = redis::Pipeline::new();
+        for number in 0..WITNESSES {
+            let key = self.installation.names().witness_key(number);
+            pipeline.cmd("SET").arg(key).arg(runtime::clock::now_ms() - age_ms).ignore();
+        }
+        Ok(pipeline.exec_async(&mut redis).await?)
     }
 
     /// What FLUSHALL does to this installation; other tests keep what is theirs.
@@ -163,6 +176,14 @@ impl World {
     pub(super) fn browser(&self, browser: &Browser) -> Vec<Value> {
         let pushed = self.push.delivered().into_iter().filter(|pushed| pushed.endpoint == browser.endpoint);
         pushed.filter_map(|pushed| serde_json::from_slice(&pushed.plaintext).ok()).collect()
+    }
+
+    /// Somebody with one of Apple's devices.
+    pub(super) async fn arrive_with_phone(&self, process: &RoleProcess, user_id: &str, number: u8) -> Result<Person> {
+        let person = self.arrive(process, user_id).await?;
+        let ios = json!({ "device_id": "phone", "platform": "ios", "address": apple_token(number) });
+        person.post("/v1/users/me/devices", ios).await?.expect(201)?;
+        Ok(person)
     }
 
     /// Waits until one of Apple's devices has got so many.

@@ -16,14 +16,15 @@ export interface Diagnosis {
 
 const ROLE: Partial<Record<Segment, string>> = {
   gateway: 'gateway', persister: 'persister', cdc: 'cdc', publisher: 'publisher', hub: 'hub', sockets: 'hub', projector: 'projector',
+  notifier: 'notifier', operators: 'operators',
 };
 const SERVER: Partial<Record<Segment, Server>> = {
-  commands: 'kafka', truth: 'postgres', slot: 'postgres', events: 'kafka', registry: 'registry', redis: 'redis', read: 'postgres',
+  commands: 'kafka', truth: 'postgres', slot: 'postgres', events: 'kafka', registry: 'registry', redis: 'redis', read: 'postgres', numbers: 'kafka',
 };
 /** Whose word tells of what has no role of its own. */
 const WITNESSES: Partial<Record<Segment, readonly string[]>> = {
   commands: ['persister'], truth: ['persister', 'hub', 'cdc'], slot: ['cdc'], events: ['cdc', 'projector', 'publisher'],
-  registry: ['persister', 'cdc', 'projector'], redis: ['publisher'], read: ['projector'],
+  registry: ['persister', 'cdc', 'projector'], redis: ['publisher'], read: ['projector'], providers: ['notifier'], numbers: ['operators'],
 };
 
 export function diagnose(before: Sample | null, now: Sample): Diagnosis {

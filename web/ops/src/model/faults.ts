@@ -1,5 +1,7 @@
 /** What can ail, in the order of causes: what stands first explains what comes after it. */
-import { deadLetters, overloaded, persisterBehind, projectionBehind, publisherBehind } from './faults/backlogs.ts';
+import {
+  deadLetters, notifierBehind, operatorsBehind, overloaded, persisterBehind, projectionBehind, providerAway, publisherBehind,
+} from './faults/backlogs.ts';
 import type { Fault, Rule } from './faults/fault.ts';
 import { nobodyStreams, slotLost, walPilesUp } from './faults/history.ts';
 import { notReady, processSilent, projectionStopped, roleLost } from './faults/processes.ts';
@@ -9,7 +11,8 @@ import type { Window } from './window.ts';
 
 const RULES: readonly Rule[] = [
   kafkaAway, postgresAway, registryAway, redisAway, slotLost, roleLost, projectionStopped, nobodyStreams, walPilesUp,
-  overloaded, persisterBehind, publisherBehind, projectionBehind, deadLetters, processSilent, notReady,
+  overloaded, persisterBehind, publisherBehind, projectionBehind, notifierBehind, providerAway,
+  operatorsBehind, deadLetters, processSilent, notReady,
 ];
 
 /** The first that fits; null if nothing ails. */

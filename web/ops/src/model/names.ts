@@ -41,5 +41,22 @@ export const PROJECTION_AGE = 'waltalkie_projector_lag_seconds';
 export const POISON = 'waltalkie_projector_poison_records_total';
 /** `waltalkie_projector_membership_lag_records` and so on. */
 export const PROJECTION_LAG = { start: 'waltalkie_projector_', end: '_lag_records' };
+export const DECISIONS = 'waltalkie_notifier_decisions_total';
+export const DECIDER_LAG = 'waltalkie_notifier_decider_lag_records';
+export const INTAKE_LAG = 'waltalkie_notifier_intake_lag_records';
+export const NOTIFIED = 'waltalkie_notifier_published_notifications_total';
+export const WAITING_TASKS = 'waltalkie_notifier_waiting_tasks';
+export const TRIES = 'waltalkie_notifier_tries_total';
+export const DELIVERY_SECONDS = 'waltalkie_notifier_delivery_seconds';
+export const OPEN_BREAKERS = 'waltalkie_notifier_open_breakers';
+export const UNSENT = 'waltalkie_notifier_dead_letters_total';
+
+export const OPERATED = 'waltalkie_operators_events_total';
+export const OPERATORS_LAG = 'waltalkie_operators_lag_records';
+export const NUMBERS = 'waltalkie_operators_rows_total';
+export const NUMBERS_SECONDS = 'waltalkie_operators_transaction_seconds';
+export const NUMBERS_FAILED = 'waltalkie_operators_failed_transactions_total';
+export const LATE = 'waltalkie_operators_late_events_total';
+
 /** The projection that stays behind on purpose, so that rows for people who are online needn't be made. */
 export const KEPT_BEHIND = 'inbox_events';

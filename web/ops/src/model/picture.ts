@@ -124,7 +124,43 @@ export function lanesOf(window: Window): Lane[] {
         per('read', 'Read models', applied, 'records/s', []),
       ],
     },
+    besideOf(window, flow),
   ];
+}
+
+/** What nobody who is connected waits for: telling who is away, and numbers about the history. */
+function besideOf(window: Window, flow: (name: string) => number | null): Lane {
+  const [decided, tried, operated, numbers] = [flow(names.DECISIONS), flow(names.TRIES), flow(names.OPERATED), flow(names.NUMBERS)];
+  const station = (segment: Segment, title: string, perSecond: number | null, unit: string, figures: Record<string, string>): Station => ({
+    segment, title, main: rate(perSecond), unit, flow: perSecond,
+    figures: Object.entries(figures).map(([label, value]) => ({ label, value })),
+  });
+  const gauge = (name: string) => count(window.gauge(name));
+  return {
+    title: 'Beside it',
+    from: 'chat.events, chat.cursors',
+    stations: [
+      station('notifier', 'Notifier', decided, 'decisions/s', {
+        waiting: gauge(names.DECIDER_LAG),
+        'to chat.notifications/s': rate(flow(names.NOTIFIED)),
+        'not yet sent': count(window.peak(names.WAITING_TASKS)),
+      }),
+      station('providers', 'Push and mail', tried, 'calls/s', {
+        'from event, p95': atMost(window.quantile(names.DELIVERY_SECONDS, 0.95)),
+        'calls in vain, held back': gauge(names.OPEN_BREAKERS),
+        'put aside': gauge(names.UNSENT),
+      }),
+      station('operators', 'Operators', operated, 'events/s', {
+        waiting: gauge(names.OPERATORS_LAG),
+        'in time': seconds(inTime(window.gauge(names.OPERATORS_LAG), operated)),
+        'failed/s': rate(flow(names.NUMBERS_FAILED)),
+      }),
+      station('numbers', 'chat.activity, chat.abuse', numbers, 'rows/s', {
+        'transaction, p95': atMost(window.quantile(names.NUMBERS_SECONDS, 0.95)),
+        'too late': count(window.gauge(names.LATE, { outcome: 'dropped' })),
+      }),
+    ],
+  };
 }
 
 /** A metric appears with its first value: until then it is 0 where the role runs that has it. */
@@ -133,14 +169,21 @@ function hasRole(window: Window, name: string): boolean {
   return window.before !== null && standingOf(window.now, prefix === 'fanout' ? 'hub' : prefix).runs;
 }
 
-const FIXED = ['persister', 'publisher'];
+const FIXED = ['persister', 'publisher', 'notifier', 'senders', 'operators'];
 const isProjection = (reader: string) => !FIXED.includes(reader);
 const sum = (backlogs: readonly Backlog[]) => backlogs.reduce((all, { total }) => all + total, 0);
 
 /** Every reader of a topic with what waits for it. */
 export function backlogsOf(window: Window): Backlog[] {
   const projections = window.namesBetween(names.PROJECTION_LAG.start, names.PROJECTION_LAG.end).map(({ name, between }) => ({ reader: between, name }));
-  const readers = [{ reader: 'persister', name: names.PERSISTER_LAG }, { reader: 'publisher', name: names.PUBLISHER_LAG }, ...projections];
+  const readers = [
+    { reader: 'persister', name: names.PERSISTER_LAG },
+    { reader: 'publisher', name: names.PUBLISHER_LAG },
+    ...projections,
+    { reader: 'notifier', name: names.DECIDER_LAG },
+    { reader: 'senders', name: names.INTAKE_LAG },
+    { reader: 'operators', name: names.OPERATORS_LAG },
+  ];
   return readers.flatMap(({ reader, name }) => {
     const all = window.partitions(name);
     return [...new Set(all.map(({ topic }) => topic))].map((topic) => {

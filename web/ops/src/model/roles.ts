@@ -1,9 +1,9 @@
 /** Which roles there are, and who runs them. */
 import type { RoleStatus, Sample } from './sample.ts';
 
-/** Those that the way of a message needs, in its order. */
-export const CORE = ['gateway', 'persister', 'cdc', 'publisher', 'projector'] as const;
-export type CoreRole = (typeof CORE)[number];
+/** Those that the page draws, in the order of a message's way; what is beside it comes last. */
+export const DRAWN = ['gateway', 'persister', 'cdc', 'publisher', 'projector', 'notifier', 'operators'] as const;
+export type DrawnRole = (typeof DRAWN)[number];
 
 export interface Standing {
   /** Some process that answers runs it, and its loop turns. */

@@ -72,6 +72,38 @@ export function projectionBehind(view: View): Fault | null {
   return null;
 }
 
+export function notifierBehind(view: View): Fault | null {
+  const { window } = view;
+  const read = backlog(window, names.DECIDER_LAG, null) ?? backlog(window, names.INTAKE_LAG, null);
+  if (read === null) return null;
+  return {
+    segments: ['notifier'],
+    sentence: `The notifier is behind by ${counted(read, 'record')}, so people who are away are told late: run \`waltalkie run notifier\` on another machine.`,
+    runbook: 'the-notifier-is-behind',
+  };
+}
+
+export function providerAway(view: View): Fault | null {
+  const open = view.window.peak(names.OPEN_BREAKERS) ?? 0;
+  if (open === 0) return null;
+  const waiting = view.window.peak(names.WAITING_TASKS) ?? 0;
+  return {
+    segments: ['providers'],
+    sentence: `The notifier calls ${counted(open, 'provider')} in vain again and again, and ${counted(waiting, 'notification')} wait: run \`waltalkie doctor\`.`,
+    runbook: 'a-provider-is-away',
+  };
+}
+
+export function operatorsBehind(view: View): Fault | null {
+  const waiting = backlog(view.window, names.OPERATORS_LAG, view.window.rate(names.OPERATED));
+  if (waiting === null) return null;
+  return {
+    segments: ['operators'],
+    sentence: `The role operators is behind by ${counted(waiting, 'event')}: run \`waltalkie run operators\` on another machine.`,
+    runbook: 'stream-operators-are-behind',
+  };
+}
+
 export function deadLetters(view: View): Fault | null {
   const open = view.window.peak(names.OPEN_DEAD_LETTERS) ?? 0;
   if (open === 0) return null;

@@ -5,6 +5,7 @@ import type { Window } from '../window.ts';
 /** Parts of the picture. */
 export const SEGMENTS = [
   'gateway', 'commands', 'persister', 'truth', 'slot', 'cdc', 'events', 'registry', 'publisher', 'redis', 'hub', 'sockets', 'projector', 'read',
+  'notifier', 'providers', 'operators', 'numbers',
 ] as const;
 export type Segment = (typeof SEGMENTS)[number];
 

@@ -1,19 +1,21 @@
 /** Roles that nobody runs any more, loops that have stopped, processes that say nothing. */
-import { commandRoles, CORE, standingOf, type CoreRole } from '../roles.ts';
+import { commandRoles, DRAWN, standingOf, type DrawnRole } from '../roles.ts';
 import { segmentsOf, shortened, type Fault, type View } from './fault.ts';
 
-const LOST: Record<CoreRole, { title: string; effect: string; runbook: string }> = {
+const LOST: Record<DrawnRole, { title: string; effect: string; runbook: string }> = {
   gateway: { title: 'The gateway', effect: 'so nobody can connect', runbook: 'a-process-is-not-ready' },
   persister: { title: 'The persister', effect: 'so accepted messages wait in Kafka', runbook: 'the-persister-has-stopped' },
   cdc: { title: 'The CDC worker', effect: 'so nothing is published', runbook: 'no-cdc-worker-streams' },
   publisher: { title: 'The publisher', effect: 'so people see new messages only once a heartbeat', runbook: 'the-publisher-is-behind' },
   projector: { title: 'The projector', effect: 'so chat lists, unread counts and receipts stand still', runbook: 'a-projection-has-stopped' },
+  notifier: { title: 'The notifier', effect: 'so nobody who is away is told', runbook: 'the-notifier-has-stopped' },
+  operators: { title: 'The role operators', effect: 'so chat.activity and chat.abuse stand still', runbook: 'stream-operators-have-stopped' },
 };
 
 /** A role that ran and that nobody runs any more. */
 export function roleLost(view: View): Fault | null {
   const { now } = view.window;
-  const lost = CORE.map((role) => ({ role, standing: standingOf(now, role) })).filter(({ standing }) => standing.isKnown && !standing.runs);
+  const lost = DRAWN.map((role) => ({ role, standing: standingOf(now, role) })).filter(({ standing }) => standing.isKnown && !standing.runs);
   const [first] = lost;
   if (!first?.standing.lost) return null;
   const { role, standing } = first;

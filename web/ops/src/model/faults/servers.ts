@@ -3,6 +3,9 @@ import * as names from '../names.ts';
 import type { Problem, Server } from '../problems.ts';
 import type { Fault, View } from './fault.ts';
 
+/** Roles whose name isn't what they are called. */
+const WAITER: Record<string, string> = { cdc: 'CDC worker', operators: 'role operators' };
+
 function complaints(view: View, server: Server): Problem[] {
   return view.problems.filter(({ cause }) => cause.kind === 'server' && cause.server === server);
 }
@@ -19,7 +22,7 @@ export function kafkaAway(view: View): Fault | null {
 export function postgresAway(view: View): Fault | null {
   const from = complaints(view, 'postgres');
   if (from.length === 0) return null;
-  const isReadOnly = from.every(({ role }) => role === 'projector' || role === 'janitor');
+  const isReadOnly = from.every(({ role }) => ['projector', 'notifier', 'janitor'].includes(role));
   return isReadOnly
     ? {
         segments: ['read'],
@@ -38,7 +41,7 @@ export function registryAway(view: View): Fault | null {
   if (!first) return null;
   return {
     segments: ['registry'],
-    sentence: `The schema registry doesn’t answer, and the ${first.role === 'cdc' ? 'CDC worker' : first.role} waits for a schema: run \`waltalkie schemas check\`.`,
+    sentence: `The schema registry doesn’t answer, and the ${WAITER[first.role] ?? first.role} waits for a schema: run \`waltalkie schemas check\`.`,
     runbook: 'the-schema-registry-is-away',
   };
 }

@@ -1,0 +1,153 @@
+//! Files of messages: brought to the store by URLs that the server signs, then looked into, then named by a message.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::api::{Api, ApiError, Problem};
+
+/// Pauses before the same is asked again.
+const PAUSES: [Duration; 5] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+];
+/// For a part of 16 MiB on a slow line.
+const BRINGING: Duration = Duration::from_secs(300);
+/// What errors call the store: its URLs hold signatures.
+const STORE: &str = "of the store";
+
+/// A file for a chat.
+#[derive(Debug, Clone, Copy)]
+pub struct NewFile<'a> {
+    /// The chat that it is for.
+    pub chat_id: &'a str,
+    /// Its name, for people.
+    pub file_name: &'a str,
+    /// What it is; absent if that isn't known.
+    pub content_type: Option<&'a str>,
+    /// All of it.
+    pub bytes: &'a [u8],
+}
+
+#[derive(Deserialize)]
+struct Begun {
+    media_id: String,
+    upload: Upload,
+}
+
+#[derive(Deserialize)]
+struct Upload {
+    url: Option<String>,
+    headers: HashMap<String, String>,
+    parts: Vec<Part>,
+    part_bytes: Option<usize>,
+}
+
+#[derive(Deserialize)]
+struct Part {
+    part_number: usize,
+    url: String,
+}
+
+impl Api {
+    /// Brings a file to the store and has it looked into; gives the `media_id` that [`Command::with_attachments`] takes. What is
+    /// refused for now or gets no answer is asked again for a while.
+    ///
+    /// [`Command::with_attachments`]: crate::Command::with_attachments
+    pub async fn upload(&self, token: &str, file: &NewFile<'_>) -> Result<String, ApiError> {
+        let mut wanted =
+            json!({ "chat_id": file.chat_id, "file_name": file.file_name, "size_bytes": file.bytes.len() });
+        if let Some(content_type) = file.content_type {
+            wanted["content_type"] = content_type.into();
+        }
+        let begun: Begun =
+            patiently(async || self.request(Method::POST, "/v1/media", token, Some(&wanted)).await).await?;
+        let Upload { url, headers, parts, part_bytes } = begun.upload;
+        if let Some(url) = url {
+            patiently(async || self.bring(&url, &headers, file.bytes).await).await?;
+        }
+        let part_bytes = part_bytes.unwrap_or(file.bytes.len());
+        for Part { part_number, url } in parts {
+            let piece = file.bytes.chunks(part_bytes.max(1)).nth(part_number.saturating_sub(1)).unwrap_or_default();
+            patiently(async || self.bring(&url, &headers, piece).await).await?;
+        }
+        let complete = format!("/v1/media/{}/complete", begun.media_id);
+        patiently(async || self.request::<Value>(Method::POST, &complete, token, None).await).await?;
+        Ok(begun.media_id)
+    }
+
+    /// `GET /v1/media/{id}`: what was found of a file, and URLs to read it with for five minutes.
+    pub async fn file(&self, token: &str, media_id: &str) -> Result<Value, ApiError> {
+        self.request(Method::GET, &format!("/v1/media/{media_id}"), token, None).await
+    }
+
+    /// The token doesn't go to the store.
+    async fn bring(&self, url: &str, headers: &HashMap<String, String>, bytes: &[u8]) -> Result<(), ApiError> {
+        let mut request = self.http().put(url).timeout(BRINGING).body(bytes.to_vec());
+        for (name, value) in headers.iter().filter(|(name, _)| *name != "content-length") {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.map_err(|error| ApiError::NoAnswer {
+            method: Method::PUT,
+            path: STORE.into(),
+            source: error.without_url(),
+        })?;
+        if answer.status().is_success() {
+            return Ok(());
+        }
+        let (method, path, status) = (Method::PUT, STORE.to_owned(), answer.status());
+        Err(ApiError::Refused { method, path, status, problem: Box::new(Problem::default()) })
+    }
+}
+
+async fn patiently<T>(mut ask: impl AsyncFnMut() -> Result<T, ApiError>) -> Result<T, ApiError> {
+    for pause in PAUSES {
+        match ask().await {
+            Err(error) if is_for_now(&error) => {
+                tokio::time::sleep(error.retry_after().unwrap_or_default().max(pause)).await;
+            }
+            answer => return answer,
+        }
+    }
+    ask().await
+}
+
+fn is_for_now(error: &ApiError) -> bool {
+    match error {
+        ApiError::NoAnswer { .. } => true,
+        ApiError::Refused { status, problem, .. } => {
+            *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() || problem.code == "media_busy"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_for_good_is_not_asked_again() {
+        let refused = |status: u16, code: &str| ApiError::Refused {
+            method: Method::POST,
+            path: String::new(),
+            status: StatusCode::from_u16(status).unwrap(),
+            problem: Box::new(Problem { code: code.into(), ..Problem::default() }),
+        };
+        for (status, code, expected) in [
+            (422, "media_refused", false),
+            (409, "upload_incomplete", false),
+            (403, "", false),
+            (409, "media_busy", true),
+            (429, "rate_limited", true),
+            (503, "unavailable", true),
+        ] {
+            assert_eq!(is_for_now(&refused(status, code)), expected, "{status} {code}");
+        }
+    }
+}
