@@ -1,8 +1,11 @@
 //! People who aren't looking are told, once, by every way out, as they want it; people who are looking aren't.
 
 mod browser;
+mod crowding;
+mod devices;
 mod faults;
 mod mail;
+mod standstill;
 mod world;
 
 use anyhow::{Context, Result, ensure};
