@@ -23,6 +23,7 @@ mod limits;
 mod media;
 mod media_faults;
 mod media_hostile;
+mod media_rights;
 mod membership;
 mod minting;
 mod model;
