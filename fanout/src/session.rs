@@ -4,6 +4,9 @@
 //! node that died end by themselves. A key that Redis has forgotten (FLUSHALL, a restart) is set again by the same round.
 //! Redis that is away closes nobody.
 //!
+//! Witnesses end sooner than sessions do: they are kept every second, and where one is missing, whoever asks who is online doesn't
+//! rely on what Redis says.
+//!
 //! Beside it a set for each person names their sessions, so that whoever notifies can ask for them without knowing ids. It
 //! may name sessions that are gone, of a node that died: only a key that is there counts.
 
@@ -12,17 +15,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::{Pipeline, RedisError};
-use runtime::redis::Commands;
+use runtime::redis::{Commands, witness};
 use runtime::{Config, Names, Shutdown};
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 
 use crate::error::Error;
 use crate::metrics;
 
 /// Lifetime of a key.
-const TTL_MS: u64 = 10_000;
-/// How often keys are extended.
-const EXTEND_EVERY: Duration = Duration::from_secs(5);
+const TTL_MS: u64 = witness::SESSION_TTL.as_millis() as u64;
 /// Rounds after which everything is written anew: an hour. What Redis has dropped of the sets comes back by it.
 const ROUNDS: u32 = 720;
 /// Sets live for two of these hours, so that those of people who never come back end.
@@ -70,11 +72,12 @@ impl Sessions {
     pub(crate) fn start(config: &Config, node_id: String, shutdown: &Shutdown) -> Result<Self, Error> {
         let connection = runtime::redis::commands(&config.redis)?;
         let state = Arc::<State>::default();
-        let keeper = Keeper { connection, node_id, state: Arc::clone(&state) };
+        let names = config.names();
+        let keeper = Keeper { connection, node_id, names: names.clone(), state: Arc::clone(&state) };
         let life = shutdown.clone();
         let drain = Duration::from_millis(config.gateway.drain_ms);
         shutdown.spawn(keeper.run(life, drain));
-        Ok(Self { names: config.names(), state })
+        Ok(Self { names, state })
     }
 
     /// The person is here from now on, until the session is dropped.
@@ -113,13 +116,16 @@ impl Drop for Session {
 struct Keeper {
     connection: Commands,
     node_id: String,
+    names: Names,
     state: Arc<State>,
 }
 
 impl Keeper {
     async fn run(mut self, shutdown: Shutdown, drain: Duration) {
-        let mut extend = tokio::time::interval(EXTEND_EVERY);
-        extend.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut extend = tokio::time::interval(witness::SESSION_ROUND);
+        extend.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut keep = tokio::time::interval(witness::ROUND);
+        keep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut rounds = 0;
         while !shutdown.has_begun() {
             let outcome = tokio::select! {
@@ -129,6 +135,8 @@ impl Keeper {
                     rounds = (rounds + 1) % ROUNDS;
                     self.extend(rounds == 0).await
                 }
+                // Behind the sessions: it says that they are there.
+                _ = keep.tick() => self.keep_witnesses().await,
                 () = self.state.changed.notified() => self.tell().await,
             };
             if let Err(error) = outcome {
@@ -144,6 +152,30 @@ impl Keeper {
             let _ = self.tell().await;
         };
         let _ = tokio::time::timeout(drain + Duration::from_secs(1), leaving).await;
+    }
+
+    /// Keeps the witnesses alive, and writes anew what is missing: first that it is young.
+    async fn keep_witnesses(&mut self) -> Result<(), RedisError> {
+        let millis = |duration: Duration| duration.as_millis() as u64;
+        let count = witness::count(self.connection.masters().await?);
+        let mut pipeline = Pipeline::with_capacity(count);
+        for number in 0..count {
+            pipeline.cmd("PEXPIRE").arg(self.names.witness_key(number)).arg(millis(witness::TTL));
+        }
+        let kept: Vec<i64> = pipeline.query_async(&mut self.connection).await?;
+        let missing: Vec<usize> =
+            kept.iter().enumerate().filter(|(_, kept)| **kept == 0).map(|(number, _)| number).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        tracing::info!("Redis is new, or has forgotten sessions or let them run out; they are written again");
+        let mut pipeline = Pipeline::with_capacity(2 * missing.len());
+        for number in missing {
+            let young = self.names.young_witness_key(number);
+            pipeline.cmd("SET").arg(young).arg(1).arg("PX").arg(millis(witness::UNSURE)).ignore();
+            pipeline.cmd("SET").arg(self.names.witness_key(number)).arg(1).arg("PX").arg(millis(witness::TTL)).ignore();
+        }
+        pipeline.exec_async(&mut self.connection).await
     }
 
     /// Tells Redis of sessions that came and went.

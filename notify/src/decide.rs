@@ -8,7 +8,7 @@
 //!
 //! *Presence lies in two ways.* A session that died is seen for up to 10 s more, so who looks online is looked at again
 //! before the push is given up. After a restart or flush of Redis everybody looks offline until sessions are written again:
-//! that is [`Presence::NotKnown`], which never counts as offline.
+//! that is [`Presence::NotKnown`], which doesn't count as offline for two minutes.
 
 mod mentions;
 mod message;
@@ -21,6 +21,10 @@ pub use mentions::Mentions;
 pub use message::Message;
 
 use crate::settings::Settings;
+
+/// How old a message becomes while it can't be said who is online, before it is pushed to everybody who hasn't taken it: Redis
+/// may be away for long, or no gateway there.
+const MOST_UNSURE_MS: i64 = 120_000;
 
 /// Times that the operator sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -277,8 +281,9 @@ fn push(message: &Message<'_>, to: &Recipient<'_>, policy: &Policy, look: Look, 
     if now_ms.saturating_sub(message.sent_at_ms) > policy.push_within_ms {
         return Push::No(Reason::TooOld);
     }
+    let is_late = look == Look::Again && now_ms.saturating_sub(message.sent_at_ms) > MOST_UNSURE_MS;
     match (to.presence, look) {
-        (Presence::NotKnown { until_ms }, _) if until_ms > now_ms => Push::LookAgain { at_ms: until_ms },
+        (Presence::NotKnown { until_ms }, _) if until_ms > now_ms && !is_late => Push::LookAgain { at_ms: until_ms },
         // Too late to be unsure: whoever asks knows by now, or says a later time.
         (Presence::Online | Presence::NotKnown { .. }, Look::First) => {
             Push::LookAgain { at_ms: now_ms.saturating_add(policy.look_again_ms) }

@@ -15,8 +15,10 @@ use crate::quiet::QuietHours;
 
 /// Unread messages that are counted singly in a chat; older ones only add to its count.
 const MOST_PLACES: usize = 999;
-/// Chats in one digest. Further ones wait for the next.
+/// Chats whose messages have places in one digest; of further ones only the latest does, and the rest is counted.
 const MOST_CHATS: usize = 200;
+/// Chats in one digest at all: it is one row of a table.
+const MOST_COUNTED_CHATS: usize = 2_000;
 
 /// Times that the operator sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +48,9 @@ struct Waiting {
     at_ms: i64,
     /// Places of unread messages, ascending.
     seqs: Vec<i64>,
+    /// When each of them is due; empty where an earlier version wrote this.
+    #[serde(default)]
+    due_ms: Vec<i64>,
     /// How many older ones there are beside them.
     older: u64,
 }
@@ -72,45 +77,50 @@ pub struct DueChat {
 
 impl Digest {
     /// Adds a message that is to be mailed if it is unread at `at_ms`, as [`decide`](crate::decide::Mail::Digest) says it.
-    /// The same one again changes nothing. Says whether it has a place: with 200 chats waiting, further ones have none.
+    /// The same one again changes nothing. Says whether it has a place or is counted: with 2,000 chats waiting, further ones aren't.
     pub fn add(&mut self, chat_id: &str, seq: i64, at_ms: i64) -> bool {
-        if self.chats.len() >= MOST_CHATS && !self.chats.contains_key(chat_id) {
+        let (is_new, chats) = (!self.chats.contains_key(chat_id), self.chats.len());
+        if is_new && chats >= MOST_COUNTED_CHATS {
             return false;
         }
+        let most_places = if chats + usize::from(is_new) > MOST_CHATS { 1 } else { MOST_PLACES };
         let waiting = self.chats.entry(chat_id.to_owned()).or_insert_with(|| Waiting { at_ms, ..Waiting::default() });
         let Err(place) = waiting.seqs.binary_search(&seq) else { return true };
         // Whatever is before the first of a full list was there already, or is counted now.
         if place == 0 && waiting.older > 0 {
             return true;
         }
-        waiting.seqs.insert(place, seq);
-        waiting.at_ms = waiting.at_ms.min(at_ms);
-        if waiting.seqs.len() > MOST_PLACES {
-            waiting.seqs.remove(0);
-            waiting.older += 1;
+        if waiting.due_ms.len() != waiting.seqs.len() {
+            waiting.due_ms = vec![waiting.at_ms; waiting.seqs.len()];
         }
+        waiting.seqs.insert(place, seq);
+        waiting.due_ms.insert(place, at_ms);
+        waiting.at_ms = waiting.at_ms.min(at_ms);
+        let surplus = waiting.seqs.len().saturating_sub(most_places);
+        waiting.seqs.drain(..surplus);
+        waiting.due_ms.drain(..surplus);
+        waiting.older += surplus as u64;
         true
     }
 
-    /// A chat was read up to a place: what is read isn't mailed. With nothing left there is no mail.
-    pub fn read(&mut self, chat_id: &str, read_seq: i64) {
-        let Some(waiting) = self.chats.get_mut(chat_id) else { return };
-        if waiting.seqs.first().is_some_and(|first| *first <= read_seq) {
-            waiting.older = 0;
+    /// A chat was read up to a place: what is read isn't mailed, and isn't what the next mail is due for. With nothing left there
+    /// is no mail. Says whether that changes anything.
+    pub fn read(&mut self, chat_id: &str, read_seq: i64) -> bool {
+        let Some(waiting) = self.chats.get_mut(chat_id) else { return false };
+        let read = waiting.seqs.partition_point(|seq| *seq <= read_seq);
+        if read == 0 {
+            return false;
         }
-        waiting.seqs.retain(|seq| *seq > read_seq);
+        waiting.older = 0;
+        waiting.seqs.drain(..read);
+        waiting.due_ms.drain(..read.min(waiting.due_ms.len()));
+        if let (Some(oldest), true) = (waiting.due_ms.iter().min(), waiting.due_ms.len() == waiting.seqs.len()) {
+            waiting.at_ms = *oldest;
+        }
         if waiting.seqs.is_empty() {
             self.chats.remove(chat_id);
         }
-    }
-
-    /// A message was deleted.
-    pub fn delete(&mut self, chat_id: &str, seq: i64) {
-        let Some(waiting) = self.chats.get_mut(chat_id) else { return };
-        waiting.seqs.retain(|other| *other != seq);
-        if waiting.seqs.is_empty() {
-            self.chats.remove(chat_id);
-        }
+        true
     }
 
     /// A chat isn't mailed any more, as when the person left or muted it.
@@ -210,7 +220,7 @@ mod tests {
         digest.read("alice", 9);
         let due = digest.clone().take(15 * MINUTE, &POLICY, None).unwrap();
         assert_eq!(due.chats, [DueChat { chat_id: "team".into(), seqs: vec![3], count: 1 }]);
-        digest.delete("team", 3);
+        assert!(!digest.read("team", 2) && digest.read("team", 3));
         assert_eq!(digest.due_at(&POLICY, None), None);
         assert_eq!(digest.take(15 * MINUTE, &POLICY, None), None);
     }
@@ -248,8 +258,30 @@ mod tests {
         digest.read("team", 1_199);
         assert_eq!(digest.take(0, &POLICY, None).unwrap().chats[0].count, 1);
         let mut many = Digest::default();
-        let taken = (0..300).filter(|chat| many.add(&format!("c{chat}"), 1, 0)).count();
-        assert_eq!(taken, 200);
+        let taken =
+            (0..3_000).filter(|chat| many.add(&format!("c{chat}"), 1, 0) && many.add(&format!("c{chat}"), 2, 0));
+        assert_eq!(taken.count(), 2_000);
+        let due = many.take(0, &POLICY, None).unwrap();
+        assert!(due.chats.iter().all(|chat| chat.count == 2));
+        assert_eq!(due.chats.iter().filter(|chat| chat.seqs == [2]).count(), 1_800);
+    }
+
+    #[test]
+    fn what_was_read_makes_nothing_due() {
+        let mut digest = Digest::default();
+        digest.add("team", 1, 15 * MINUTE);
+        digest.add("team", 2, 29 * MINUTE);
+        digest.read("team", 1);
+        assert_eq!(digest.due_at(&POLICY, None), Some(29 * MINUTE));
+        // Of an earlier version, which kept no times.
+        let kept = r#"{"chats": {"team": {"at_ms": 900000, "seqs": [1, 2], "older": 0}}}"#;
+        let mut earlier: Digest = serde_json::from_str(kept).unwrap();
+        earlier.add("team", 3, 40 * MINUTE);
+        earlier.read("team", 2);
+        assert_eq!(earlier.due_at(&POLICY, None), Some(40 * MINUTE));
+        let mut earlier: Digest = serde_json::from_str(kept).unwrap();
+        earlier.read("team", 1);
+        assert_eq!(earlier.due_at(&POLICY, None), Some(15 * MINUTE));
     }
 
     #[test]

@@ -48,9 +48,7 @@ impl TryFrom<DoNotDisturb> for QuietHours {
         if from == to {
             return Err(QuietError::Empty);
         }
-        // PostgreSQL, which checks the names, knows this spelling too.
-        let name = hours.time_zone.strip_prefix("posix/").unwrap_or(&hours.time_zone);
-        let zone = TimeZone::get(name).map_err(|_| QuietError::Zone(hours.time_zone.clone()))?;
+        let zone = zone_of(&hours.time_zone).ok_or_else(|| QuietError::Zone(hours.time_zone.clone()))?;
         Ok(Self { from, to, zone, zone_name: hours.time_zone })
     }
 }
@@ -60,6 +58,16 @@ impl From<QuietHours> for DoNotDisturb {
         let text = |time: Time| format!("{:02}:{:02}", time.hour(), time.minute());
         Self { from: text(hours.from), to: text(hours.to), time_zone: hours.zone_name }
     }
+}
+
+/// Whether hours can be kept in a zone: whether its name is in the table that is used here.
+pub fn is_zone(name: &str) -> bool {
+    name.len() <= 64 && zone_of(name).is_some()
+}
+
+fn zone_of(name: &str) -> Option<TimeZone> {
+    // PostgreSQL's spelling, too.
+    TimeZone::get(name.strip_prefix("posix/").unwrap_or(name)).ok()
 }
 
 fn time_of(text: &str) -> Result<Time, QuietError> {
@@ -173,6 +181,7 @@ mod tests {
         assert!(matches!(parse("07:00", "07:00", "UTC"), Err(QuietError::Empty)));
         assert!(matches!(parse("22:00", "07:00", "Middle/Earth"), Err(QuietError::Zone(_))));
         assert!(parse("22:00", "07:00", "posix/Asia/Kolkata").is_ok());
+        assert!(is_zone("Europe/Berlin") && !is_zone("Middle/Earth") && !is_zone("") && !is_zone(&"a".repeat(65)));
     }
 
     proptest! {

@@ -15,6 +15,7 @@
 //! *Failure.* Each part tries again by itself what may pass, and says so in the role's health; anything else ends the role with
 //! the reason. A provider that is away is no failure of the role.
 
+mod adding;
 mod board;
 mod consume;
 mod decider;
@@ -24,8 +25,10 @@ mod groups;
 mod intake;
 mod looks;
 mod mails;
+mod marks;
 mod messages;
 pub mod metrics;
+mod outcomes;
 mod outlets;
 mod people;
 mod presence;
@@ -34,11 +37,12 @@ mod sender;
 mod sending;
 mod shown;
 mod tasks;
+mod transaction;
 pub mod trial;
 mod verdict;
 mod watch;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
@@ -56,6 +60,7 @@ pub use outlets::{Outlets, mailer, reach, unsubscribe, web_push_public_key};
 
 use self::board::Board;
 use self::error::chain;
+use self::marks::Marks;
 use self::messages::Messages;
 use self::people::People;
 use self::presence::Presences;
@@ -90,6 +95,7 @@ pub(crate) struct Notifier {
     pub(crate) people: People,
     pub(crate) messages: Messages,
     pub(crate) presences: Presences,
+    pub(crate) marks: Marks,
     pub(crate) publisher: Publisher,
     pub(crate) policy: decide::Policy,
     pub(crate) digest_policy: digest::Policy,
@@ -97,8 +103,8 @@ pub(crate) struct Notifier {
     pub(crate) board: Board,
     /// There may be tasks.
     pub(crate) wake: Notify,
-    /// There may be large chats.
-    pub(crate) wake_groups: Notify,
+    /// Services to which nothing goes at the moment.
+    held_back: Mutex<Vec<String>>,
     /// Keeps processes' pauses apart.
     pub(crate) salt: u64,
 }
@@ -117,13 +123,14 @@ impl Notifier {
             people: People { truth: truth.clone(), read: read.clone(), platforms: outlets.platforms() },
             messages: Messages { truth: truth.clone() },
             presences: Presences::new(config)?,
+            marks: Marks::new(config)?,
             publisher: Publisher::new(config, Arc::clone(&registry))?,
             policy: outlets::decide_policy(&config.notify),
             digest_policy: outlets::digest_policy(&config.notify),
             backoff: outlets::backoff(&config.notify),
             board: Board::default(),
             wake: Notify::new(),
-            wake_groups: Notify::new(),
+            held_back: Mutex::default(),
             salt: rand::rng().random(),
             config: Arc::clone(config),
             outlets,
@@ -131,6 +138,17 @@ impl Notifier {
             truth,
             read,
         })
+    }
+
+    /// Notes to which services nothing goes at the moment.
+    pub(crate) fn hold_back(&self, services: &[&str]) {
+        *self.held_back.lock().unwrap_or_else(PoisonError::into_inner) =
+            services.iter().map(|&service| service.to_owned()).collect();
+    }
+
+    /// Services to which nothing goes at the moment.
+    pub(crate) fn held_back(&self) -> Vec<String> {
+        self.held_back.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Turns again and again until it is time to stop: at once while there is more, else after `every`. What may pass is tried
@@ -178,10 +196,6 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
     }
     let notifier = Arc::new(Notifier::new(&config)?);
     let Some(ids) = ids(&notifier, &health, &shutdown).await? else { return Ok(()) };
-    // The first witness: from here on it is known whether Redis forgets.
-    if let Err(error) = notifier.presences.check().await {
-        tracing::warn!(%error, "Redis doesn't answer; until it does nobody counts as offline");
-    }
     let life = shutdown.child();
     let mut parts: JoinSet<Result<(), Error>> = JoinSet::new();
     for part in ["notifier", "notifier-senders", "sender"] {
@@ -195,6 +209,8 @@ pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) ->
     parts.spawn(async move { Box::pin(consume::run(&intake, &context, &end)).await });
     let (context, end) = (Arc::clone(&notifier), life.clone());
     parts.spawn(async move { Box::pin(looks::run(&context, &end)).await });
+    let (context, end) = (Arc::clone(&notifier), life.clone());
+    parts.spawn(async move { Box::pin(marks::run(&context, &end)).await });
     let (context, end) = (Arc::clone(&notifier), life.clone());
     parts.spawn(async move { Box::pin(digests::run(&context, &end)).await });
     let (context, end) = (Arc::clone(&notifier), life.clone());

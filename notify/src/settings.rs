@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::quiet::QuietHours;
 use crate::text::Language;
@@ -44,6 +46,38 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// As they are kept, field by field: what can't be read has its default, and nothing is shown of messages where it can't be
+    /// read how much may be. Names the fields that can't be read.
+    pub fn read(kept: &Value) -> (Self, Vec<&'static str>) {
+        let (usual, mut unread) = (Self::default(), Vec::new());
+        let settings = Self {
+            in_app: field(kept, "in_app", usual.in_app, &mut unread),
+            push: field(kept, "push", usual.push, &mut unread),
+            email: field(kept, "email", usual.email, &mut unread),
+            do_not_disturb: field(kept, "do_not_disturb", usual.do_not_disturb, &mut unread),
+            muted_chat_ids: field(kept, "muted_chat_ids", usual.muted_chat_ids, &mut unread),
+            mentions_only_chat_ids: field(kept, "mentions_only_chat_ids", usual.mentions_only_chat_ids, &mut unread),
+            content: match kept.get("content") {
+                None => usual.content,
+                Some(_) => field(kept, "content", ContentMode::Nothing, &mut unread),
+            },
+            language: field(kept, "language", usual.language, &mut unread),
+        };
+        (settings, unread)
+    }
+}
+
+fn field<T: DeserializeOwned>(kept: &Value, name: &'static str, otherwise: T, unread: &mut Vec<&'static str>) -> T {
+    match kept.get(name) {
+        None => otherwise,
+        Some(value) => T::deserialize(value).unwrap_or_else(|_| {
+            unread.push(name);
+            otherwise
+        }),
+    }
+}
+
 /// How much of a message a notification shows. Later ones are stricter.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,6 +112,20 @@ mod tests {
         let again: Settings = serde_json::from_str(&serde_json::to_string(&settings).unwrap()).unwrap();
         assert_eq!(again, settings);
         assert_eq!(serde_json::from_str::<Settings>("{}").unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn what_cannot_be_read_takes_nothing_else_with_it_and_shows_nothing() {
+        let kept = serde_json::json!({
+            "push": false, "email": "yes", "muted_chat_ids": ["c1"], "content": "headlines",
+            "do_not_disturb": { "from": "22:00", "to": "07:30", "time_zone": "Middle/Earth" },
+        });
+        let (settings, unread) = Settings::read(&kept);
+        assert!(!settings.push && !settings.email && settings.muted_chat_ids.contains("c1"));
+        assert_eq!((settings.content, settings.do_not_disturb), (ContentMode::Nothing, None));
+        assert_eq!(unread, ["email", "do_not_disturb", "content"]);
+        let good = serde_json::json!({ "content": "sender_only", "of_others": 1 });
+        assert_eq!(Settings::read(&good).0, serde_json::from_value(good).unwrap());
     }
 
     #[test]

@@ -13,7 +13,8 @@ pub enum Error {
     /// The file is not taken. Definite: the same file is refused again.
     #[error("the file is refused: {0}")]
     Refused(#[from] Refusal),
-    /// The child came to an end before its report. Definite: the same file does it again.
+    /// The child came to an end before its report. Definite, but where it [may pass](ChildFailure::may_pass): the same file does it
+    /// again.
     #[error("the file could not be decoded: {0}")]
     Child(#[from] ChildFailure),
     /// Something of this machine, not of the file. Transient: try again later.
@@ -137,6 +138,13 @@ impl Refusal {
     }
 }
 
+impl ChildFailure {
+    /// Whether it may be the machine's doing: too much to do for it, or no memory left in all (Linux then kills by signal 9).
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Time { .. } | Self::Signal { signal: 9, .. })
+    }
+}
+
 /// How a child ended without a report.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ChildFailure {
@@ -178,4 +186,17 @@ pub enum ChildFailure {
         /// The last line it wrote, or what is wrong with the answer.
         detail: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_busy_machine_may_have_done_may_pass() {
+        let killed = |signal| ChildFailure::Signal { signal, detail: String::new() };
+        assert!(ChildFailure::Time { limit_ms: 1 }.may_pass() && killed(9).may_pass());
+        assert!(!killed(11).may_pass() && !killed(31).may_pass());
+        assert!(!ChildFailure::Cpu { limit_s: 1 }.may_pass() && !ChildFailure::Memory { limit_bytes: 1 }.may_pass());
+    }
 }

@@ -83,9 +83,14 @@ impl Names {
         format!("{}sessions:{{{user_id}}}", self.prefix)
     }
 
-    /// Redis keys that are there unless a server was flushed or restarted: enough of them that each master of a cluster has one.
+    /// Redis keys that are there unless sessions may be missing: enough of them that each master of a cluster has one.
     pub fn witness_key(&self, number: usize) -> String {
         format!("{}witness:{{{number}}}", self.prefix)
+    }
+
+    /// Redis key beside a witness's, on the same server, while that was written anew a moment ago.
+    pub fn young_witness_key(&self, number: usize) -> String {
+        format!("{}young:{{{number}}}", self.prefix)
     }
 
     /// Redis key of one connection of a person: the seed's `user_id:websocket_id`.

@@ -14,6 +14,7 @@ mod commands;
 mod line;
 mod subscriber;
 mod topology;
+pub mod witness;
 
 use redis::io::tcp::TcpSettings;
 use redis::{Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisError, TlsCertificates};

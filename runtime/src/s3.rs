@@ -8,7 +8,8 @@
 //!
 //! - **What a URL allows is all signed**: key, length and type of an upload, name and type of a download, and until when.
 //!   object_store signs no headers, so URLs are signed by `rusty-s3` with object_store's credentials.
-//! - **Failure.** Requests are tried again for a few seconds; then the error is transient, and the caller's to try later.
+//! - **Failure.** object_store's requests are tried again for a few seconds, those for uploads in parts are not; then the error is
+//!   transient, and the caller's to try later.
 
 mod error;
 mod multipart;
@@ -40,6 +41,11 @@ const WHOLE: Duration = Duration::from_secs(300);
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long this program's own signed requests count.
 const OWN_TTL: Duration = Duration::from_secs(120);
+
+/// The folder of a key, with its `/`.
+pub fn folder_of(key: &str) -> &str {
+    key.rsplit_once('/').map_or("", |(folder, _)| &key[..=folder.len()])
+}
 
 /// A bucket.
 pub struct Store {

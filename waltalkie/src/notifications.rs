@@ -41,6 +41,7 @@ pub(crate) fn offered(config: &Config) -> Result<Notifications> {
                 SubscriptionError::Auth => ("keys.auth", format!("{error}.")),
             })
         }),
+        check_zone: Box::new(notify::quiet::is_zone),
     })
 }
 

@@ -4,12 +4,14 @@
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use deadpool_postgres::Transaction;
 use schemas::wire::client::Fields;
 use schemas::wire::{Code, Rejection};
 use schemas::{ids, timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 use utoipa::ToSchema;
 
 use super::caller::{Caller, JsonBody};
@@ -80,6 +82,12 @@ pub(crate) struct DeviceList {
     devices: Vec<Device>,
 }
 
+/// Keeps those apart that register the same address.
+const HOLD_ADDRESS: &str = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))";
+const TAKE_ADDRESS: &str = "
+    DELETE FROM user_device WHERE hashtextextended(address, 0) = hashtextextended($1, 0) AND address = $1 AND platform = $2
+       AND NOT (user_id = $3 AND device_id = $4)";
+
 const COLUMNS: &str = "device_id, platform, name, created_at, updated_at";
 
 /// One's devices.
@@ -92,7 +100,8 @@ pub(crate) async fn list(State(gateway): Shared, caller: Caller) -> Result<Json<
     Ok(Json(DeviceList { devices: rows.iter().map(device_of).collect() }))
 }
 
-/// Adds a device, or replaces one of the same id.
+/// Adds a device, or replaces one of the same id. An address is one device: who had it before, also somebody else, has it no
+/// more.
 #[utoipa::path(post, path = "/v1/users/me/devices", operation_id = "add_device", tag = "people",
     request_body = NewDevice,
     responses((status = 201, description = "The device", body = Device)))]
@@ -110,6 +119,7 @@ pub(crate) async fn add(
     let transaction = client.transaction().await.map_err(unavailable)?;
     // The person's row keeps additions apart, so that there are never more than allowed.
     profiles::hold(&transaction, &caller.user_id).await?;
+    wanted.take_address(&transaction, &caller.user_id).await.map_err(unavailable)?;
     let sql = "SELECT count(*) FROM user_device WHERE user_id = $1 AND device_id <> $2";
     let others: i64 =
         transaction.query_one(sql, &[&caller.user_id, &wanted.device_id]).await.map_err(unavailable)?.get(0);
@@ -121,7 +131,7 @@ pub(crate) async fn add(
         "INSERT INTO user_device (user_id, device_id, platform, name, address, keys, created_at, updated_at)
          VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp(), clock_timestamp())
          ON CONFLICT (user_id, device_id) DO UPDATE
-            SET platform = $3, name = $4, address = $5, keys = $6, updated_at = clock_timestamp()
+            SET platform = $3, name = $4, address = $5, keys = $6, updated_at = clock_timestamp(), refusals = 0
          RETURNING {COLUMNS}"
     );
     let Wanted { device_id, platform, name, address, keys } = wanted;
@@ -193,6 +203,13 @@ impl Wanted {
         if address.is_empty() || address.len() > ADDRESS_BYTES || address.chars().any(char::is_whitespace) {
             return Err(wrong("address", "address is 1 to 4096 bytes without white space."));
         }
+        if platform == "ios" && !(address.len() >= 64 && address.len().is_multiple_of(2) && is_hexadecimal(&address)) {
+            return Err(wrong("address", "The address of an ios device is its APNs token, in hexadecimal."));
+        }
+        if platform == "android" && !address.bytes().all(is_of_a_token) {
+            let rule = "The address of an android device is its FCM registration token: A-Z a-z 0-9 : _ - only.";
+            return Err(wrong("address", rule));
+        }
         let is_web = platform == "web";
         if is_web && !address.starts_with("https://") {
             return Err(wrong("address", "The endpoint of a Web Push subscription begins with https://"));
@@ -211,8 +228,25 @@ impl Wanted {
             (Some(_), false) => return Err(wrong("keys", "Only Web Push subscriptions have keys.")),
             (None, false) => None,
         };
+        // Either spelling is the same device.
+        let address = if platform == "ios" { address.to_ascii_lowercase() } else { address };
         Ok(Self { device_id, platform, name, address, keys })
     }
+
+    /// Removes every other device of this address: whoever signed in on it last gets what is sent to it, nobody else.
+    async fn take_address(&self, transaction: &Transaction<'_>, user_id: &str) -> Result<(), tokio_postgres::Error> {
+        transaction.execute(HOLD_ADDRESS, &[&self.address]).await?;
+        let values: [&(dyn ToSql + Sync); 4] = [&self.address, &self.platform, &user_id, &self.device_id];
+        transaction.execute(TAKE_ADDRESS, &values).await.map(drop)
+    }
+}
+
+fn is_hexadecimal(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_of_a_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b':' | b'_' | b'-')
 }
 
 fn is_base64url(text: &str) -> bool {
@@ -233,7 +267,18 @@ mod tests {
         let keys = json!({ "p256dh": "BNc-_A", "auth": "tBHI" });
         let web = json!({ "platform": "web", "address": "https://push.example/1", "keys": keys });
         assert!(wanted(&web).is_ok());
-        assert!(wanted(&json!({ "platform": "ios", "address": "token" })).is_ok());
+        let token = |platform: &str, address: &str| wanted(&json!({ "platform": platform, "address": address }));
+        assert_eq!(token("ios", &"A7".repeat(32)).unwrap().address, "a7".repeat(32));
+        assert!(token("android", "cGh0bmU:APA91b_x-Y").is_ok());
+        for (platform, address) in [
+            ("ios", "token".to_owned()),
+            ("ios", "0g".repeat(32)),
+            ("ios", "a".repeat(65)),
+            ("android", "a/b".to_owned()),
+        ] {
+            let refused = token(platform, &address).unwrap_err();
+            assert_eq!(refused.field.as_deref(), Some("address"), "{platform} {address}");
+        }
         for (field, value, wrong) in [
             ("platform", json!("pager"), "platform"),
             ("address", json!("http://push.example/1"), "address"),

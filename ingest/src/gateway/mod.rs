@@ -10,6 +10,7 @@ mod devices;
 mod document;
 mod etag;
 mod history;
+mod hours;
 mod idempotency;
 mod media;
 mod members;

@@ -17,12 +17,17 @@ pub type BrowserProblem = (&'static str, String);
 /// Checks endpoint, `p256dh` and `auth` of a browser's subscription.
 pub type BrowserCheck = dyn Fn(&str, &str, &str) -> Result<(), BrowserProblem> + Send + Sync;
 
+/// Says whether hours of silence can be kept in a zone.
+pub type ZoneCheck = dyn Fn(&str) -> bool + Send + Sync;
+
 /// What is known of notifications on this gateway.
 pub struct Notifications {
     /// What browsers subscribe with, where Web Push is configured: base64url.
     pub web_push_public_key: Option<String>,
     /// Decides which browsers' subscriptions are taken.
     pub check_browser: Box<BrowserCheck>,
+    /// Decides which time zones are taken: by the table of whoever follows them.
+    pub check_zone: Box<ZoneCheck>,
 }
 
 impl Notifications {

@@ -13,7 +13,8 @@ use tokio_postgres::types::Json as Jsonb;
 use utoipa::ToSchema;
 
 use super::caller::{Caller, JsonBody};
-use super::{Gateway, Problem, Shared};
+use super::hours::{DoNotDisturb, hours_of};
+use super::{Problem, Shared};
 use crate::profiles;
 use crate::users::unavailable;
 
@@ -75,19 +76,6 @@ impl Default for Settings {
     }
 }
 
-/// Hours of every day, in a zone; over midnight if `from` is later than `to`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub(crate) struct DoNotDisturb {
-    /// `HH:MM`
-    #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-    from: String,
-    /// `HH:MM`
-    #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$")]
-    to: String,
-    /// A name of the tz database, such as `Europe/Berlin`.
-    time_zone: String,
-}
-
 /// What to change; what is absent stays as it is.
 #[derive(Deserialize, ToSchema)]
 #[allow(dead_code, reason = "read by the document's generator")]
@@ -133,8 +121,11 @@ pub(crate) async fn update(
     JsonBody(mut body): JsonBody,
 ) -> Result<Json<Settings>, Problem> {
     let changes = Changes::of(&mut body)?;
-    if let Some(Some(hours)) = &changes.do_not_disturb {
-        gateway.check_zone(&hours.time_zone).await?;
+    if let Some(Some(hours)) = &changes.do_not_disturb
+        && !(gateway.notify.check_zone)(&hours.time_zone)
+    {
+        let rule = "time_zone is a name of the tz database, such as Europe/Berlin.";
+        return Err(Rejection::new(Code::BadField, rule).at("do_not_disturb.time_zone").into());
     }
     let mut client = gateway.chat.pool().get().await.map_err(unavailable)?;
     let transaction = client.transaction().await.map_err(unavailable)?;
@@ -224,48 +215,6 @@ fn language_of(tag: String) -> Result<String, Rejection> {
     Err(Rejection::new(Code::BadField, "language is a language tag such as en or de-AT.").at("language"))
 }
 
-/// `None` for null, which takes the hours away.
-fn hours_of(value: Value) -> Result<Option<DoNotDisturb>, Rejection> {
-    let wrong = |field: &str, rule: &str| Rejection::new(Code::BadField, rule).at(format!("do_not_disturb{field}"));
-    if value.is_null() {
-        return Ok(None);
-    }
-    let hours: DoNotDisturb =
-        serde_json::from_value(value).map_err(|_| wrong("", "do_not_disturb is {from, to, time_zone}, or null."))?;
-    for (field, time) in [(".from", &hours.from), (".to", &hours.to)] {
-        if !is_time(time) {
-            return Err(wrong(field, "from and to are times such as 22:00."));
-        }
-    }
-    if hours.from == hours.to {
-        return Err(wrong(".to", "from and to are two different times."));
-    }
-    Ok(Some(hours))
-}
-
-fn is_time(text: &str) -> bool {
-    let two = |part: &str, most: u8| {
-        part.len() == 2
-            && part.bytes().all(|byte| byte.is_ascii_digit())
-            && part.parse().is_ok_and(|number: u8| number < most)
-    };
-    text.split_once(':').is_some_and(|(hour, minute)| two(hour, 24) && two(minute, 60))
-}
-
-impl Gateway {
-    async fn check_zone(&self, name: &str) -> Result<(), Rejection> {
-        let rule = "time_zone is a name of the tz database, such as Europe/Berlin.";
-        let wrong = || Rejection::new(Code::BadField, rule).at("do_not_disturb.time_zone");
-        if name.len() > 64 || name.contains('\0') {
-            return Err(wrong());
-        }
-        let client = self.chat.pool().get().await.map_err(unavailable)?;
-        let sql = "SELECT EXISTS (SELECT 1 FROM pg_timezone_names WHERE name = $1)";
-        let row = client.query_one(sql, &[&name]).await.map_err(unavailable)?;
-        if row.get(0) { Ok(()) } else { Err(wrong()) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,19 +255,6 @@ mod tests {
         ] {
             let refused = changes(&json!({ field: value })).unwrap_err();
             assert!(refused.field.as_deref().is_some_and(|at| at.starts_with(field)), "{field} {value}");
-        }
-    }
-
-    #[test]
-    fn wrong_hours_are_refused_with_their_place() {
-        for (hours, field) in [
-            (json!("night"), "do_not_disturb"),
-            (json!({ "from": "24:00", "to": "07:00", "time_zone": "UTC" }), "do_not_disturb.from"),
-            (json!({ "from": "22:00", "to": "7:00", "time_zone": "UTC" }), "do_not_disturb.to"),
-            (json!({ "from": "07:00", "to": "07:00", "time_zone": "UTC" }), "do_not_disturb.to"),
-        ] {
-            let refused = changes(&json!({ "do_not_disturb": hours })).unwrap_err();
-            assert_eq!(refused.field.as_deref(), Some(field), "{hours}");
         }
     }
 }

@@ -6,32 +6,37 @@ use super::row::COLUMNS;
 use super::{MediaService, Row};
 use crate::users::unavailable;
 
+/// Whether `$2` may see file `m` in a message: a member of today, and of the time when it was said, since hidden history stays
+/// hidden.
+const IN_A_MESSAGE: &str = "EXISTS (
+    SELECT 1 FROM media_use u
+      JOIN chat_member now ON now.chat_id = u.chat_id AND now.user_id = $2 AND now.left_seq IS NULL
+      JOIN chat_member seen ON seen.chat_id = u.chat_id AND seen.user_id = $2
+       AND u.sequence_number >= seen.visible_from_seq
+       AND u.sequence_number <= coalesce(seen.left_seq, u.sequence_number)
+     WHERE u.media_id = m.id AND NOT EXISTS (
+           SELECT 1 FROM cdc_withheld w WHERE w.chat_id = u.chat_id AND w.sequence_number = u.sequence_number))";
+
 impl MediaService {
     /// A file for its reader. One query, and one answer, for a file that isn't there and for one that isn't theirs.
     pub(crate) async fn readable(&self, user_id: &str, media_id: &str) -> Result<Row, Rejection> {
         let client = self.pool.get().await.map_err(unavailable)?;
-        // A member of today, and of the time when it was said: hidden history stays hidden.
         let sql = format!(
             "SELECT {COLUMNS} FROM media m
-              WHERE m.id = $1 AND m.state <> 'removing' AND (NOT m.is_posted AND m.user_id = $2 OR EXISTS (
-                    SELECT 1 FROM media_use u
-                      JOIN chat_member now ON now.chat_id = u.chat_id AND now.user_id = $2 AND now.left_seq IS NULL
-                      JOIN chat_member seen ON seen.chat_id = u.chat_id AND seen.user_id = $2
-                       AND u.sequence_number >= seen.visible_from_seq
-                       AND u.sequence_number <= coalesce(seen.left_seq, u.sequence_number)
-                     WHERE u.media_id = m.id AND NOT EXISTS (
-                           SELECT 1 FROM cdc_withheld w
-                            WHERE w.chat_id = u.chat_id AND w.sequence_number = u.sequence_number)))"
+              WHERE m.id = $1 AND m.state <> 'removing' AND (NOT m.is_posted AND m.user_id = $2 OR {IN_A_MESSAGE})"
         );
         let statement = client.prepare_cached(&sql).await.map_err(unavailable)?;
         let found = client.query_opt(&statement, &[&media_id, &user_id]).await.map_err(unavailable)?;
         found.as_ref().and_then(Row::of).ok_or_else(Rejection::media_not_found)
     }
 
-    /// A file for its uploader.
+    /// A file for its uploader: once it is posted, only while they may see it in a message, as anybody else.
     pub(crate) async fn own(&self, user_id: &str, media_id: &str) -> Result<Row, Rejection> {
         let client = self.pool.get().await.map_err(unavailable)?;
-        let sql = format!("SELECT {COLUMNS} FROM media m WHERE m.id = $1 AND m.user_id = $2");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM media m
+              WHERE m.id = $1 AND m.user_id = $2 AND (NOT m.is_posted OR {IN_A_MESSAGE})"
+        );
         let statement = client.prepare_cached(&sql).await.map_err(unavailable)?;
         let found = client.query_opt(&statement, &[&media_id, &user_id]).await.map_err(unavailable)?;
         found.as_ref().and_then(Row::of).ok_or_else(Rejection::media_not_found)

@@ -32,6 +32,8 @@ pub(super) enum Failure {
     Store(S3Error),
     /// This machine.
     Machine(String),
+    /// This machine or the file: it wasn't ready in time, or its child was killed. For people.
+    Exhausted(String),
 }
 
 impl From<S3Error> for Failure {
@@ -147,6 +149,9 @@ impl MediaService {
             (Ok(None), None) => Err(Failure::Machine("the examination ended early".into())),
             (Err(error @ PreviewError::System { .. }), None) => Err(Failure::Machine(runtime::chain(&error))),
             (Err(PreviewError::Refused(refusal)), None) => Err(Failure::Refused(refusal.to_string())),
+            (Err(PreviewError::Child(failure)), None) if failure.may_pass() => {
+                Err(Failure::Exhausted(failure.to_string()))
+            }
             (Err(PreviewError::Child(failure)), None) => Err(Failure::Refused(failure.to_string())),
         }
     }

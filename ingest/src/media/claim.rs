@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use runtime::s3::folder_of;
 use schemas::wire::Rejection;
 use uuid::Uuid;
 
-use super::row::{COLUMNS, folder_of};
+use super::row::COLUMNS;
 use super::{MediaService, Row};
 use crate::users::unavailable;
 
@@ -77,6 +78,16 @@ impl MediaService {
         if given_back.await.is_err() {
             tracing::warn!("a file stays claimed for {CLAIM_S} s: its check failed, and then Postgres was away");
         }
+    }
+
+    /// Counts a check that ended for want of time or memory; how many there were, with this one.
+    pub(super) async fn count_failed_check(&self, claimed: &Claimed) -> Result<i32, Rejection> {
+        let client = self.pool.get().await.map_err(unavailable)?;
+        let sql =
+            "UPDATE media SET failed_checks = failed_checks + 1 WHERE id = $1 AND claim = $2 AND state = 'checking'
+                   RETURNING failed_checks";
+        let counted = client.query_opt(sql, &[&claimed.row.media_id, &claimed.claim]).await.map_err(unavailable)?;
+        Ok(counted.map_or(0, |row| row.get(0)))
     }
 
     /// What may still come under the upload's key is removed once nobody has a URL for it any more.

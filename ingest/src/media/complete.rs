@@ -5,16 +5,19 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use runtime::s3::folder_of;
 use schemas::wire::{Code, Rejection};
 use tokio_postgres::types::Json;
 
 use super::check::{Failure, Found};
 use super::claim::Claimed;
-use super::row::{ORIGINAL, folder_of};
+use super::row::ORIGINAL;
 use super::{MediaService, Row, State, store_away};
 use crate::metrics;
 use crate::users::unavailable;
 
+/// Checks that may end for want of time or memory before it is the file's fault.
+const MOST_FAILED_CHECKS: i32 = 3;
 /// Objects of one file, with room for more previews.
 const MOST_OBJECTS: usize = 100;
 
@@ -74,8 +77,16 @@ impl MediaService {
             Err(Failure::Machine(problem)) => {
                 tracing::error!(error = problem, "a file could not be looked into on this machine");
                 self.give_back(claimed).await;
-                let text = "The file could not be looked into just now; the upload is kept, call complete again.";
-                Err(Rejection::new(Code::Unavailable, text).retry_after(5_000))
+                Err(not_now())
+            }
+            Err(Failure::Exhausted(reason)) => {
+                let failed = self.count_failed_check(claimed).await;
+                if failed.as_ref().is_ok_and(|failed| *failed >= MOST_FAILED_CHECKS) {
+                    return self.refuse(claimed, &reason).await;
+                }
+                tracing::warn!(error = reason, "looking into a file took too much; it may be tried again");
+                self.give_back(claimed).await;
+                Err(failed.err().unwrap_or_else(not_now))
             }
         }
     }
@@ -98,8 +109,16 @@ impl MediaService {
         if is_ours == 0 {
             return Err(busy());
         }
-        let sql = "DELETE FROM media_leftover WHERE folder = $1";
-        transaction.execute(sql, &[folder]).await.map_err(unavailable)?;
+        // The note is the right to what is in the folder: without it, or once it is due, the janitor has emptied it or is about to.
+        let sql = "DELETE FROM media_leftover WHERE folder = $1 AND due_at > clock_timestamp()";
+        if transaction.execute(sql, &[folder]).await.map_err(unavailable)? != 1 {
+            transaction.rollback().await.map_err(unavailable)?;
+            tracing::warn!(
+                "a file was checked for so long that what was made of it is removed; it is to be checked again"
+            );
+            self.give_back(claimed).await;
+            return Err(not_now());
+        }
         Self::note_upload_leftover(&transaction, row).await.map_err(unavailable)?;
         transaction.commit().await.map_err(unavailable)?;
         self.clear(folder_of(&row.upload_key)).await;
@@ -136,6 +155,11 @@ impl MediaService {
 
 fn refused(reason: &str) -> Rejection {
     Rejection::new(Code::MediaRefused, format!("The file is refused: {reason}.")).at("media_id")
+}
+
+fn not_now() -> Rejection {
+    let text = "The file could not be looked into just now; the upload is kept, call complete again.";
+    Rejection::new(Code::Unavailable, text).retry_after(5_000)
 }
 
 fn busy() -> Rejection {

@@ -119,11 +119,6 @@ impl Row {
     }
 }
 
-/// The folder of a key, with its `/`.
-pub(super) fn folder_of(key: &str) -> &str {
-    key.rsplit_once('/').map_or("", |(folder, _)| &key[..=folder.len()])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +145,6 @@ mod tests {
         assert_eq!(row(25, Some(10)).parts(), [(1, 10), (2, 10), (3, 5)]);
         assert_eq!(row(20, Some(10)).parts(), [(1, 10), (2, 10)]);
         assert_eq!(row(20, None).parts(), []);
-        assert_eq!(folder_of("p-uploads/1/file"), "p-uploads/1/");
+        assert_eq!(runtime::s3::folder_of("p-uploads/1/file"), "p-uploads/1/");
     }
 }

@@ -1,5 +1,8 @@
 //! Who is named in a text: `@name`, `@user_id`, `@all`.
 
+/// Places in one text. Each is held against every member's name: a text of nothing else would keep the decider for long.
+const MOST: usize = 100;
+
 /// Places of a text at which somebody may be named. Found once a message, asked once a person.
 #[derive(Debug, Clone, Default)]
 pub struct Mentions<'a> {
@@ -9,13 +12,16 @@ pub struct Mentions<'a> {
 }
 
 impl<'a> Mentions<'a> {
-    /// Looks through a text. An `@` within a word, as in a mail address, names nobody.
+    /// Looks through a text, up to its first hundred places. An `@` within a word, as in a mail address, names nobody.
     pub fn of(text: &'a str) -> Self {
         let mut tails = Vec::new();
         let mut before = None;
         for (at, character) in text.char_indices() {
             if character == '@' && !before.is_some_and(is_of_a_word) {
                 tails.push(&text[at + 1..]);
+                if tails.len() == MOST {
+                    break;
+                }
             }
             before = Some(character);
         }
@@ -103,6 +109,15 @@ mod tests {
         assert!(Mentions::of("@All").names_all());
         assert!(!Mentions::of("@allison").names_all());
         assert!(!Mentions::of("all").names_all());
+    }
+
+    #[test]
+    fn a_text_full_of_signs_is_not_looked_through_for_everybody() {
+        let text = "@".repeat(16_384) + "Ann";
+        let mentions = Mentions::of(&text);
+        assert_eq!(mentions.tails.len(), MOST);
+        assert!(!mentions.name("u-1", Some("Ann")));
+        assert!(Mentions::of(&("@x ".repeat(MOST - 1) + "@Ann")).name("u-1", Some("Ann")));
     }
 
     proptest! {

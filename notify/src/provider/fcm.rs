@@ -55,7 +55,14 @@ pub struct Fcm {
     client: Client,
     clock: Clock,
     /// Held by whoever fetches one.
-    token: Mutex<Option<Token>>,
+    token: Mutex<Tokens>,
+}
+
+#[derive(Default)]
+struct Tokens {
+    token: Option<Token>,
+    /// When fetching one failed last, and what came of it.
+    failed: Option<(Instant, Outcome)>,
 }
 
 #[derive(Clone)]
@@ -144,19 +151,31 @@ impl Fcm {
         }
     }
 
-    /// The token in use, or a new one where that is old or was refused. One fetches for all who wait.
+    /// The token in use, or a new one where that is old or was refused. One fetches for all who wait, and who waited while that
+    /// failed fails with it: one after another they would wait for a token for as long as for all of them.
     async fn token(&self, refused: Option<&str>) -> Result<String, Outcome> {
-        let mut token = self.token.lock().await;
-        if let Some(token) = token.as_ref()
+        let began = Instant::now();
+        let mut tokens = self.token.lock().await;
+        if let Some(token) = tokens.token.as_ref()
             && Instant::now() < token.until
             && refused != Some(&token.text)
         {
             return Ok(token.text.clone());
         }
-        let fetched = self.fetch_token().await?;
-        let life = Duration::from_secs(fetched.expires_in).saturating_sub(TOKEN_MARGIN);
-        *token = Some(Token { text: fetched.access_token.clone(), until: Instant::now() + life });
-        Ok(fetched.access_token)
+        if let Some((_, outcome)) = tokens.failed.as_ref().filter(|(at, _)| *at >= began) {
+            return Err(outcome.clone());
+        }
+        match self.fetch_token().await {
+            Ok(fetched) => {
+                let life = Duration::from_secs(fetched.expires_in).saturating_sub(TOKEN_MARGIN);
+                tokens.token = Some(Token { text: fetched.access_token.clone(), until: Instant::now() + life });
+                Ok(fetched.access_token)
+            }
+            Err(outcome) => {
+                tokens.failed = Some((Instant::now(), outcome.clone()));
+                Err(outcome)
+            }
+        }
     }
 
     async fn fetch_token(&self) -> Result<TokenAnswer, Outcome> {

@@ -14,7 +14,7 @@ use runtime::Secret;
 pub use encrypt::{MOST_PLAINTEXT_BYTES, PUBLIC_KEY_BYTES};
 pub use vapid::VapidKey;
 
-use super::address::{EndpointError, PublicResolver, Reach};
+use super::address::{PublicResolver, Reach};
 use super::http::{self, Answer, Clock, HttpOptions};
 use super::{Fault, Outcome, SetupError};
 use crate::payload::WebPushPush;
@@ -77,11 +77,6 @@ impl Subscription {
         let auth = decode(auth).try_into().map_err(|_| SubscriptionError::Auth)?;
         Ok(Self { endpoint, public_key, auth })
     }
-
-    /// The push service's host, by which circuit breakers are kept apart.
-    pub fn service(&self) -> Option<String> {
-        reqwest::Url::parse(self.endpoint.expose()).ok()?.host_str().map(str::to_owned)
-    }
 }
 
 impl fmt::Debug for WebPush {
@@ -108,11 +103,6 @@ impl WebPush {
             client: builder.build().map_err(SetupError::Http)?,
             clock: config.http.clock,
         })
-    }
-
-    /// Whether an endpoint may be registered at all.
-    pub fn check(&self, endpoint: &str) -> Result<(), EndpointError> {
-        self.reach.check(endpoint).map(|_| ())
     }
 
     /// Sends to one browser.

@@ -29,6 +29,7 @@ use tokio_postgres::types::ToSql;
 use super::Notifier;
 use super::error::{Error, chain};
 use super::metrics;
+use super::transaction::begin;
 
 /// An idle loop turns at least this often.
 const TURN: Duration = Duration::from_secs(1);
@@ -63,8 +64,8 @@ pub(crate) trait Work: Sync {
     /// What a batch leads to.
     type Plan: Send + Sync;
 
-    /// Reads what a batch needs and decides.
-    fn prepare(&self, records: &[Received]) -> impl Future<Output = Result<Self::Plan, Error>> + Send;
+    /// Reads what a batch needs and decides; says of how many of its records, of the first one at least: the rest comes next.
+    fn prepare(&self, records: &[Received]) -> impl Future<Output = Result<(Self::Plan, usize), Error>> + Send;
 
     /// Writes what was decided.
     fn apply(&self, transaction: &Transaction<'_>, plan: &Self::Plan)
@@ -110,15 +111,18 @@ pub(crate) async fn run<W: Work>(work: &W, notifier: &Notifier, shutdown: &Shutd
             Ok(Ok(None)) => return Err(Error::Ended(group)),
             Ok(Err(error)) => return Err(error.into()),
         };
-        let mut backoff = Backoff::default();
-        loop {
-            match Box::pin(turn(work, notifier, &batch.records)).await {
-                Ok(true) => {
+        let (mut backoff, mut rest) = (Backoff::default(), &batch.records[..]);
+        while !rest.is_empty() {
+            match Box::pin(turn(work, notifier, rest)).await {
+                Ok(Some(taken)) => {
                     notifier.board.ready(W::NAME);
                     work.done();
-                    break;
+                    rest = &rest[taken..];
+                    if shutdown.has_begun() {
+                        return Ok(());
+                    }
                 }
-                Ok(false) => {
+                Ok(None) => {
                     ::metrics::counter!(metrics::MISMATCHES).increment(1);
                     reader.reload();
                     break;
@@ -137,18 +141,19 @@ pub(crate) async fn run<W: Work>(work: &W, notifier: &Notifier, shutdown: &Shutd
     }
 }
 
-/// One attempt; `false` if somebody else has come further already.
-async fn turn<W: Work>(work: &W, notifier: &Notifier, records: &[Received]) -> Result<bool, Error> {
-    let plan = work.prepare(records).await?;
+/// One attempt; how many records are done, `None` if somebody else has come further already.
+async fn turn<W: Work>(work: &W, notifier: &Notifier, records: &[Received]) -> Result<Option<usize>, Error> {
+    let (plan, taken) = work.prepare(records).await?;
+    let records = &records[..taken.clamp(1, records.len())];
     let mut client = notifier.read.get().await?;
-    let transaction = client.transaction().await.map_err(Error::database("beginning"))?;
+    let transaction = begin(&mut client).await?;
     if !advance(&transaction, W::NAME, records).await? {
         transaction.rollback().await.map_err(Error::database("rolling back"))?;
-        return Ok(false);
+        return Ok(None);
     }
     work.apply(&transaction, &plan).await?;
     transaction.commit().await.map_err(Error::database("committing"))?;
-    Ok(true)
+    Ok(Some(records.len()))
 }
 
 async fn advance(transaction: &Transaction<'_>, consumer: &str, records: &[Received]) -> Result<bool, Error> {

@@ -28,6 +28,15 @@ use super::shown;
 use super::verdict::{Known, cause_name, is_asked, verdicts};
 use crate::decide::{Look, Message};
 
+/// People who are decided about at once, over all messages: bounds memory and the length of a transaction.
+const MOST_PEOPLE: i64 = 20_000;
+
+/// A record that matters.
+enum Decoded {
+    Event(ChatEvent),
+    Cursor(Cursor),
+}
+
 /// The work of one process.
 pub(crate) struct Decider {
     notifier: Arc<Notifier>,
@@ -56,34 +65,50 @@ impl Decider {
         }
     }
 
-    /// Messages of the batch, and what was read.
-    async fn decode(&self, records: &[Received], plan: &mut Plan) -> Result<Vec<ChatEvent>, Error> {
-        let mut events = Vec::new();
-        for record in records {
+    /// What the batch holds that matters, each with its record's place.
+    async fn decode(&self, records: &[Received]) -> Result<Vec<(usize, Decoded)>, Error> {
+        let mut decoded = Vec::new();
+        for (place, record) in records.iter().enumerate() {
             let Some(value) = &record.value else { continue };
             if *record.topic == *self.events_topic {
                 // Most events of a busy history are messages; the others needn't be decoded.
                 let may_tell =
                     record.event_type.as_deref().is_none_or(|kind| kind == schemas::event_type::MESSAGE_PERSISTED);
                 if may_tell && let Some(event) = passed_over(self.events.decode(value).await, record)? {
-                    events.push(event);
+                    decoded.push((place, Decoded::Event(event)));
                 }
             } else if let Some(cursor) = passed_over(self.cursors.decode(value).await, record)? {
-                let read = plan.read.entry((cursor.user_id, cursor.chat_id)).or_default();
-                *read = (*read).max(cursor.read_seq);
+                decoded.push((place, Decoded::Cursor(cursor)));
             }
         }
-        plan.read.retain(|_, read_seq| *read_seq > 0);
-        Ok(events)
+        Ok(decoded)
     }
 
-    async fn decide(&self, events: &[ChatEvent], plan: &mut Plan) -> Result<(), Error> {
-        let notifier = &*self.notifier;
-        let chats: HashSet<&str> = events.iter().map(|event| event.chat_id.as_str()).collect();
+    /// Members of these events' chats, counted to where a chat is large.
+    async fn sizes(&self, decoded: &[(usize, Decoded)]) -> Result<HashMap<String, i64>, Error> {
+        let chats: HashSet<&str> = decoded
+            .iter()
+            .filter_map(|(_, decoded)| match decoded {
+                Decoded::Event(event) => Some(event.chat_id.as_str()),
+                Decoded::Cursor(_) => None,
+            })
+            .collect();
+        if chats.is_empty() {
+            return Ok(HashMap::new());
+        }
         let chats: Vec<&str> = chats.into_iter().collect();
-        let most = i64::from(notifier.config.notify.large_chat_members);
-        let sizes = notifier.people.sizes(&chats, most).await?;
+        self.notifier.people.sizes(&chats, self.large()).await
+    }
+
+    fn large(&self) -> i64 {
+        i64::from(self.notifier.config.notify.large_chat_members)
+    }
+
+    async fn decide(&self, events: &[ChatEvent], sizes: &HashMap<String, i64>, plan: &mut Plan) -> Result<(), Error> {
+        let notifier = &*self.notifier;
+        let most = self.large();
         let is_large = |chat_id: &str| sizes.get(chat_id).is_some_and(|size| *size >= most);
+        let chats: HashSet<&str> = events.iter().map(|event| event.chat_id.as_str()).collect();
         let small: Vec<&str> = chats.into_iter().filter(|chat_id| !is_large(chat_id)).collect();
         let members = notifier.people.members(&small).await?;
         let (pairs, asked) = pairs(events, &members);
@@ -117,6 +142,20 @@ impl Decider {
         }
         Ok(())
     }
+}
+
+/// How many records are taken at once: so many that no more people than `most_people` have to be decided about, but for the
+/// first message's. A chat that is large by itself is one notification.
+fn cut(messages: impl Iterator<Item = (usize, i64)>, large: i64, most_people: i64) -> Option<usize> {
+    let mut people = 0;
+    for (place, size) in messages {
+        let size = if size >= large { 1 } else { size };
+        if people > 0 && people + size > most_people {
+            return Some(place);
+        }
+        people += size;
+    }
+    None
 }
 
 /// Chats with people whose cursors matter, and people whose presence does.
@@ -193,13 +232,30 @@ impl Work for Decider {
     const BATCH: usize = 1_000;
     type Plan = Plan;
 
-    async fn prepare(&self, records: &[Received]) -> Result<Plan, Error> {
-        let mut plan = Plan::default();
-        let events = self.decode(records, &mut plan).await?;
-        if !events.is_empty() {
-            Box::pin(self.decide(&events, &mut plan)).await?;
+    async fn prepare(&self, records: &[Received]) -> Result<(Plan, usize), Error> {
+        let decoded = self.decode(records).await?;
+        let sizes = self.sizes(&decoded).await?;
+        let messages = decoded.iter().filter_map(|(place, decoded)| match decoded {
+            Decoded::Event(event) => Some((*place, sizes.get(&event.chat_id).copied().unwrap_or_default())),
+            Decoded::Cursor(_) => None,
+        });
+        let taken = cut(messages, self.large(), MOST_PEOPLE).unwrap_or(records.len());
+        let (mut plan, mut events) = (Plan::default(), Vec::new());
+        for (place, decoded) in decoded {
+            match decoded {
+                _ if place >= taken => break,
+                Decoded::Event(event) => events.push(event),
+                Decoded::Cursor(cursor) => {
+                    let read = plan.read.entry((cursor.user_id, cursor.chat_id)).or_default();
+                    *read = (*read).max(cursor.read_seq);
+                }
+            }
         }
-        Ok(plan)
+        plan.read.retain(|_, read_seq| *read_seq > 0);
+        if !events.is_empty() {
+            Box::pin(self.decide(&events, &sizes, &mut plan)).await?;
+        }
+        Ok((plan, taken))
     }
 
     async fn apply(&self, transaction: &Transaction<'_>, plan: &Plan) -> Result<(), Error> {
@@ -214,5 +270,21 @@ impl Work for Decider {
         // Before the commit, so that nothing is missing after a crash; what comes twice is known by its id.
         notifier.publisher.publish(&plan.notifications).await?;
         notifier.publisher.publish(&read).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_cut_where_it_would_concern_too_many_people() {
+        let cut = |sizes: &[i64]| cut(sizes.iter().copied().enumerate(), 1_000, 2_000);
+        assert_eq!(cut(&[]), None);
+        assert_eq!(cut(&[900, 900]), None);
+        assert_eq!(cut(&[900, 900, 201]), Some(2));
+        // Large chats are one notification each, and one message is taken in any case.
+        assert_eq!(cut(&[900, 1_000, 900, 1_000]), None);
+        assert_eq!(super::cut([(3, 5_000), (4, 1)].into_iter(), 10_000, 2_000), Some(4));
     }
 }

@@ -15,9 +15,10 @@ use time::OffsetDateTime;
 use tokio_postgres::types::{Json, ToSql};
 
 use super::Notifier;
+use super::adding;
 use super::error::Error;
 use super::people::settings_of;
-use super::tasks;
+use super::transaction::begin;
 use crate::digest::{Digest, Due, Policy};
 use crate::quiet::QuietHours;
 use crate::settings::Settings;
@@ -87,11 +88,13 @@ pub(crate) async fn read(transaction: &Transaction<'_>, read: &BTreeMap<(String,
     let users: BTreeSet<&str> = read.keys().map(|(user_id, _)| user_id.as_str()).collect();
     let users: Vec<&str> = users.into_iter().collect();
     let mut digests = held(transaction, HOLD_WAITING, &users).await?;
+    let mut changed = BTreeSet::new();
     for ((user_id, chat_id), read_seq) in read {
-        if let Some(digest) = digests.get_mut(user_id) {
-            digest.read(chat_id, *read_seq);
+        if digests.get_mut(user_id).is_some_and(|digest| digest.read(chat_id, *read_seq)) {
+            changed.insert(user_id);
         }
     }
+    digests.retain(|user_id, _| changed.contains(user_id));
     for (user_id, digest) in &digests {
         let (kept, is_empty) = (Json(digest), digest.is_empty());
         let values: [&(dyn ToSql + Sync); 3] = [user_id, &kept, &is_empty];
@@ -124,7 +127,7 @@ pub(crate) async fn run(notifier: &Arc<Notifier>, shutdown: &Shutdown) -> Result
 
 async fn turn(notifier: &Notifier) -> Result<bool, Error> {
     let mut client = notifier.read.get().await?;
-    let transaction = client.transaction().await.map_err(Error::database("beginning"))?;
+    let transaction = begin(&mut client).await?;
     let rows = transaction.query(DUE, &[&BATCH]).await.map_err(Error::database("looking for digests that are due"))?;
     if rows.is_empty() {
         return Ok(false);
@@ -135,7 +138,7 @@ async fn turn(notifier: &Notifier) -> Result<bool, Error> {
         let settings = clear_up(notifier, &user_id, &mut digest).await?;
         let quiet = settings.do_not_disturb.as_ref();
         if let Some(due) = digest.take(now_ms, &notifier.digest_policy, quiet) {
-            tasks::add_mail(&transaction, &notification_of(user_id.clone(), due, now_ms)).await?;
+            adding::add_mail(&transaction, &notification_of(user_id.clone(), due, now_ms)).await?;
         }
         let due_at: Option<OffsetDateTime> = digest.due_at(&notifier.digest_policy, quiet).map(timestamp::to_offset);
         let kept = Json(&digest);

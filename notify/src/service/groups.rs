@@ -12,26 +12,28 @@ use serde_json::{Value, json};
 use tokio_postgres::types::Json;
 
 use super::Notifier;
+use super::adding;
 use super::digests::{self, Addition};
 use super::error::Error;
 use super::looks::{self, NewLook};
-use super::tasks;
-use super::verdict::judge;
+use super::transaction::begin;
+use super::verdict::{Question, judge};
 use crate::decide::Look;
 
 const PART: &str = "groups";
 /// Members in a page.
 const PAGE: i64 = 500;
-/// Pushes of large chats that may wait.
+/// Pushes of large chats that may wait, beside those to services that are down.
 const MOST_WAITING: i64 = 2_000;
 /// How often it looks while there is nothing to do, or too much waits.
 const EVERY: Duration = Duration::from_millis(250);
 
 const WAITING: &str = "SELECT count(*) FROM (
-    SELECT 1 FROM notify_task WHERE is_bulk AND kind = 'push' LIMIT $1) few";
+    SELECT 1 FROM notify_task WHERE is_bulk AND kind = 'push' AND NOT service = ANY($2::text[]) LIMIT $1) few";
 const HOLD: &str = "
     SELECT task_id, chat_id, seq, message_id, payload FROM notify_task
-     WHERE kind = 'group' AND due_at <= clock_timestamp() ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED";
+     WHERE kind = 'group' AND due_at <= statement_timestamp() ORDER BY due_at LIMIT 1 FOR UPDATE SKIP LOCKED";
+const END: &str = "DELETE FROM notify_task WHERE task_id = $1";
 const ON: &str = "UPDATE notify_task SET payload = $2, due_at = clock_timestamp() WHERE task_id = $1";
 
 /// Works through large chats until it is time to stop.
@@ -42,11 +44,14 @@ pub(crate) async fn run(notifier: &Arc<Notifier>, shutdown: &Shutdown) -> Result
 /// One page; says whether to go on at once. Of several messages their pages take turns.
 async fn page(notifier: &Notifier) -> Result<bool, Error> {
     let mut client = notifier.read.get().await?;
-    let waiting = client.query_one(WAITING, &[&MOST_WAITING]).await.map_err(Error::database("counting tasks"))?;
+    // What a service holds back that is down would keep everybody else's waiting.
+    let held_back = notifier.held_back();
+    let waiting =
+        client.query_one(WAITING, &[&MOST_WAITING, &held_back]).await.map_err(Error::database("counting tasks"))?;
     if waiting.get::<_, i64>(0) >= MOST_WAITING {
         return Ok(false);
     }
-    let transaction = client.transaction().await.map_err(Error::database("beginning"))?;
+    let transaction = begin(&mut client).await?;
     let held = transaction.query_opt(HOLD, &[]).await.map_err(Error::database("taking a large chat"))?;
     let Some(row) = held else { return Ok(false) };
     let (task_id, chat_id, seq): (i64, String, i64) = (row.get(0), row.get(1), row.get(2));
@@ -56,8 +61,10 @@ async fn page(notifier: &Notifier) -> Result<bool, Error> {
     let last = members.last().map(|member| member.stay.user_id.clone());
     let sent = notifier.messages.one(&chat_id, seq).await?;
     if let (Some(sent), false) = (&sent, members.is_empty()) {
-        let (verdicts, pushed) = judge(notifier, (&chat_id, seq), sent, &members, Look::First).await?;
-        tasks::add_messages(notifier, &transaction, &pushed, true).await?;
+        let question = Question { chat_id: &chat_id, sent, members: &members };
+        let judged = judge(notifier, &[question], Look::First).await?;
+        let (verdicts, pushed) = judged.into_iter().next().unwrap_or_default();
+        adding::add_messages(notifier, &transaction, &pushed, true).await?;
         let looks = verdicts.look.into_iter();
         let looks: Vec<NewLook> = looks
             .map(|(due_ms, user_ids)| NewLook { chat_id: chat_id.clone(), seq, user_ids, is_bulk: true, due_ms })
@@ -74,7 +81,9 @@ async fn page(notifier: &Notifier) -> Result<bool, Error> {
             let place = Json(json!({ "after": last }));
             transaction.execute(ON, &[&task_id, &place]).await.map_err(Error::database("noting the page"))?;
         }
-        None => tasks::remove(&transaction, &[task_id]).await.map_err(Error::database("ending a large chat"))?,
+        None => {
+            transaction.execute(END, &[&task_id]).await.map_err(Error::database("ending a large chat"))?;
+        }
     }
     transaction.commit().await.map_err(Error::database("committing"))?;
     tracing::debug!(members = members.len(), "a page of a large chat is done");

@@ -12,7 +12,7 @@ use schemas::{Decoder, Notification, notification_type};
 use super::Notifier;
 use super::consume::Work;
 use super::error::{Error, chain};
-use super::{metrics, tasks};
+use super::{adding, metrics};
 
 /// The work of one process.
 pub(crate) struct Intake {
@@ -34,7 +34,7 @@ impl Work for Intake {
     const BATCH: usize = 500;
     type Plan = Vec<Notification>;
 
-    async fn prepare(&self, records: &[Received]) -> Result<Vec<Notification>, Error> {
+    async fn prepare(&self, records: &[Received]) -> Result<(Vec<Notification>, usize), Error> {
         let mut notifications = Vec::with_capacity(records.len());
         for record in records {
             let value = record.value.as_deref().unwrap_or_default();
@@ -44,7 +44,7 @@ impl Work for Intake {
                 Err(error) => self.bury(record, value, &chain(&error)).await?,
             }
         }
-        Ok(notifications)
+        Ok((notifications, records.len()))
     }
 
     async fn apply(&self, transaction: &Transaction<'_>, notifications: &Vec<Notification>) -> Result<(), Error> {
@@ -52,23 +52,22 @@ impl Work for Intake {
             notifications.iter().filter(|notification| notification.notification_type == kind).collect()
         };
         let messages: Vec<Notification> = of(notification_type::MESSAGE).into_iter().cloned().collect();
-        tasks::add_messages(&self.notifier, transaction, &messages, false).await?;
+        adding::add_messages(&self.notifier, transaction, &messages, false).await?;
         for group in of(notification_type::GROUP) {
-            tasks::add_group(transaction, group).await?;
+            adding::add_group(transaction, group).await?;
         }
         for read in of(notification_type::READ) {
-            tasks::add_clears(&self.notifier, transaction, read).await?;
+            adding::add_clears(&self.notifier, transaction, read).await?;
         }
         // Only those that come back from the dead letters: others are made with their task.
         for digest in of(notification_type::DIGEST) {
-            tasks::add_mail(transaction, digest).await?;
+            adding::add_mail(transaction, digest).await?;
         }
         Ok(())
     }
 
     fn done(&self) {
         self.notifier.wake.notify_one();
-        self.notifier.wake_groups.notify_one();
     }
 }
 

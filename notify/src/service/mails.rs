@@ -69,7 +69,10 @@ pub(crate) async fn ready(notifier: &Notifier, task: &Task) -> Result<Ready, Err
     // Dated when it was taken, so that the same mail sent again is the same in every byte.
     let dated_ms = if digest.decided_at > 0 { digest.decided_at } else { clock::now_ms() };
     match outlet.mailer.digest(&content, dated_ms) {
-        Ok(mail) => Ok(Ready::Call(Box::new(Call::Mail { to: Secret::new(address.clone()), raw: mail.raw }))),
+        Ok(mail) => {
+            let call = Box::new(Call::Mail { to: Secret::new(address.clone()), raw: mail.raw });
+            Ok(Ready::Call { call, refusals: 0 })
+        }
         Err(error) => Ok(Ready::Unfit(super::error::chain(&error))),
     }
 }

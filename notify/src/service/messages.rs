@@ -15,7 +15,7 @@ use super::people::People;
 
 /// Of each person's chats, those with the latest activity count towards the badge.
 const MOST_CHATS: i64 = 200;
-/// Unread messages of one chat are counted up to here, as the list of chats has it.
+/// Unread messages are counted up to here, over all chats of a person: a badge shows no more, and counting costs.
 const MOST_UNREAD: i64 = 999;
 
 const BODY: &str = "
@@ -28,7 +28,8 @@ const BADGE_CHATS: &str = "
     SELECT asked.user_id, few.chat_id, few.visible_from_seq FROM unnest($1::text[]) AS asked (user_id)
       CROSS JOIN LATERAL (
            SELECT m.chat_id, m.visible_from_seq FROM chat_member m JOIN chat_counter n ON n.chat_id = m.chat_id
-            WHERE m.user_id = asked.user_id AND m.left_seq IS NULL ORDER BY n.last_at DESC LIMIT $2) few";
+            WHERE m.user_id = asked.user_id AND m.left_seq IS NULL ORDER BY n.last_at DESC LIMIT $2) few
+     ORDER BY asked.user_id";
 
 /// A message to be shown.
 #[derive(Debug, Clone)]
@@ -94,7 +95,7 @@ impl Messages {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// Unread messages of these people in all their chats, 999 a chat at most.
+    /// Unread messages of these people in all their chats, 999 at most.
     pub(crate) async fn badges(&self, people: &People, user_ids: &[&str]) -> Result<HashMap<String, u64>, Error> {
         let users: HashSet<&str> = user_ids.iter().copied().collect();
         let users: Vec<&str> = users.into_iter().collect();
@@ -115,21 +116,38 @@ impl Messages {
                 row.get::<_, i64>(2).max(read + 1)
             })
             .collect();
+        let (people, first, last) = slices(&owners);
         let sql = format!(
-            "SELECT asked.user_id, sum((SELECT count(*) FROM (
-                    SELECT 1 FROM message m
-                     WHERE m.chat_id = asked.chat_id AND m.sequence_number >= asked.from_seq AND m.sender_id <> asked.user_id
-                       AND {THERE} LIMIT $4) unread))::bigint
-               FROM unnest($1::text[], $2::text[], $3::bigint[]) AS asked (user_id, chat_id, from_seq)
-              GROUP BY asked.user_id"
+            "SELECT p.user_id, (SELECT count(*) FROM (
+                    SELECT 1 FROM unnest(($4::text[])[p.first:p.last], ($5::bigint[])[p.first:p.last]) AS asked (chat_id, from_seq)
+                     CROSS JOIN LATERAL (
+                           SELECT 1 FROM message m
+                            WHERE m.chat_id = asked.chat_id AND m.sequence_number >= asked.from_seq AND m.sender_id <> p.user_id
+                              AND {THERE} LIMIT $6) unread LIMIT $6) few)
+               FROM unnest($1::text[], $2::int[], $3::int[]) AS p (user_id, first, last)"
         );
         let counting = async {
             let statement = client.prepare_cached(&sql).await?;
-            client.query(&statement, &[&owners, &chats, &from, &MOST_UNREAD]).await
+            client.query(&statement, &[&people, &first, &last, &chats, &from, &MOST_UNREAD]).await
         };
         let rows = counting.await.map_err(failed())?;
         Ok(rows.iter().map(|row| (row.get(0), row.get::<_, i64>(1).max(0) as u64)).collect())
     }
+}
+
+/// Of neighbours that are the same: each once, with the first and the last place, from 1.
+fn slices<'a>(owners: &[&'a str]) -> (Vec<&'a str>, Vec<i32>, Vec<i32>) {
+    let (mut people, mut first, mut last) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, &owner) in (1_i32..).zip(owners) {
+        if people.last() == Some(&owner) {
+            last.pop();
+        } else {
+            people.push(owner);
+            first.push(place);
+        }
+        last.push(place);
+    }
+    (people, first, last)
 }
 
 fn sent_of(row: &Row) -> Sent {
@@ -143,5 +161,16 @@ fn sent_of(row: &Row) -> Sent {
         attachments: attachments.unwrap_or_default(),
         sent_at_ms: timestamp::from_offset(row.get(7)),
         group_name: row.get(8),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_are_from_first_to_last() {
+        assert_eq!(slices(&["a", "a", "b", "c", "c"]), (vec!["a", "b", "c"], vec![1, 3, 4], vec![2, 3, 5]));
+        assert_eq!(slices(&[]), (vec![], vec![], vec![]));
     }
 }

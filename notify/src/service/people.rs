@@ -2,6 +2,7 @@
 //! intervals, so that being ahead doesn't matter. How far each has come: from the read models.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use deadpool_postgres::Pool;
 use schemas::Membership;
@@ -22,7 +23,10 @@ const SIZES: &str = "
     SELECT asked.chat_id, (SELECT count(*) FROM (
            SELECT 1 FROM chat_member x WHERE x.chat_id = asked.chat_id AND x.left_seq IS NULL LIMIT $2) few)
       FROM unnest($1::text[]) AS asked (chat_id)";
-const ROLE: &str = "SELECT role FROM chat_member WHERE chat_id = $1 AND user_id = $2 AND left_seq IS NULL";
+const ROLES: &str = "
+    SELECT m.chat_id, m.user_id, m.role FROM chat_member m
+      JOIN unnest($1::text[], $2::text[]) AS k (chat_id, user_id) ON m.chat_id = k.chat_id AND m.user_id = k.user_id
+     WHERE m.left_seq IS NULL";
 const CURSORS: &str = "
     SELECT c.chat_id, c.user_id, c.delivered_seq, c.read_seq FROM chat_cursor c
       JOIN unnest($1::text[], $2::text[]) AS k (chat_id, user_id) ON c.chat_id = k.chat_id AND c.user_id = k.user_id";
@@ -68,22 +72,25 @@ impl People {
             let statement = client.prepare_cached(&sql).await?;
             client.query(&statement, &[&self.platforms, &chat_ids]).await
         };
-        let mut members: HashMap<String, Vec<Member>> = HashMap::new();
-        for row in asking.await.map_err(Error::database("reading members"))? {
-            members.entry(row.get(0)).or_default().push(member_of(&row));
-        }
-        Ok(members)
+        Ok(by_chat(&asking.await.map_err(Error::database("reading members"))?))
     }
 
-    /// Some people of one chat.
-    pub(crate) async fn some(&self, chat_id: &str, user_ids: &[String]) -> Result<Vec<Member>, Error> {
-        let sql = format!("SELECT {COLUMNS} WHERE m.chat_id = $2 AND m.user_id = ANY($3) AND m.left_seq IS NULL");
+    /// These people of these chats, by chat.
+    pub(crate) async fn some(
+        &self,
+        chat_ids: &[&str],
+        user_ids: &[&str],
+    ) -> Result<HashMap<String, Vec<Member>>, Error> {
+        let sql = format!(
+            "SELECT {COLUMNS} JOIN unnest($2::text[], $3::text[]) AS k (chat_id, user_id)
+                 ON m.chat_id = k.chat_id AND m.user_id = k.user_id WHERE m.left_seq IS NULL"
+        );
         let client = self.truth.get().await?;
         let asking = async {
             let statement = client.prepare_cached(&sql).await?;
-            client.query(&statement, &[&self.platforms, &chat_id, &user_ids]).await
+            client.query(&statement, &[&self.platforms, &chat_ids, &user_ids]).await
         };
-        Ok(asking.await.map_err(Error::database("reading members"))?.iter().map(member_of).collect())
+        Ok(by_chat(&asking.await.map_err(Error::database("reading members"))?))
     }
 
     /// The next page of a chat's members, by id.
@@ -99,11 +106,19 @@ impl People {
         Ok(asking.await.map_err(Error::database("reading a page of members"))?.iter().map(member_of).collect())
     }
 
-    /// Somebody's present role in a chat.
-    pub(crate) async fn role(&self, chat_id: &str, user_id: &str) -> Result<Option<String>, Error> {
+    /// Present roles of these people in these chats.
+    pub(crate) async fn roles(
+        &self,
+        chat_ids: &[&str],
+        user_ids: &[&str],
+    ) -> Result<HashMap<(String, String), String>, Error> {
         let client = self.truth.get().await?;
-        let row = client.query_opt(ROLE, &[&chat_id, &user_id]).await.map_err(Error::database("reading a role"))?;
-        Ok(row.map(|row| row.get(0)))
+        let asking = async {
+            let statement = client.prepare_cached(ROLES).await?;
+            client.query(&statement, &[&chat_ids, &user_ids]).await
+        };
+        let rows = asking.await.map_err(Error::database("reading roles"))?;
+        Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
     }
 
     /// How far these have come.
@@ -119,6 +134,14 @@ impl People {
         let rows = asking.await.map_err(Error::database("reading cursors"))?;
         Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), (row.get(2), row.get(3)))).collect())
     }
+}
+
+fn by_chat(rows: &[Row]) -> HashMap<String, Vec<Member>> {
+    let mut members: HashMap<String, Vec<Member>> = HashMap::new();
+    for row in rows {
+        members.entry(row.get(0)).or_default().push(member_of(row));
+    }
+    members
 }
 
 fn member_of(row: &Row) -> Member {
@@ -137,11 +160,14 @@ fn member_of(row: &Row) -> Member {
     }
 }
 
-/// Settings as they are kept; the defaults for who has none, or has such as this version can't read.
+/// Settings as they are kept; the defaults for who has none.
 pub(crate) fn settings_of(kept: Option<Json<Value>>) -> Settings {
+    static IS_SAID: AtomicBool = AtomicBool::new(false);
     let Some(Json(kept)) = kept else { return Settings::default() };
-    serde_json::from_value(kept).unwrap_or_else(|error| {
-        tracing::warn!(%error, "a person's settings can't be read; the defaults count");
-        Settings::default()
-    })
+    let (settings, unread) = Settings::read(&kept);
+    // Read with every message: once is enough.
+    if !unread.is_empty() && !IS_SAID.swap(true, Ordering::Relaxed) {
+        tracing::warn!(fields = unread.join(", "), "a person's settings can't be read in part; this isn't said again");
+    }
+    settings
 }

@@ -1,22 +1,22 @@
 //! Who has a connection, asked of Redis: a set of each person's sessions, and a key for each that is alive.
 //!
-//! *A flush or restart of Redis makes nobody offline.* Gateways write their sessions again within 5 s of it. Witnesses tell of
-//! one: keys without an end, enough of them that each master of a cluster has one. They are asked for in front of each
-//! question. Where one is missing, it is written with the time, and whoever finds that time too young, in this process or
-//! another, doesn't rely on what Redis says. The same if Redis doesn't answer at all.
+//! *A flush or restart of Redis, or a cut from it, makes nobody offline.* Gateways write what Redis has forgotten or let run out
+//! with their next round, and keep witnesses of it, enough of them that each master of a cluster has one: keys that end sooner than
+//! sessions do. They are asked for before and after each question. Where one is missing, or was written anew within 10 s, this
+//! process doesn't rely on what Redis says; nor for 10 s after Redis didn't answer it. No clocks are compared: what is new is
+//! a key that ends by itself.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use redis::{Pipeline, RedisError};
-use runtime::redis::Commands;
+use runtime::redis::{Commands, witness};
 use runtime::{Config, Names, clock};
+use tokio::time::Instant;
 
 use crate::decide::Presence;
 
-/// How long after a restart or flush nothing is relied on: two rounds of the gateways.
-const UNSURE_MS: i64 = 10_000;
-/// With so many keys, spread by their hash, no master of a cluster is left without one.
-const WITNESSES: usize = 256;
 /// People in one pipeline.
 const PIPELINE: usize = 1_000;
 
@@ -24,16 +24,14 @@ const PIPELINE: usize = 1_000;
 pub(crate) struct Presences {
     redis: Commands,
     names: Names,
+    /// Until when this process relies on nothing, since Redis failed it.
+    failed_until: Mutex<Option<Instant>>,
 }
 
 impl Presences {
     pub(crate) fn new(config: &Config) -> Result<Self, RedisError> {
-        Ok(Self { redis: runtime::redis::commands(&config.redis)?, names: config.names() })
-    }
-
-    /// Whether Redis answers, for the role's health.
-    pub(crate) async fn check(&self) -> Result<(), RedisError> {
-        self.unsure_until(clock::now_ms()).await.map(drop)
+        let (redis, names) = (runtime::redis::commands(&config.redis)?, config.names());
+        Ok(Self { redis, names, failed_until: Mutex::default() })
     }
 
     /// Presence of each of these people. Redis being away isn't an error: it is [`Presence::NotKnown`].
@@ -41,25 +39,31 @@ impl Presences {
         if user_ids.is_empty() {
             return HashMap::new();
         }
-        let now_ms = clock::now_ms();
-        let not_known =
-            |until_ms| user_ids.iter().map(|&user_id| (user_id.to_owned(), Presence::NotKnown { until_ms })).collect();
+        let unsure = match self.sure(user_ids).await {
+            Ok(Ok(found)) => return found,
+            Ok(Err(unsure)) => unsure,
+            Err(error) => {
+                tracing::warn!(%error, "Redis doesn't say who is online; it is asked again");
+                *self.failed_until.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Instant::now() + witness::UNSURE);
+                witness::UNSURE
+            }
+        };
+        let until_ms = clock::now_ms() + unsure.as_millis() as i64;
+        user_ids.iter().map(|&user_id| (user_id.to_owned(), Presence::NotKnown { until_ms })).collect()
+    }
+
+    /// The answer if it can be relied on, else for how long not.
+    async fn sure(&self, user_ids: &[&str]) -> Result<Result<HashMap<String, Presence>, Duration>, RedisError> {
+        let failed_until = *self.failed_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let failed = failed_until.map(|until| until.saturating_duration_since(Instant::now()));
         // Before the question: a flush behind it leaves the answer true.
-        let asked = match self.unsure_until(now_ms).await {
-            Ok(Some(until_ms)) => return not_known(until_ms),
-            Ok(None) => self.ask(user_ids).await,
-            Err(error) => Err(error),
-        };
+        if let Some(unsure) = failed.filter(|left| !left.is_zero()).or(self.unsure().await?) {
+            return Ok(Err(unsure));
+        }
+        let found = self.ask(user_ids).await?;
         // After it too: a flush between the two would make everybody look offline.
-        let sure = match (asked, self.unsure_until(now_ms).await) {
-            (Ok(found), Ok(None)) => Ok(found),
-            (Ok(_), Ok(Some(until_ms))) => return not_known(until_ms),
-            (Err(error), _) | (_, Err(error)) => Err(error),
-        };
-        sure.unwrap_or_else(|error: RedisError| {
-            tracing::warn!(%error, "Redis doesn't say who is online; it is asked again");
-            not_known(now_ms + UNSURE_MS)
-        })
+        Ok(self.unsure().await?.map_or(Ok(found), Err))
     }
 
     async fn ask(&self, user_ids: &[&str]) -> Result<HashMap<String, Presence>, RedisError> {
@@ -91,28 +95,42 @@ impl Presences {
         Ok(found)
     }
 
-    /// Until when Redis can't be relied on, if it can't now.
-    async fn unsure_until(&self, now_ms: i64) -> Result<Option<i64>, RedisError> {
+    /// For how long Redis can't be relied on, if it can't now.
+    async fn unsure(&self) -> Result<Option<Duration>, RedisError> {
         let mut redis = self.redis.clone();
-        let count = if redis.masters().await? > 1 { WITNESSES } else { 1 };
-        let mut pipeline = Pipeline::with_capacity(count);
+        let count = witness::count(redis.masters().await?);
+        let mut pipeline = Pipeline::with_capacity(2 * count);
         for number in 0..count {
-            pipeline.cmd("GET").arg(self.names.witness_key(number));
+            pipeline.cmd("EXISTS").arg(self.names.witness_key(number));
+            pipeline.cmd("PTTL").arg(self.names.young_witness_key(number));
         }
-        let witnesses: Vec<Option<i64>> = pipeline.query_async(&mut redis).await?;
-        let missing: Vec<usize> =
-            witnesses.iter().enumerate().filter_map(|(number, since)| since.is_none().then_some(number)).collect();
-        if !missing.is_empty() {
-            tracing::info!("Redis was flushed, restarted or is new; for 10 s nobody counts as offline");
-            let mut pipeline = Pipeline::with_capacity(missing.len());
-            for number in missing {
-                pipeline.cmd("SET").arg(self.names.witness_key(number)).arg(now_ms).arg("NX").ignore();
-            }
-            pipeline.exec_async(&mut redis).await?;
-            return Ok(Some(now_ms + UNSURE_MS));
-        }
-        // A clock that was ahead must not keep us unsure for longer than the rule.
-        let youngest = witnesses.into_iter().flatten().filter(|since| *since <= now_ms).max();
-        Ok(youngest.map(|since| since + UNSURE_MS).filter(|until_ms| *until_ms > now_ms))
+        let answers: Vec<i64> = pipeline.query_async(&mut redis).await?;
+        Ok(unsure(&answers))
+    }
+}
+
+/// Of each witness whether it is there, and how long it still counts as young; negative if it doesn't.
+fn unsure(answers: &[i64]) -> Option<Duration> {
+    let of_one = |pair: &[i64]| match pair {
+        [0, _] => Some(witness::UNSURE),
+        [_, young_ms] => u64::try_from(*young_ms).ok().map(Duration::from_millis),
+        _ => None,
+    };
+    answers.chunks(2).filter_map(of_one).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_witness_that_is_missing_or_young_makes_unsure() {
+        let ms = Duration::from_millis;
+        assert_eq!(unsure(&[1, -2]), None);
+        assert_eq!(unsure(&[1, 700]), Some(ms(700)));
+        assert_eq!(unsure(&[0, -2]), Some(witness::UNSURE));
+        // The youngest of a cluster counts.
+        assert_eq!(unsure(&[1, -2, 1, 300, 1, 900, 1, -2]), Some(ms(900)));
+        assert_eq!(unsure(&[1, 300, 0, -2]), Some(witness::UNSURE));
     }
 }

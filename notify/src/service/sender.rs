@@ -1,66 +1,69 @@
 //! The senders: tasks to providers, several at once, each with its backoff, each provider with its breaker.
 //!
 //! ```text
-//!   notify_task ──claim──▶ ready (reads, decides a last time) ──▶ breaker ──▶ provider ──▶ outcome
-//!        ▲                                                          │held back     sent │ gone │ refused │ retry
-//!        └──────────────── later ◀──────────────────────────────────┴──────────────────────────────────────┘
+//!   notify_task ──claim──▶ ready (reads, decides a last time) ──▶ breaker ──begin──▶ provider ──▶ outcome
+//!        ▲                                                          │held back          sent │ gone │ refused │ retry
+//!        └──────────────── later ◀──────────────────────────────────┴───────────────────────────────────────┘
 //! ```
 //!
-//! *Progress.* A claim is a lease: due again by itself if this process dies. *Order.* None, except that what is of large chats
-//! comes after everything else. *Bounded.* `notify.sends_at_once` calls, at most half of them at one service, so that one which
-//! hangs leaves room for the others.
+//! *Progress.* A claim is a lease: due again by itself if this process dies. A try begins by counting it, which only who has the
+//! task can do, and whose outcome comes after somebody else began another try writes nothing. *Order.* None, except that what is
+//! of large chats comes after everything else. *Bounded.* `notify.sends_at_once` calls, at most half of them at one service, so
+//! that one which hangs leaves room for the others; and no call outlives its lease.
 //!
 //! *Failure.* A provider that fails is tried again with backoff, never before its `Retry-After`; after the last try the
 //! notification goes to the dead letters, and so does what a provider refuses for good. A device that is gone is removed,
 //! unless it was registered again since.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::Transaction;
 use runtime::retry::Backoff;
 use runtime::{Shutdown, clock};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::Notifier;
 use super::error::{Error, chain};
+use super::outcomes::{self, Came, Done, Registration};
 use super::sending::{self, Call, Ready};
 use super::tasks::{self, Kind, Task};
-use super::{metrics, shown};
+use super::{Notifier, mails, metrics};
 use crate::breaker::{self, Breaker};
-use crate::provider::Outcome;
+use crate::provider::{Fault, Outcome};
 
 const PART: &str = "sender";
 /// How often it looks for tasks that nothing in this process tells of.
 const EVERY: Duration = Duration::from_millis(500);
-/// Beyond a provider's time-out: everything around it.
-const LEASE_MARGIN: Duration = Duration::from_secs(15);
-/// Breakers that are kept; of more services, closed ones are forgotten.
+/// From the claim until the try begins.
+const CLAIM: Duration = Duration::from_secs(15);
+/// What a call may take beyond two of a provider's time-outs: a token first, then the notification.
+const CALL_MARGIN: Duration = Duration::from_secs(5);
+/// Beyond the call: writing what came of it.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
+/// Breakers that are kept: of more services, those that hold nothing back are forgotten.
 const MOST_BREAKERS: usize = 1_000;
-
-const REMOVE_DEVICE: &str = "DELETE FROM user_device WHERE user_id = $1 AND device_id = $2 AND updated_at <= $3";
-
-/// A call that came back.
-struct Done {
-    task: Task,
-    call: Box<Call>,
-    outcome: Outcome,
-}
 
 struct Sender<'a> {
     notifier: &'a Arc<Notifier>,
     shutdown: &'a Shutdown,
     breakers: HashMap<String, Breaker>,
     under_way: HashMap<String, usize>,
+    /// Services, by their labels, that took something from this process.
+    worked: HashSet<&'static str>,
     calls: JoinSet<Done>,
 }
 
 /// Sends until it is time to stop; what is under way then is waited for.
 pub(crate) async fn run(notifier: &Arc<Notifier>, shutdown: &Shutdown) -> Result<(), Error> {
-    let mut sender =
-        Sender { notifier, shutdown, breakers: HashMap::new(), under_way: HashMap::new(), calls: JoinSet::new() };
+    let mut sender = Sender {
+        notifier,
+        shutdown,
+        breakers: HashMap::new(),
+        under_way: HashMap::new(),
+        worked: HashSet::new(),
+        calls: JoinSet::new(),
+    };
     let mut backoff = Backoff::default();
     loop {
         let is_stopping = shutdown.has_begun();
@@ -102,9 +105,7 @@ impl Sender<'_> {
         while let Some(done) = next {
             match done {
                 Ok(done) => {
-                    if let Some(count) = self.under_way.get_mut(&done.task.service) {
-                        *count = count.saturating_sub(1);
-                    }
+                    self.is_back(&done.task.service);
                     finished.push(done);
                 }
                 Err(error) => tracing::error!(%error, "a call broke off; its task is due again after its lease"),
@@ -114,89 +115,152 @@ impl Sender<'_> {
         self.finish(finished).await
     }
 
+    fn is_back(&mut self, service: &str) {
+        if let Some(count) = self.under_way.get_mut(service) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.under_way.remove(service);
+            }
+        }
+    }
+
     /// Takes tasks and calls their providers; says whether there were any.
     async fn claim(&mut self, room: usize) -> Result<bool, Error> {
-        let now = Instant::now();
         let most = (self.notifier.config.notify.sends_at_once / 2).max(1);
-        let held_back = self.breakers.iter().filter(|(_, breaker)| breaker.holds_back(now).is_some());
-        let crowded = self.under_way.iter().filter(|(_, count)| **count >= most);
-        let without: Vec<String> =
-            held_back.map(|(service, _)| service.clone()).chain(crowded.map(|(service, _)| service.clone())).collect();
-        let lease = Duration::from_millis(self.notifier.config.notify.timeout_ms) * 2 + LEASE_MARGIN;
+        let rooms = self.rooms(most);
         let claimed = {
             let client = self.notifier.read.get().await?;
-            tasks::claim(&client, &without, room as i64, lease).await?
+            tasks::claim(&client, &rooms, most.min(room), room, CLAIM).await?
         };
         if claimed.is_empty() {
             return Ok(false);
         }
-        let mut over = Vec::new();
-        for (task, ready) in Box::pin(sending::ready(self.notifier, claimed)).await? {
-            match ready {
-                Ready::Call(call) => self.call(task, call).await?,
-                Ready::Cancelled(reason) => {
-                    ::metrics::counter!(metrics::CANCELLED, "reason" => reason).increment(1);
-                    over.push(task.task_id);
-                }
-                Ready::Unfit(reason) => self.bury(&task, &reason).await?,
+        let (mails, pushes): (Vec<Task>, Vec<Task>) = claimed.into_iter().partition(|task| task.kind == Kind::Mail);
+        let (mut calls, mut finished) = (Vec::new(), Vec::new());
+        for (task, ready) in Box::pin(sending::ready(self.notifier, pushes)).await? {
+            let came = match ready {
+                Ready::Call { call, refusals } => match self.admit(&task.service) {
+                    Ok(()) => {
+                        calls.push((task, call, refusals));
+                        continue;
+                    }
+                    Err(wait) => Came::HeldBack(wait),
+                },
+                Ready::Cancelled(reason) => Came::Cancelled(reason),
+                Ready::Unfit(reason) => Came::Unfit(reason),
+            };
+            finished.push(Done { task, came });
+        }
+        let begun = {
+            let client = self.notifier.read.get().await?;
+            let tasks: Vec<&Task> = calls.iter().map(|(task, ..)| task).collect();
+            tasks::begin(&client, &tasks, self.lease()).await?
+        };
+        for (mut task, call, refusals) in calls {
+            if begun.contains(&task.task_id) {
+                task.attempt += 1;
+                self.call(task, call, refusals);
             }
         }
-        if !over.is_empty() {
-            let client = self.notifier.read.get().await?;
-            tasks::remove(&client, &over).await.map_err(Error::database("removing tasks"))?;
+        for task in mails {
+            match self.admit(&task.service) {
+                Ok(()) => self.mail(task),
+                Err(wait) => finished.push(Done { task, came: Came::HeldBack(wait) }),
+            }
         }
+        self.finish(finished).await?;
         Ok(true)
     }
 
-    async fn call(&mut self, task: Task, call: Box<Call>) -> Result<(), Error> {
-        if self.breakers.len() >= MOST_BREAKERS {
-            self.breakers.retain(|_, breaker| !breaker.is_closed());
-        }
-        let breaker =
-            self.breakers.entry(task.service.clone()).or_insert_with(|| Breaker::new(breaker::Policy::default()));
-        if let Err(wait) = breaker.admit(Instant::now()) {
-            let client = self.notifier.read.get().await?;
-            let putting_off = tasks::later(&client, task.task_id, wait, false);
-            return putting_off.await.map_err(Error::database("putting a task off"));
-        }
-        *self.under_way.entry(task.service.clone()).or_default() += 1;
-        let notifier = Arc::clone(self.notifier);
-        self.calls.spawn(async move {
-            let began = Instant::now();
-            let outcome = call.make(&notifier.outlets).await;
-            let service = metrics::label(&task.service);
-            ::metrics::histogram!(metrics::TRY_SECONDS, "service" => service).record(began.elapsed().as_secs_f64());
-            ::metrics::counter!(metrics::TRIES, "service" => service, "outcome" => outcome.name()).increment(1);
-            if task.attempt == 1 && task.kind == Kind::Push && matches!(outcome, Outcome::Sent { .. }) {
-                let took_ms = (clock::now_ms() - task.occurred_at_ms).max(0);
-                ::metrics::histogram!(metrics::DELIVERY_SECONDS).record(took_ms as f64 / 1_000.0);
-            }
-            Done { task, call, outcome }
-        });
-        Ok(())
+    /// How many more may go to services that aren't free: none where a breaker holds them back.
+    fn rooms(&self, most: usize) -> Vec<(String, usize)> {
+        let now = Instant::now();
+        let mut rooms: HashMap<&str, usize> =
+            self.under_way.iter().map(|(service, count)| (service.as_str(), most.saturating_sub(*count))).collect();
+        let held_back = self.breakers.iter().filter(|(_, breaker)| breaker.holds_back(now).is_some());
+        let held_back: Vec<&str> = held_back.map(|(service, _)| service.as_str()).collect();
+        rooms.extend(held_back.iter().map(|service| (*service, 0)));
+        self.notifier.hold_back(&held_back);
+        rooms.into_iter().map(|(service, room)| (service.to_owned(), room)).collect()
     }
 
-    /// Writes what came of calls. Tried until it is written: an outcome that is lost would mean the same again.
+    fn admit(&mut self, service: &str) -> Result<(), Duration> {
+        let now = Instant::now();
+        if self.breakers.len() >= MOST_BREAKERS {
+            self.breakers.retain(|_, breaker| breaker.holds_back(now).is_some());
+        }
+        let breaker =
+            self.breakers.entry(service.to_owned()).or_insert_with(|| Breaker::new(breaker::Policy::default()));
+        breaker.admit(now)
+    }
+
+    fn call(&mut self, task: Task, call: Box<Call>, refusals: i32) {
+        *self.under_way.entry(task.service.clone()).or_default() += 1;
+        let (notifier, most) = (Arc::clone(self.notifier), self.longest());
+        self.calls.spawn(async move {
+            let outcome = made(&notifier, &task, &call, most).await;
+            let device = call.registered_at().map(|at| Registration { at, refusals });
+            Done { task, came: Came::Outcome(outcome, device) }
+        });
+    }
+
+    /// A mail is read together and sent beside everything else: that takes many queries.
+    fn mail(&mut self, mut task: Task) {
+        *self.under_way.entry(task.service.clone()).or_default() += 1;
+        let (notifier, most, lease) = (Arc::clone(self.notifier), self.longest(), self.lease());
+        self.calls.spawn(async move {
+            let came = match Box::pin(mails::ready(&notifier, &task)).await {
+                Ok(Ready::Call { call, .. }) => match begun(&notifier, &task, lease).await {
+                    Ok(true) => {
+                        task.attempt += 1;
+                        Came::Outcome(made(&notifier, &task, &call, most).await, None)
+                    }
+                    Ok(false) => Came::Lost,
+                    Err(error) => Came::Unready(error),
+                },
+                Ok(Ready::Cancelled(reason)) => Came::Cancelled(reason),
+                Ok(Ready::Unfit(reason)) => Came::Unfit(reason),
+                Err(error) => Came::Unready(error),
+            };
+            Done { task, came }
+        });
+    }
+
+    fn longest(&self) -> Duration {
+        Duration::from_millis(self.notifier.config.notify.timeout_ms) * 2 + CALL_MARGIN
+    }
+
+    fn lease(&self) -> Duration {
+        self.longest() + LEASE_MARGIN
+    }
+
+    /// Writes what came of tasks. Tried until it is written: an outcome that is lost would mean the same again.
     async fn finish(&mut self, finished: Vec<Done>) -> Result<(), Error> {
         if finished.is_empty() {
             return Ok(());
         }
         let now = Instant::now();
-        for Done { task, outcome, .. } in &finished {
-            if let Some(breaker) = self.breakers.get_mut(&task.service) {
-                let was_closed = breaker.is_closed();
-                breaker.record(outcome, now);
-                if was_closed != breaker.is_closed() {
-                    let (service, is_closed) = (&task.service, breaker.is_closed());
-                    tracing::warn!(service = metrics::label(service), is_closed, "a provider's circuit breaker");
+        for Done { task, came } in &finished {
+            match came {
+                Came::Outcome(outcome, _) => self.record(&task.service, outcome, now),
+                Came::Cancelled(reason) => {
+                    ::metrics::counter!(metrics::CANCELLED, "reason" => *reason).increment(1);
                 }
+                _ => {}
             }
         }
         let open = self.breakers.values().filter(|breaker| !breaker.is_closed()).count();
         ::metrics::gauge!(metrics::OPEN_BREAKERS).set(open as f64);
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut is_written) = (Backoff::default(), false);
         loop {
-            match Box::pin(self.write(&finished)).await {
+            let writing = async {
+                if !is_written {
+                    outcomes::write(self.notifier, &finished, &self.worked).await?;
+                    is_written = true;
+                }
+                outcomes::clear_what_was_read(self.notifier, &finished).await
+            };
+            match Box::pin(writing).await {
                 Ok(()) => return Ok(()),
                 Err(failure) if failure.is_transient() => {
                     tracing::warn!(part = PART, error = %chain(&failure), "outcomes can't be written; trying again");
@@ -208,119 +272,40 @@ impl Sender<'_> {
         }
     }
 
-    async fn write(&self, finished: &[Done]) -> Result<(), Error> {
-        // First of all what can't be taken back by a rollback, and may be done twice.
-        for Done { task, call, outcome } in finished {
-            match outcome {
-                Outcome::Gone { since_ms } => self.remove_device(task, call, *since_ms).await?,
-                Outcome::Refused { reason } if task.kind != Kind::Clear => self.put_aside(task, reason).await?,
-                Outcome::Retry { after, fault } if self.pause(task, *after).is_none() && task.kind != Kind::Clear => {
-                    self.put_aside(task, &format!("after {} tries: {fault}", task.attempt)).await?;
-                }
-                _ => {}
+    fn record(&mut self, service: &str, outcome: &Outcome, now: Instant) {
+        if matches!(outcome, Outcome::Sent { .. }) {
+            self.worked.insert(metrics::label(service));
+        }
+        if let Some(breaker) = self.breakers.get_mut(service) {
+            let was_closed = breaker.is_closed();
+            breaker.record(outcome, now);
+            if was_closed != breaker.is_closed() {
+                let is_closed = breaker.is_closed();
+                tracing::warn!(service = metrics::label(service), is_closed, "a provider's circuit breaker");
             }
         }
-        let mut client = self.notifier.read.get().await?;
-        let transaction = client.transaction().await.map_err(Error::database("beginning"))?;
-        for Done { task, outcome, .. } in finished {
-            self.settle(&transaction, task, outcome).await.map_err(Error::database("writing an outcome"))?;
-        }
-        transaction.commit().await.map_err(Error::database("committing"))?;
-        self.clear_what_was_read(finished).await
     }
+}
 
-    async fn settle(
-        &self,
-        transaction: &Transaction<'_>,
-        task: &Task,
-        outcome: &Outcome,
-    ) -> Result<(), tokio_postgres::Error> {
-        match outcome {
-            Outcome::Sent { .. } => {
-                if task.kind == Kind::Push {
-                    let place = (task.user_id.as_str(), task.chat_id.as_str(), task.device_id.as_str());
-                    shown::show(transaction, place, task.seq).await?;
-                }
-                tasks::remove(transaction, &[task.task_id]).await
-            }
-            Outcome::Gone { .. } => tasks::remove(transaction, &[task.task_id]).await,
-            Outcome::Retry { after, fault } => match self.pause(task, *after) {
-                Some(pause) => {
-                    tracing::info!(service = metrics::label(&task.service), attempt = task.attempt, error = %fault,
-                        pause_ms = pause.as_millis() as u64, "a notification is tried again");
-                    tasks::later(transaction, task.task_id, pause, true).await
-                }
-                None => self.end(transaction, task).await,
-            },
-            Outcome::Refused { .. } => self.end(transaction, task).await,
-        }
-    }
+/// Whether a task is this process's to try; counts the try.
+async fn begun(notifier: &Notifier, task: &Task, lease: Duration) -> Result<bool, Error> {
+    let client = notifier.read.get().await?;
+    Ok(tasks::begin(&client, &[task], lease).await?.contains(&task.task_id))
+}
 
-    /// Ends a task whose notification is among the dead letters now: from there it may come again.
-    async fn end(&self, transaction: &Transaction<'_>, task: &Task) -> Result<(), tokio_postgres::Error> {
-        task.free(transaction).await?;
-        tasks::remove(transaction, &[task.task_id]).await
+/// Calls a provider once, for `most` at the longest.
+async fn made(notifier: &Notifier, task: &Task, call: &Call, most: Duration) -> Outcome {
+    let began = Instant::now();
+    let outcome = timeout(most, call.make(&notifier.outlets)).await.unwrap_or_else(|_| Outcome::Retry {
+        after: None,
+        fault: Fault::AnswerLost("it took longer than its lease".into()),
+    });
+    let service = metrics::label(&task.service);
+    ::metrics::histogram!(metrics::TRY_SECONDS, "service" => service).record(began.elapsed().as_secs_f64());
+    ::metrics::counter!(metrics::TRIES, "service" => service, "outcome" => outcome.name()).increment(1);
+    if task.attempt == 1 && task.kind == Kind::Push && matches!(outcome, Outcome::Sent { .. }) {
+        let took_ms = (clock::now_ms() - task.occurred_at_ms).max(0);
+        ::metrics::histogram!(metrics::DELIVERY_SECONDS).record(took_ms as f64 / 1_000.0);
     }
-
-    fn pause(&self, task: &Task, after: Option<Duration>) -> Option<Duration> {
-        // The same for the same task and try, since it is asked twice.
-        let mixed = (task.task_id as u64)
-            .wrapping_mul(31)
-            .wrapping_add(u64::from(task.attempt))
-            .wrapping_add(self.notifier.salt);
-        let mixed = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (mixed >> 29);
-        let random = (mixed.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11) as f64 / (1_u64 << 53) as f64;
-        self.notifier.backoff.pause(task.attempt, after, random)
-    }
-
-    async fn bury(&self, task: &Task, reason: &str) -> Result<(), Error> {
-        self.put_aside(task, reason).await?;
-        let mut client = self.notifier.read.get().await?;
-        let transaction = client.transaction().await.map_err(Error::database("beginning"))?;
-        self.end(&transaction, task).await.map_err(Error::database("ending a task"))?;
-        transaction.commit().await.map_err(Error::database("committing"))
-    }
-
-    async fn put_aside(&self, task: &Task, reason: &str) -> Result<(), Error> {
-        let service = metrics::label(&task.service);
-        tracing::error!(service, error = reason, "a notification can't be sent and goes to the dead letters");
-        self.notifier.publisher.bury(&task.notification(clock::now_ms()), &format!("{service}: {reason}")).await
-    }
-
-    async fn remove_device(&self, task: &Task, call: &Call, since_ms: Option<i64>) -> Result<(), Error> {
-        let Some(registered_at) = call.registered_at() else {
-            tracing::warn!("a mail address isn't there; its mail is given up");
-            return Ok(());
-        };
-        let until = sending::gone_until(since_ms, registered_at);
-        let client = self.notifier.truth.get().await?;
-        let removed = client
-            .execute(REMOVE_DEVICE, &[&task.user_id, &task.device_id, &until])
-            .await
-            .map_err(Error::database("removing a device"))?;
-        ::metrics::counter!(metrics::DEVICES_GONE).increment(removed);
-        Ok(())
-    }
-
-    /// What was read while it was on its way is to be taken away at once: its receipt came before it was shown.
-    async fn clear_what_was_read(&self, finished: &[Done]) -> Result<(), Error> {
-        let sent = finished
-            .iter()
-            .filter(|done| done.task.kind == Kind::Push && matches!(done.outcome, Outcome::Sent { .. }))
-            .map(|done| &done.task);
-        let (chats, users): (Vec<&str>, Vec<&str>) =
-            sent.clone().map(|task| (task.chat_id.as_str(), task.user_id.as_str())).unzip();
-        let cursors = self.notifier.people.cursors(&chats, &users).await?;
-        for task in sent {
-            let read = cursors.get(&(task.chat_id.clone(), task.user_id.clone())).map_or(0, |(_, read_seq)| *read_seq);
-            if read >= task.seq {
-                let read = shown::read_of(task.user_id.clone(), task.chat_id.clone(), read, clock::now_ms());
-                let mut client = self.notifier.read.get().await?;
-                let transaction = client.transaction().await.map_err(Error::database("beginning"))?;
-                tasks::add_clears(self.notifier, &transaction, &read).await?;
-                transaction.commit().await.map_err(Error::database("committing"))?;
-            }
-        }
-        Ok(())
-    }
+    outcome
 }

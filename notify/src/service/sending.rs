@@ -11,7 +11,6 @@ use tokio_postgres::types::{Json, ToSql};
 
 use super::Notifier;
 use super::error::Error;
-use super::mails;
 use super::messages::Sent;
 use super::outlets::{ANDROID, IOS, Outlets};
 use super::people::{Cursors, Member, settings_of};
@@ -23,7 +22,7 @@ use crate::provider::Outcome;
 use crate::provider::web_push::Subscription;
 
 const DEVICES: &str = "
-    SELECT d.user_id, d.device_id, d.platform, d.address, d.keys, d.updated_at FROM user_device d
+    SELECT d.user_id, d.device_id, d.platform, d.address, d.keys, d.updated_at, d.refusals FROM user_device d
       JOIN unnest($1::text[], $2::text[]) AS k (user_id, device_id) ON d.user_id = k.user_id AND d.device_id = k.device_id";
 const STAYS: &str = "
     SELECT m.chat_id, m.user_id, m.role, m.joined_seq, m.visible_from_seq, u.name, s.settings FROM chat_member m
@@ -34,8 +33,8 @@ const STAYS: &str = "
 
 /// What becomes of a task.
 pub(crate) enum Ready {
-    /// It goes out.
-    Call(Box<Call>),
+    /// It goes out; so often in a row its device was refused before.
+    Call { call: Box<Call>, refusals: i32 },
     /// It isn't wanted any more; why.
     Cancelled(&'static str),
     /// It can't be sent at all; why.
@@ -90,6 +89,7 @@ struct Device {
     address: Secret,
     keys: Option<Value>,
     updated_at: OffsetDateTime,
+    refusals: i32,
 }
 
 /// What is known of a batch of tasks.
@@ -101,22 +101,17 @@ struct Known {
     badges: HashMap<String, u64>,
 }
 
-/// Makes each task ready.
+/// Makes the tasks of devices ready.
 pub(crate) async fn ready(notifier: &Notifier, tasks: Vec<Task>) -> Result<Vec<(Task, Ready)>, Error> {
-    let (mails, pushes): (Vec<Task>, Vec<Task>) = tasks.into_iter().partition(|task| task.kind == Kind::Mail);
-    let mut all = Vec::with_capacity(mails.len() + pushes.len());
-    if !pushes.is_empty() {
-        let known = Box::pin(know(notifier, &pushes)).await?;
-        for task in pushes {
-            let ready = ready_one(notifier, &known, &task);
-            all.push((task, ready));
-        }
+    if tasks.is_empty() {
+        return Ok(Vec::new());
     }
-    for task in mails {
-        let ready = Box::pin(mails::ready(notifier, &task)).await?;
-        all.push((task, ready));
-    }
-    Ok(all)
+    let known = Box::pin(know(notifier, &tasks)).await?;
+    let ready = |task: Task| {
+        let ready = ready_one(notifier, &known, &task);
+        (task, ready)
+    };
+    Ok(tasks.into_iter().map(ready).collect())
 }
 
 async fn know(notifier: &Notifier, tasks: &[Task]) -> Result<Known, Error> {
@@ -140,6 +135,7 @@ async fn know(notifier: &Notifier, tasks: &[Task]) -> Result<Known, Error> {
         address: Secret::new(row.get::<_, String>(3)),
         keys: row.get::<_, Option<Json<Value>>>(4).map(|Json(keys)| keys),
         updated_at: row.get(5),
+        refusals: row.get(6),
     };
     let member_of = |row: &tokio_postgres::Row| Member {
         stay: schemas::Membership {
@@ -231,16 +227,17 @@ fn ready_one(notifier: &Notifier, known: &Known, task: &Task) -> Ready {
 
 fn call(device: &Device, apns: Option<ApnsPush>, fcm: Option<FcmPush>, web: Option<WebPushPush>) -> Ready {
     let (address, registered_at) = (device.address.clone(), device.updated_at);
+    let out = |call| Ready::Call { call: Box::new(call), refusals: device.refusals };
     if let Some(push) = apns {
-        return Ready::Call(Box::new(Call::Apns { device: address, push, registered_at }));
+        return out(Call::Apns { device: address, push, registered_at });
     }
     if let Some(push) = fcm {
-        return Ready::Call(Box::new(Call::Fcm { device: address, push, registered_at }));
+        return out(Call::Fcm { device: address, push, registered_at });
     }
     let Some(push) = web else { return Ready::Cancelled("no_way") };
     let key = |name: &str| device.keys.as_ref().and_then(|keys| keys[name].as_str()).unwrap_or_default();
     match Subscription::new(address, key("p256dh"), key("auth")) {
-        Ok(browser) => Ready::Call(Box::new(Call::Web { browser, push, registered_at })),
+        Ok(browser) => out(Call::Web { browser, push, registered_at }),
         Err(error) => Ready::Unfit(error.to_string()),
     }
 }

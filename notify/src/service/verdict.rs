@@ -1,6 +1,6 @@
 //! Decisions about many people and one message, sorted by what follows from them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use runtime::clock;
 use schemas::Notification;
@@ -34,36 +34,54 @@ pub(crate) struct Known<'a> {
     pub(crate) has_mail: bool,
 }
 
-/// Decides about one message for these members by what is known of them now; gives the pushes as they are written down, too.
+/// A message, and members whom it may concern.
+pub(crate) struct Question<'a> {
+    pub(crate) chat_id: &'a str,
+    pub(crate) sent: &'a Sent,
+    pub(crate) members: &'a [Member],
+}
+
+/// Decides about messages by what is known now; gives for each what follows, and the pushes as they are written down, too.
 pub(crate) async fn judge(
     notifier: &Notifier,
-    (chat_id, seq): (&str, i64),
-    sent: &Sent,
-    members: &[Member],
+    questions: &[Question<'_>],
     look: Look,
-) -> Result<(Verdicts, Vec<Notification>), Error> {
-    let role = notifier.people.role(chat_id, &sent.sender_id).await?;
-    let message = Message {
-        chat_id,
-        seq,
-        message_id: &sent.message_id,
-        sender_id: &sent.sender_id,
-        sent_at_ms: sent.sent_at_ms,
-        mentions: Mentions::of(sent.text.as_deref().unwrap_or_default()),
-        may_name_all: matches!(role.as_deref(), Some("admin" | "owner")),
-    };
-    let users: Vec<&str> = members.iter().map(|member| member.stay.user_id.as_str()).collect();
-    let chats = vec![chat_id; users.len()];
-    let asked = members.iter().filter(|member| is_asked(member, &sent.sender_id));
-    let asked: Vec<&str> = asked.map(|member| member.stay.user_id.as_str()).collect();
+) -> Result<Vec<(Verdicts, Vec<Notification>)>, Error> {
+    let (mut chats, mut users, mut asked) = (Vec::new(), Vec::new(), HashSet::new());
+    for Question { chat_id, sent, members } in questions {
+        for member in *members {
+            chats.push(*chat_id);
+            users.push(member.stay.user_id.as_str());
+            if is_asked(member, &sent.sender_id) {
+                asked.insert(member.stay.user_id.as_str());
+            }
+        }
+    }
+    let asked: Vec<&str> = asked.into_iter().collect();
+    let of_chats: Vec<&str> = questions.iter().map(|question| question.chat_id).collect();
+    let senders: Vec<&str> = questions.iter().map(|question| question.sent.sender_id.as_str()).collect();
+    let roles = notifier.people.roles(&of_chats, &senders).await?;
     let (cursors, presences) = tokio::join!(notifier.people.cursors(&chats, &users), notifier.presences.of(&asked));
     let (cursors, now_ms) = (cursors?, clock::now_ms());
     let has_mail = look == Look::First && notifier.outlets.mail.is_some();
     let known = Known { cursors: &cursors, presences: &presences, has_mail };
-    let mut verdicts = verdicts(&message, members, &known, &notifier.policy, look, now_ms);
-    let pushed = std::mem::take(&mut verdicts.push).into_iter();
-    let pushed = pushed.map(|(user_id, cause)| message_of(&message, user_id, cause_name(cause), now_ms)).collect();
-    Ok((verdicts, pushed))
+    let judged = questions.iter().map(|&Question { chat_id, sent, members }| {
+        let role = roles.get(&(chat_id.to_owned(), sent.sender_id.clone()));
+        let message = Message {
+            chat_id,
+            seq: sent.seq,
+            message_id: &sent.message_id,
+            sender_id: &sent.sender_id,
+            sent_at_ms: sent.sent_at_ms,
+            mentions: Mentions::of(sent.text.as_deref().unwrap_or_default()),
+            may_name_all: matches!(role.map(String::as_str), Some("admin" | "owner")),
+        };
+        let mut verdicts = verdicts(&message, members, &known, &notifier.policy, look, now_ms);
+        let pushed = std::mem::take(&mut verdicts.push).into_iter();
+        let pushed = pushed.map(|(user_id, cause)| message_of(&message, user_id, cause_name(cause), now_ms)).collect();
+        (verdicts, pushed)
+    });
+    Ok(judged.collect())
 }
 
 /// Whether presence matters for somebody: asking Redis for everybody would be most of the work.

@@ -122,6 +122,19 @@ async fn without_a_token_nothing_is_sent_and_nothing_is_lost() {
 }
 
 #[tokio::test]
+async fn whoever_waits_for_a_token_that_cannot_be_had_fails_with_it() {
+    let fake = FcmFake::start().await;
+    let fcm = Fcm::new(&FcmConfig { http: impatient(fake.config().http), ..fake.config() }).unwrap();
+    fake.next(Instead::Hang);
+    let (to, push) = (device(), push());
+    let outcomes = futures_util::future::join_all((0..8).map(|_| fcm.send(&to, &push))).await;
+    // One after another they would have got a token, the last one after all the time-outs of those before it.
+    assert!(outcomes.iter().all(Outcome::is_fault_of_provider), "{outcomes:?}");
+    assert_eq!(fake.tokens(), 0);
+    assert!(matches!(fcm.send(&to, &push).await, Outcome::Sent { .. }));
+}
+
+#[tokio::test]
 async fn hangs_and_cuts_end_and_the_next_one_works() {
     let fake = FcmFake::start().await;
     let fcm = Fcm::new(&FcmConfig { http: impatient(fake.config().http), ..fake.config() }).unwrap();

@@ -34,7 +34,6 @@ async fn a_browser_reads_what_was_sent() {
     assert_eq!((pushed.topic.as_ref(), pushed.urgency.as_deref()), (Some(&push().topic), Some("normal")));
     assert_eq!((pushed.ttl_s, pushed.contact.as_str()), (604_800, "mailto:admin@chat.example"));
     assert_eq!(pushed.endpoint, browser.endpoint);
-    assert_eq!(browser.subscription().service().as_deref(), Some("localhost"));
 }
 
 #[tokio::test]
@@ -90,7 +89,6 @@ async fn endpoints_that_lead_inside_get_nothing() {
     let service = PushServiceFake::start().await;
     let web_push = WebPush::new(&WebPushConfig { reach: Reach::Public, ..config(&service) }).unwrap();
     let browser = service.subscribe(None);
-    assert!(web_push.check(&browser.endpoint).is_err());
     assert_eq!(web_push.send(&browser.subscription(), &push()).await, refused("the endpoint has a port of its own"));
     assert!(service.delivered().is_empty());
 }

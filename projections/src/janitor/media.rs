@@ -10,11 +10,12 @@
 //! message can come to name a file whose objects are being removed. Unposted files are kept longer than `chat.commands` keeps a
 //! send that may name them.
 //!
-//! *Failure.* A row goes after its objects. Where the store is away nothing is removed, and the next turn tries again.
+//! *Failure.* A row goes after its objects. What can't be removed goes behind everything else and is tried again; three in a row
+//! mean that the store is away, and the next turn tries again.
 
 use deadpool_postgres::Pool;
 use runtime::config::Media;
-use runtime::s3::Store;
+use runtime::s3::{Store, folder_of};
 use runtime::{Config, RoleHealth, Shutdown};
 
 use crate::error::Error;
@@ -24,6 +25,9 @@ use crate::metrics;
 const MOST_FILES: i64 = 100;
 /// Objects that one request of a turn removes.
 const MOST_OBJECTS: usize = 1_000;
+
+/// Failures in a row after which the store counts as away.
+const MOST_FAILURES: usize = 3;
 
 const MARK: &str = "
     UPDATE media SET state = 'removing', changed_at = clock_timestamp() WHERE ctid = ANY (ARRAY(
@@ -44,6 +48,9 @@ const FORGET: &str = "
     ON CONFLICT (folder) DO UPDATE SET due_at = greatest(media_leftover.due_at, excluded.due_at)";
 const DUE: &str = "
     SELECT folder, upload_key, upload_id FROM media_leftover WHERE due_at <= clock_timestamp() ORDER BY due_at LIMIT $1";
+
+const LATER: &str = "UPDATE media SET changed_at = clock_timestamp() WHERE id = $1 AND state = 'removing'";
+const NOTE_LATER: &str = "UPDATE media_leftover SET due_at = clock_timestamp() + interval '1 minute' WHERE folder = $1 AND due_at <= clock_timestamp()";
 
 /// The files' part of the janitor.
 pub(super) struct MediaJanitor {
@@ -69,6 +76,7 @@ impl MediaJanitor {
         let statement = client.prepare_cached(MARK).await.map_err(failed)?;
         client.execute(&statement, &[&self.unfinished_s, &self.unposted_s, &MOST_FILES]).await.map_err(failed)?;
         let statement = client.prepare_cached(MARKED).await.map_err(failed)?;
+        let mut failures = 0;
         for row in client.query(&statement, &[&MOST_FILES]).await.map_err(failed)? {
             if shutdown.has_begun() {
                 return Ok(());
@@ -76,17 +84,28 @@ impl MediaJanitor {
             let (media_id, folder): (&str, Option<&str>) = (row.get(0), row.get(1));
             let (upload_key, upload_id): (&str, Option<&str>) = (row.get(2), row.get(3));
             let upload_folder = folder_of(upload_key);
-            let mut is_empty = self.empty(upload_folder, Some(upload_key).zip(upload_id)).await?;
-            if let Some(folder) = folder {
-                is_empty &= self.empty(folder, None).await?;
-            }
-            if is_empty {
-                let statement = client.prepare_cached(FORGET).await.map_err(failed)?;
-                client
-                    .execute(&statement, &[&media_id, &upload_folder, &upload_id.map(|_| upload_key), &upload_id])
-                    .await
-                    .map_err(failed)?;
-                ::metrics::counter!(metrics::REMOVED_MEDIA).increment(1);
+            let emptied = async {
+                let is_empty = self.empty(upload_folder, Some(upload_key).zip(upload_id)).await?;
+                Ok::<_, Error>(match folder {
+                    Some(folder) => is_empty & self.empty(folder, None).await?,
+                    None => is_empty,
+                })
+            };
+            match emptied.await {
+                Ok(true) => {
+                    let statement = client.prepare_cached(FORGET).await.map_err(failed)?;
+                    client
+                        .execute(&statement, &[&media_id, &upload_folder, &upload_id.map(|_| upload_key), &upload_id])
+                        .await
+                        .map_err(failed)?;
+                    ::metrics::counter!(metrics::REMOVED_MEDIA).increment(1);
+                    failures = 0;
+                }
+                Ok(false) => failures = 0,
+                Err(error) => {
+                    client.execute(LATER, &[&media_id]).await.map_err(failed)?;
+                    failures = passed_over(failures, error)?;
+                }
             }
             health.turn();
         }
@@ -97,9 +116,17 @@ impl MediaJanitor {
             }
             let folder: &str = row.get(0);
             let upload = row.get::<_, Option<&str>>(1).zip(row.get::<_, Option<&str>>(2));
-            if self.empty(folder, upload).await? {
-                let sql = "DELETE FROM media_leftover WHERE folder = $1 AND due_at <= clock_timestamp()";
-                client.execute(sql, &[&folder]).await.map_err(failed)?;
+            match self.empty(folder, upload).await {
+                Ok(true) => {
+                    let sql = "DELETE FROM media_leftover WHERE folder = $1 AND due_at <= clock_timestamp()";
+                    client.execute(sql, &[&folder]).await.map_err(failed)?;
+                    failures = 0;
+                }
+                Ok(false) => failures = 0,
+                Err(error) => {
+                    client.execute(NOTE_LATER, &[&folder]).await.map_err(failed)?;
+                    failures = passed_over(failures, error)?;
+                }
             }
             health.turn();
         }
@@ -115,11 +142,15 @@ impl MediaJanitor {
     }
 }
 
-fn failed(source: tokio_postgres::Error) -> Error {
-    Error::Database { what: "removing files", source }
+/// Counts a failure; the error is given back where there were too many of them in a row.
+fn passed_over(failures: usize, error: Error) -> Result<usize, Error> {
+    if failures + 1 >= MOST_FAILURES {
+        return Err(error);
+    }
+    tracing::warn!(error = %runtime::chain(&error), "a file can't be removed from the store; it is tried again later");
+    Ok(failures + 1)
 }
 
-/// The folder of a key, with its `/`.
-fn folder_of(key: &str) -> &str {
-    key.rsplit_once('/').map_or("", |(folder, _)| &key[..=folder.len()])
+fn failed(source: tokio_postgres::Error) -> Error {
+    Error::Database { what: "removing files", source }
 }

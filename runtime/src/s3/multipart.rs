@@ -80,11 +80,13 @@ impl Store {
         let query = [("uploadId", upload_id)];
         match self.ask("giving an upload up", Method::Delete, key, &query, Vec::new(), None).await {
             Err(S3Error::Absent { .. }) => Ok(()),
-            // What the local store says of an upload that is gone.
+            // What the local store says of an upload that is gone. Only a list without parts proves it.
             Err(S3Error::Refused { detail, .. }) if detail.contains("AccessDenied") => {
                 match self.parts(key, upload_id).await {
-                    Ok(parts) if !parts.is_empty() => Err(S3Error::Refused { doing: "giving an upload up", detail }),
-                    _ => Ok(()),
+                    Ok(parts) if parts.is_empty() => Ok(()),
+                    Err(error) if error.is_absent() => Ok(()),
+                    Ok(_) => Err(S3Error::Refused { doing: "giving an upload up", detail }),
+                    Err(error) => Err(error),
                 }
             }
             other => other.map(drop),

@@ -25,6 +25,7 @@ mod media_elsewhere;
 mod media_faults;
 mod media_films;
 mod media_hostile;
+mod media_rights;
 mod membership;
 mod minting;
 mod model;

@@ -2,11 +2,14 @@
 
 mod browser;
 mod crowd;
+mod crowding;
+mod devices;
 mod faults;
 mod mail;
 mod outages;
 mod redis_cluster;
 mod several;
+mod standstill;
 mod world;
 
 use anyhow::{Context, Result, ensure};

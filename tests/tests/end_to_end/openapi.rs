@@ -93,12 +93,12 @@ async fn the_document_is_what_the_server_does() -> Result<()> {
     let device = json!({ "device_id": "laptop", "platform": "web", "address": "https://push.example/1", "keys": keys });
     tour.expect(201, &alice, "POST", "/v1/users/me/devices", device).await?;
     for number in 1..20 {
-        let device = json!({ "platform": "ios", "address": format!("token-{number}"), "name": "Phone" });
+        let device = json!({ "platform": "ios", "address": format!("{number:064x}"), "name": "Phone" });
         tour.expect(201, &alice, "POST", "/v1/users/me/devices", device).await?;
     }
     let surplus = json!({ "platform": "ios", "address": "one too many" });
     tour.expect(400, &alice, "POST", "/v1/users/me/devices", surplus).await?;
-    let surplus = json!({ "platform": "ios", "address": "one-too-many" });
+    let surplus = json!({ "platform": "ios", "address": "f".repeat(64) });
     tour.expect(409, &alice, "POST", "/v1/users/me/devices", surplus).await?;
     let devices = tour.expect(200, &alice, "GET", "/v1/users/me/devices", none.clone()).await?;
     ensure!(devices["devices"].as_array().is_some_and(|devices| devices.len() == 20), "{devices}");

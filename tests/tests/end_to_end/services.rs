@@ -277,7 +277,7 @@ async fn nothing_is_kept_for_who_is_removed_meanwhile() -> Result<()> {
     let (removing, truth) = (installation.truth().await?, installation.truth().await?);
     removing.batch_execute("BEGIN; UPDATE \"user\" SET removed_at = now() WHERE id = 'dave'").await?;
     let requests = async {
-        let device = json!({ "platform": "ios", "address": "token" });
+        let device = json!({ "platform": "ios", "address": "0a".repeat(32) });
         let settings = json!({ "email": true });
         tokio::try_join!(
             dave.post("/v1/users/me/devices", device),

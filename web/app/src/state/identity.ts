@@ -16,8 +16,13 @@ export function addressOf(userId: string): string {
   return `/?as=${encodeURIComponent(userId)}`;
 }
 
-/** Signs this tab out. */
-export function signOut(): void {
+/** How long is waited for what is to be left in order. */
+const LEAVING_MS = 3_000;
+
+/** Signs this tab out, after `leave`, if that doesn't take long: whoever can't be reached mustn't keep anybody signed in. */
+export async function signOut(leave: () => Promise<void>): Promise<void> {
+  const late = new Promise<void>((resolve) => setTimeout(resolve, LEAVING_MS));
+  await Promise.race([leave().catch(() => undefined), late]);
   sessionStorage.removeItem(KEY);
   location.assign('/');
 }

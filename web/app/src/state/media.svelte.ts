@@ -31,10 +31,15 @@ export class MediaFiles {
     return asked;
   }
 
+  /** A file with URLs that were made just now, where those that were known count no more. */
+  async anew(mediaId: string): Promise<Media | null> {
+    this.#known.delete(mediaId);
+    return this.fresh(mediaId);
+  }
+
   /** What is known doesn't work: it is asked for anew. */
   renew(mediaId: string): void {
-    this.#known.delete(mediaId);
-    void this.fresh(mediaId);
+    void this.anew(mediaId);
   }
 
   async #ask(mediaId: string): Promise<Media | null> {

@@ -2,6 +2,8 @@
 import type { Api, Device, NotificationChanges, NotificationOptions, NotificationSettings } from '@waltalkie/client';
 
 const WORKER = '/sw.js';
+/** Who switched notifications on in this browser: it has one subscription, and that is this person's alone. */
+const OWNER = 'waltalkie.push';
 
 /** Whether this browser can be pushed to, and is. */
 export type Here = 'unsupported' | 'denied' | 'off' | 'on';
@@ -24,24 +26,27 @@ export class Notifications {
   devices = $state<Device[]>([]);
   here = $state<Here>('unsupported');
   readonly #api: Api;
+  readonly #me: string;
   readonly #deviceId: string;
   readonly #told = new Map<string, number>();
   #worker: Promise<ServiceWorkerRegistration> | null = null;
 
   constructor(api: Api, me: string) {
     this.#api = api;
+    this.#me = me;
     const key = `waltalkie.device.${me}`;
     this.#deviceId = localStorage.getItem(key) ?? crypto.randomUUID();
     localStorage.setItem(key, this.#deviceId);
   }
 
-  /** Opens the chat of a notification that is clicked, and keeps a subscription that there is known to the server. */
+  /** Opens the chat of a notification that is clicked, and keeps a subscription of this person known to the server. */
   async start(open: (chatId: string) => void): Promise<void> {
+    void this.#api.notificationSettings().then((settings) => (this.settings ??= settings)).catch(() => undefined);
     if (!('serviceWorker' in navigator)) return;
     navigator.serviceWorker.addEventListener('message', ({ data }: MessageEvent<{ type?: string; chatId?: string }>) => {
       if (data.type === 'open' && data.chatId) open(data.chatId);
     });
-    if (!('PushManager' in window) || Notification.permission !== 'granted') return;
+    if (!('PushManager' in window) || Notification.permission !== 'granted' || !this.#isMine()) return;
     const subscription = await (await this.#registered()).pushManager.getSubscription();
     if (subscription !== null) await this.#tell(subscription);
   }
@@ -77,23 +82,41 @@ export class Notifications {
       const { pushManager } = await this.#registered();
       const subscribed = await pushManager.subscribe({ userVisibleOnly: true, applicationServerKey: bytesOf(key) });
       await this.#tell(subscribed);
+      localStorage.setItem(OWNER, this.#me);
     }
     await this.#look();
     await this.#loadDevices();
   }
 
   async disable(): Promise<void> {
-    const subscription = await (await this.#registered()).pushManager.getSubscription();
-    await subscription?.unsubscribe();
+    await this.#unsubscribe();
     if (this.devices.some((device) => this.isHere(device))) await this.#api.removeDevice(this.#deviceId);
     await this.#look();
     await this.#loadDevices();
+  }
+
+  /** What was switched on here ends with the person's session: the next one at this browser must not get their messages. */
+  async leave(): Promise<void> {
+    if (!('serviceWorker' in navigator) || !this.#isMine()) return;
+    await this.#unsubscribe();
+    await this.#api.removeDevice(this.#deviceId);
   }
 
   async remove(device: Device): Promise<void> {
     if (this.isHere(device)) return this.disable();
     await this.#api.removeDevice(device.device_id);
     await this.#loadDevices();
+  }
+
+  #isMine(): boolean {
+    return localStorage.getItem(OWNER) === this.#me;
+  }
+
+  /** Here first: then nothing more is shown, also where the server can't be told. */
+  async #unsubscribe(): Promise<void> {
+    localStorage.removeItem(OWNER);
+    const subscription = await (await this.#registered()).pushManager.getSubscription();
+    await subscription?.unsubscribe();
   }
 
   async #loadDevices(): Promise<void> {
@@ -106,7 +129,8 @@ export class Notifications {
     } else if (Notification.permission === 'denied') {
       this.here = 'denied';
     } else {
-      this.here = (await (await this.#registered()).pushManager.getSubscription()) === null ? 'off' : 'on';
+      const subscription = await (await this.#registered()).pushManager.getSubscription();
+      this.here = subscription !== null && this.#isMine() ? 'on' : 'off';
     }
   }
 
