@@ -184,6 +184,6 @@ fn pull(consumer: &BaseConsumer<Quiet>, group: &str, span: &Span, sender: &mpsc:
 }
 
 /// Whether nothing before this offset is undecided; a transaction may be open there. Without an answer it may be.
-fn is_committed_up_to(consumer: &BaseConsumer, span: &Span, until: i64) -> bool {
+fn is_committed_up_to(consumer: &BaseConsumer<Quiet>, span: &Span, until: i64) -> bool {
     consumer.fetch_watermarks(&span.topic, span.partition, LOOK).is_ok_and(|(_, committed)| committed >= until)
 }
