@@ -49,8 +49,8 @@ async fn an_uploader_who_left_reads_what_they_posted_no_more() -> Result<()> {
     let again = world.bob.post(&complete, Value::Null).await?.expect(200)?;
     ensure!(again["urls"].is_object(), "{again}");
     world.alice.delete(&format!("/v1/chats/{}/members/bob", world.chat)).await?;
-    world.bob.get(&format!("/v1/media/{media_id}")).await?.expect_problem(404, "media_not_found", None)?;
-    world.bob.post(&complete, Value::Null).await?.expect_problem(404, "media_not_found", None)?;
+    world.bob.get(&format!("/v1/media/{media_id}")).await?.expect_problem(404, "media_not_found", Some("media_id"))?;
+    world.bob.post(&complete, Value::Null).await?.expect_problem(404, "media_not_found", Some("media_id"))?;
     let repeated = world.bob.post_once("/v1/media", "key-1", wanted).await?;
     ensure!(!repeated.body.to_string().contains("X-Amz-Signature"), "{}", repeated.body);
     Ok(())
