@@ -34,6 +34,11 @@ impl Presences {
         Ok(Self { redis, names, failed_until: Mutex::default() })
     }
 
+    /// Whether Redis answers, for the role's health.
+    pub(crate) async fn check(&self) -> Result<(), RedisError> {
+        self.unsure().await.map(drop)
+    }
+
     /// Presence of each of these people. Redis being away isn't an error: it is [`Presence::NotKnown`].
     pub(crate) async fn of(&self, user_ids: &[&str]) -> HashMap<String, Presence> {
         if user_ids.is_empty() {
