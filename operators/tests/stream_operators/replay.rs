@@ -62,7 +62,7 @@ async fn a_replay_with_kills_and_rebalances_makes_the_same_bytes() {
             config.operators.gather_ms = 10;
         });
         let mut dice = StdRng::seed_from_u64(7);
-        let mut deaths = [0; 3];
+        let mut deaths = [0; Point::ALL.len()];
         let (mut rounds, mut moves, mut settled) = (0, 0, None);
         while !stack.is_done().await {
             // Once at each place and alone, then anywhere and beside another one.
