@@ -30,7 +30,7 @@ impl Task {
             return;
         };
         let Some(chat) = self.chats.get(chat_id) else { return };
-        users.retain(|user_id, _| chat.members.get(*user_id).is_none_or(|member| member.stays.open_since().is_some()));
+        users.retain(|user_id, _| chat.members.get(user_id).is_none_or(|member| member.stays.open_since().is_some()));
         if users.is_empty() {
             return;
         }

@@ -70,7 +70,7 @@ pub(crate) async fn write(notifier: &Notifier, finished: &[Done], worked: &HashS
     for Done { task, came } in finished {
         match came {
             Came::Outcome(Outcome::Gone { since_ms }, device) => {
-                remove_device(notifier, task, *device, *since_ms).await?
+                remove_device(notifier, task, *device, *since_ms).await?;
             }
             Came::Outcome(Outcome::Refused { reason }, device) if task.kind != Kind::Clear => {
                 put_aside(notifier, task, reason).await?;

@@ -86,7 +86,7 @@ async fn what_is_granted_and_made_while_a_rebuild_runs_counts_at_the_swap() {
         stack.db.batch_execute(&meanwhile).await.expect("changed");
         let wanted = shape(&stack).await;
         drop(holder);
-        expect_obstacle(rebuilding.await.expect("no panic"), "view ours");
+        expect_obstacle(&rebuilding.await.expect("no panic"), "view ours");
         for (make, unmake, obstacle) in [
             (
                 "ALTER TABLE chat_head ENABLE ROW LEVEL SECURITY",
@@ -96,7 +96,7 @@ async fn what_is_granted_and_made_while_a_rebuild_runs_counts_at_the_swap() {
             ("CREATE POLICY theirs ON chat_head USING (true)", "DROP POLICY theirs ON chat_head", "policy theirs"),
         ] {
             stack.db.batch_execute(&format!("DROP VIEW IF EXISTS ours; {make}")).await.expect(make);
-            expect_obstacle(rebuild(&stack, "chat_head").await, obstacle);
+            expect_obstacle(&rebuild(&stack, "chat_head").await, obstacle);
             stack.db.batch_execute(unmake).await.expect(unmake);
         }
         // It goes on with the tables that were made before all that.
@@ -109,8 +109,8 @@ async fn what_is_granted_and_made_while_a_rebuild_runs_counts_at_the_swap() {
     .await;
 }
 
-fn expect_obstacle<T: std::fmt::Debug>(refused: Result<T, Error>, wanted: &str) {
-    let Err(Error::Obstacle { obstacle, .. }) = &refused else { panic!("{wanted}: {refused:?}") };
+fn expect_obstacle<T: std::fmt::Debug>(refused: &Result<T, Error>, wanted: &str) {
+    let Err(Error::Obstacle { obstacle, .. }) = refused else { panic!("{wanted}: {refused:?}") };
     assert!(obstacle.contains(wanted), "{obstacle}");
 }
 

@@ -67,6 +67,7 @@ impl Datum<'_> {
     }
 
     /// A union of null and one type.
+    #[allow(clippy::option_option, reason = "the outer one says whether it could be read, the inner one is what was")]
     fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
         match self.long()? {
             0 => Some(None),

@@ -71,10 +71,12 @@ async fn a_sampled_command_is_followed_to_the_socket_and_another_leaves_no_trace
     let path = format!("/v1/chats/{chat_id}/messages/{message_id}");
     alice.patch(&path, json!({ "content": "other words" })).await?.expect(200)?;
     followed(&collector, &format!("{chat_id}/3")).await?;
-    bob.patch(&path, json!({ "content": "not his" })).await?.expect(403)?;
+    bob.patch(&path, json!({ "content": "not his" })).await?.expect(404)?;
     let refused = until("the refused one's trace", LONG, async || {
         let all = collector.all();
-        Ok(all.into_iter().find(|told| told.span.status.as_ref().is_some_and(|status| status.message == "forbidden")))
+        Ok(all
+            .into_iter()
+            .find(|told| told.span.status.as_ref().is_some_and(|status| status.message == "message_not_found")))
     })
     .await?;
     ensure!(refused.span.name == "persister", "{refused:?}");

@@ -41,7 +41,8 @@ pub(super) async fn look(config: &Config) -> Looked {
     }
     match behind(config, &client).await? {
         None => {
-            wrong.push("no notifier has ever run, so nobody is told of anything: start `waltalkie run notifier`".into())
+            wrong
+                .push("no notifier has ever run, so nobody is told of anything: start `waltalkie run notifier`".into());
         }
         Some(behind) if behind > BACKLOG => wrong.push(format!(
             "{behind} events wait for the notifier: start `waltalkie run notifier`, or one more of them, and look again"

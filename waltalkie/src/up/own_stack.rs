@@ -28,22 +28,22 @@ pub(crate) async fn chat(config: Config, args: ChatArgs, folder: Option<PathBuf>
 
 /// Runs `bench cdc` against a stack of its own.
 pub(crate) async fn cdc(config: Config, args: CdcArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_servers(config, folder, async |config, servers| cdc::run(&args, config, servers).await).await
+    on_servers(config, folder, async |config, servers| Box::pin(cdc::run(&args, config, servers)).await).await
 }
 
 /// Runs `bench persist` against a stack of its own.
 pub(crate) async fn persist(config: Config, args: PersistArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_servers(config, folder, async |config, servers| persist::run(&args, config, servers).await).await
+    on_servers(config, folder, async |config, servers| Box::pin(persist::run(&args, config, servers)).await).await
 }
 
 /// Runs `bench rebuild` against a stack of its own.
 pub(crate) async fn rebuild(config: Config, args: RebuildBenchArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_servers(config, folder, async |config, servers| rebuild::run(&args, config, servers).await).await
+    on_servers(config, folder, async |config, servers| Box::pin(rebuild::run(&args, config, servers)).await).await
 }
 
 /// Runs `bench fanout` against a stack of its own.
 pub(crate) async fn fanout(config: Config, args: FanoutArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_servers(config, folder, async |config, servers| fanout::run(&args, config, servers).await).await
+    on_servers(config, folder, async |config, servers| Box::pin(fanout::run(&args, config, servers)).await).await
 }
 
 /// Runs `bench idle` against a stack of its own, whose Redis it may restart.
@@ -58,12 +58,12 @@ pub(crate) async fn idle(config: Config, args: IdleArgs, folder: Option<PathBuf>
 
 /// Runs `bench storm` against a stack of its own.
 pub(crate) async fn storm(config: Config, args: StormArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_servers(config, folder, async |config, servers| storm::run(&args, config, servers).await).await
+    on_servers(config, folder, async |config, servers| Box::pin(storm::run(&args, config, servers)).await).await
 }
 
 /// Runs `bench notify` against a stack of its own.
 pub(crate) async fn notify(config: Config, args: NotifyArgs, folder: Option<PathBuf>) -> Result<ExitCode> {
-    on_servers(config, folder, async |config, servers| notify::run(&args, config, servers).await).await
+    on_servers(config, folder, async |config, servers| Box::pin(notify::run(&args, config, servers)).await).await
 }
 
 /// Runs a bench that needs the servers' addresses and processes, and nothing else of the stack.

@@ -54,7 +54,7 @@ pub(super) async fn one_by_one(bench: &mut Bench<'_>, notifier: &mut Program, de
             // Waiting anew each time: what came meanwhile is seen all the same.
             arrived = bench.service.after(looked_at) => {
                 let now = Instant::now();
-                for pushed in arrived.iter() {
+                for pushed in &arrived {
                     let payload: Value = serde_json::from_slice(&pushed.plaintext)?;
                     let message_id = payload["message_id"].as_str().context("no message is named")?.to_owned();
                     let said_at = sent.get(&message_id);
