@@ -117,6 +117,8 @@ impl Gathered {
         batch[CHECKSUM_AT..CHECKSUM_AT + 4].copy_from_slice(&checksum.to_be_bytes());
         self.bytes.clear();
         self.count = 0;
+        // It may wait for its answer with others, and had room for what doesn't compress.
+        batch.shrink_to_fit();
         Ok(batch)
     }
 }

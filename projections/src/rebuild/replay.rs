@@ -24,9 +24,9 @@ use crate::status::Board;
 use crate::wiring::Wiring;
 
 /// Rows that the partitions of one pass hold in memory together, about.
-const ROWS: usize = 300_000;
+const ROWS: usize = 160_000;
 
-/// Bytes of records that a partition takes in before it writes, where rows hold what was said: 150,000 of them can be anything.
+/// Bytes of records that a partition takes in before it writes, where rows hold what was said: 80,000 of them can be anything.
 const BYTES: usize = 32 << 20;
 
 /// One pass.

@@ -32,6 +32,7 @@ mod machine;
 mod node;
 pub mod notify;
 mod pacer;
+pub mod peer;
 pub mod persist;
 mod place;
 mod plan;

@@ -32,8 +32,8 @@ use runtime::Config;
 use runtime::config::Compression;
 
 use super::machine::{Disk, Machine, versions};
+use crate::bench::peer::Peer;
 use crate::bench::telling::Outcome;
-use peer::Peer;
 use report::{Conditions, Report};
 use site::Site;
 

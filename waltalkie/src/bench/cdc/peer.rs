@@ -32,6 +32,7 @@ use super::CdcArgs;
 use super::ledger::{Counted, read_back};
 use super::report::{Costs, Speed};
 use super::site::{Installation, Site};
+use crate::bench::peer::Peer;
 use crate::bench::processes::{Usage, Watch};
 use crate::bench::program::Program;
 use crate::bench::progress;
@@ -47,27 +48,6 @@ const QUIET: Duration = Duration::from_secs(5);
 /// How often it is looked for something new.
 const LOOK: Duration = Duration::from_millis(20);
 const CALL: Duration = Duration::from_secs(30);
-
-/// A program to measure beside the worker: `<name>=<command>`.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    /// What the report calls it.
-    pub name: String,
-    command: String,
-}
-
-impl std::str::FromStr for Peer {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some((name, command)) if !name.is_empty() && !command.is_empty() => {
-                Ok(Self { name: name.to_owned(), command: command.to_owned() })
-            }
-            _ => Err("must be <name>=<command>".to_owned()),
-        }
-    }
-}
 
 /// One drain by a peer: a slot and topics of its own under a name that no other drain has, and they are gone afterwards.
 /// `source` is an installation whose slot nobody has moved.
@@ -213,13 +193,6 @@ fn place<'a>(message: &'a BorrowedMessage<'_>) -> Option<(Cow<'a, str>, u64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_peer_has_name_and_command() {
-        let peer: Peer = "Debezium, tuned=./connect --x=1".parse().unwrap();
-        assert_eq!((peer.name.as_str(), peer.command.as_str()), ("Debezium, tuned", "./connect --x=1"));
-        assert!("./connect".parse::<Peer>().is_err() && "=x".parse::<Peer>().is_err());
-    }
 
     #[test]
     fn rows_are_found_in_change_events() {

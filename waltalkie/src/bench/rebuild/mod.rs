@@ -3,7 +3,8 @@
 //! ```text
 //!   made history ──▶ chat.events, chat.cursors ──▶ bare consumer        (what Kafka and its client give)
 //!                                              ├──▶ decode, apply       (one projection in memory)
-//!                                              └──▶ `waltalkie rebuild` ──▶ tables ──▶ COPY of the same rows
+//!                                              ├──▶ `waltalkie rebuild` ──▶ tables ──▶ COPY of the same rows
+//!                                              └──▶ peers              (the same aggregate, by other programs)
 //! ```
 //!
 //! The history is made here with the encoder that the CDC worker uses; everything is read by the command that operators run,
@@ -11,6 +12,8 @@
 
 mod history;
 mod memory;
+mod peer;
+mod process;
 mod report;
 mod tables;
 
@@ -21,6 +24,7 @@ use projections::Shipped;
 use runtime::Config;
 
 use super::machine::{Disk, Machine, versions};
+use crate::bench::peer::Peer;
 use crate::bench::place::Place;
 use crate::bench::telling::Outcome;
 use history::Shape;
@@ -51,6 +55,10 @@ pub struct RebuildBenchArgs {
     /// Partitions of each topic
     #[arg(long, value_name = "N", default_value_t = 12)]
     pub partitions: u16,
+    /// A program that makes the aggregate of `chat_activity` of the same topic, measured beside ours; may be given several
+    /// times. `bench/stream-processors` brings Flink SQL and Kafka Streams
+    #[arg(long, value_name = "NAME=COMMAND")]
+    pub peer: Vec<Peer>,
     /// Prints one JSON object instead of a table
     #[arg(long)]
     pub json: bool,
@@ -85,6 +93,14 @@ async fn measure(args: &RebuildBenchArgs, config: &Config, servers: &[(String, u
         let is_right = tables::is_right(name, config).await?;
         rebuilds.push(report::Rebuild::new(name.clone(), runs, copy, is_right));
     }
+    let mut peers = Vec::new();
+    for (number, peer) in args.peer.iter().enumerate() {
+        let mut runs = Vec::new();
+        for run in 0..args.runs {
+            runs.push(peer::run(peer, &format!("peer-{number}-{run}"), args.events, config, servers).await?);
+        }
+        peers.push(report::Beside::new(peer.name.clone(), runs));
+    }
     Ok(Report {
         scenario: "rebuild",
         conditions: Conditions {
@@ -102,5 +118,6 @@ async fn measure(args: &RebuildBenchArgs, config: &Config, servers: &[(String, u
         bare: report::Pass::new(&bare),
         in_memory: report::Pass::new(&in_memory),
         rebuilds,
+        peers,
     })
 }

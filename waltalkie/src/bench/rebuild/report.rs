@@ -9,6 +9,11 @@ use crate::bench::figures::{median, medians_by_role};
 use crate::bench::machine::{self, Disk, Machine};
 use crate::bench::telling::{Outcome, mib};
 
+/// The measured process among the roles.
+pub(super) const OWN: &str = "rebuild";
+/// The projection that peers do the same as.
+const SAME: &str = "chat_activity";
+
 /// The whole outcome.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
@@ -19,6 +24,7 @@ pub(super) struct Report {
     /// Decoded, and applied to `chat_head` without a table.
     pub(super) in_memory: Pass,
     pub(super) rebuilds: Vec<Rebuild>,
+    pub(super) peers: Vec<Beside>,
 }
 
 /// Under which conditions it ran.
@@ -104,6 +110,52 @@ impl Rebuild {
     }
 }
 
+/// A peer: medians of runs, the highest peak.
+#[derive(Debug, Serialize)]
+pub(super) struct Beside {
+    name: String,
+    records_per_s: f64,
+    cpu_s_per_million: BTreeMap<String, f64>,
+    peak_rss_bytes: u64,
+    runs: Vec<Run>,
+}
+
+impl Beside {
+    pub(super) fn new(name: String, runs: Vec<Run>) -> Self {
+        Self {
+            name,
+            records_per_s: median(runs.iter().map(|run| run.records_per_s)),
+            cpu_s_per_million: medians_by_role(&runs, |run| &run.cpu_s_per_million),
+            peak_rss_bytes: runs.iter().map(|run| run.peak_rss_bytes).max().unwrap_or(0),
+            runs,
+        }
+    }
+
+    /// `ours` is the rebuild of the same, if there was one.
+    fn write(&self, out: &mut String, ours: Option<&Rebuild>) -> std::fmt::Result {
+        let cpu_s = |cpu: &BTreeMap<String, f64>, role: &str| cpu.get(role).copied().unwrap_or_default();
+        let own = cpu_s(&self.cpu_s_per_million, OWN);
+        writeln!(
+            out,
+            "{:<34}{:>10.0} records/s{own:>7.2} CPU s a million, {:.0} MiB at most",
+            self.name,
+            self.records_per_s,
+            mib(self.peak_rss_bytes)
+        )?;
+        let runs: Vec<String> = self.runs.iter().map(|run| format!("{:.0}", run.records_per_s)).collect();
+        write!(out, "  runs {}; kafka {:.2}", runs.join(", "), cpu_s(&self.cpu_s_per_million, "kafka"))?;
+        let Some(ours) = ours else { return writeln!(out) };
+        let alone = cpu_s(&ours.cpu_s_per_million, OWN);
+        let with_database = alone + cpu_s(&ours.cpu_s_per_million, "postgres");
+        writeln!(
+            out,
+            "; our {SAME} has {:.1} times as many for a CPU second, {:.1} times with PostgreSQL's",
+            own / alone,
+            own / with_database
+        )
+    }
+}
+
 impl Outcome for Report {
     fn is_right(&self) -> bool {
         self.rebuilds.iter().all(|rebuild| rebuild.is_right)
@@ -128,14 +180,16 @@ impl Outcome for Report {
         };
         pass(out, "bare consumer", &self.bare)?;
         pass(out, "decoded, chat_head in memory", &self.in_memory)?;
-        self.rebuilds.iter().try_for_each(|rebuild| rebuild.write(out))
+        self.rebuilds.iter().try_for_each(|rebuild| rebuild.write(out))?;
+        let ours = self.rebuilds.iter().find(|rebuild| rebuild.projection == SAME);
+        self.peers.iter().try_for_each(|peer| peer.write(out, ours))
     }
 }
 
 impl Rebuild {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let name = format!("rebuild {}", self.projection);
-        let own = self.cpu_s_per_million.get("rebuild").copied().unwrap_or_default();
+        let own = self.cpu_s_per_million.get(OWN).copied().unwrap_or_default();
         writeln!(
             out,
             "{name:<34}{:>10.0} records/s{own:>7.2} CPU s a million, {:.0} MiB at most",
@@ -143,7 +197,7 @@ impl Rebuild {
             mib(self.peak_rss_bytes)
         )?;
         let runs: Vec<String> = self.runs.iter().map(|run| format!("{:.0}", run.records_per_s)).collect();
-        let others = self.cpu_s_per_million.iter().filter(|(role, _)| *role != "rebuild");
+        let others = self.cpu_s_per_million.iter().filter(|(role, _)| *role != OWN);
         let others: Vec<String> = others.map(|(role, cpu_s)| format!("{role} {cpu_s:.2}")).collect();
         writeln!(out, "  runs {}; servers' CPU s a million: {}", runs.join(", "), others.join(", "))?;
         writeln!(

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures_util::TryStreamExt;
 use projections::rebuild::{Progress, Rebuilder};
 use projections::{Shipped, Wiring};
@@ -10,43 +10,26 @@ use runtime::{Config, postgres};
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use super::report::{Copy, Run};
-use crate::bench::processes::{Watch, cpu_s};
+use super::process::{Taken, to_its_end};
+use super::report::{Copy, OWN, Run};
 use crate::bench::program::Program;
 
-/// How often the process is looked at.
-const LOOK: Duration = Duration::from_millis(50);
 /// A table whose rows are taken and put back.
 const SCRATCH: &str = "bench_copy";
 
 /// One rebuild, in a process of its own.
 pub(super) async fn rebuild(name: &str, config: &Config, servers: &[(String, u32)]) -> Result<Run> {
-    let mut watch = Watch::new(servers.to_vec(), None);
-    let mut program = Program::ours(&["rebuild", name, "--json"], config, &[])?;
-    let pid = program.pid().context("it has no process")?;
-    let (mut own_cpu_s, mut peak_rss_bytes) = (0.0_f64, 0);
-    let mut look = tokio::time::interval(LOOK);
-    let status = loop {
-        look.tick().await;
-        own_cpu_s = own_cpu_s.max(cpu_s(pid));
-        peak_rss_bytes = peak_rss_bytes.max(program.peak_rss_bytes());
-        watch.look();
-        if let Some(status) = program.ended()? {
-            break status;
-        }
-    };
-    ensure!(status.success(), "rebuilding {name}: {}", program.said());
-    let usage = watch.end();
+    let program = Program::ours(&["rebuild", name, "--json"], config, &[])?;
+    let Taken { program, cpu_s, peak_rss_bytes, .. } =
+        to_its_end(program, OWN, servers).await.with_context(|| format!("rebuilding {name}"))?;
     let line = program.line_after("{").with_context(|| format!("it told nothing: {}", program.said()))?;
     let told: Value = serde_json::from_str(&format!("{{{line}"))?;
     let records = told["records"].as_u64().context("no records")?;
-    let mut cpu = usage.cpu_s;
-    cpu.insert("rebuild".into(), own_cpu_s);
     let millions = records as f64 / 1e6;
     Ok(Run {
         records,
         records_per_s: told["records_per_s"].as_f64().context("no rate")?,
-        cpu_s_per_million: cpu.into_iter().map(|(role, cpu_s)| (role, cpu_s / millions)).collect(),
+        cpu_s_per_million: cpu_s.into_iter().map(|(role, cpu_s)| (role, cpu_s / millions)).collect(),
         peak_rss_bytes,
     })
 }

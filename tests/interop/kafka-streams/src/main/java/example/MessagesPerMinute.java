@@ -50,7 +50,8 @@ public final class MessagesPerMinute {
     private static final String EVENTS = ENV.getOrDefault("EVENTS_TOPIC", "chat.events");
     private static final String APPLICATION = ENV.getOrDefault("GROUP", "messages-per-minute");
     private static final String OUTPUT = ENV.getOrDefault("OUTPUT_TOPIC", "messages-per-minute");
-    private static final Duration MINUTE = Duration.ofMinutes(1);
+    private static final Duration WINDOW =
+            Duration.ofMinutes(Long.parseLong(ENV.getOrDefault("WINDOW_MINUTES", "1")));
 
     public static void main(String[] args) throws Exception {
         try (Admin admin = Admin.create(Map.of("bootstrap.servers", BROKERS))) {
@@ -74,7 +75,9 @@ public final class MessagesPerMinute {
                 System.exit(1);
             }
         }
-        printOutput();
+        if (!ENV.containsKey("QUIET")) {
+            printOutput();
+        }
     }
 
     private static Topology topology() {
@@ -92,11 +95,11 @@ public final class MessagesPerMinute {
                 .groupByKey(Grouped.with(Serdes.String(), avro))
                 // Time runs forward within a chat, not between the chats of a partition: without grace, messages of one
                 // chat would be dropped because another one's minute has begun.
-                .windowedBy(TimeWindows.ofSizeAndGrace(MINUTE, Duration.ofDays(1)))
+                .windowedBy(TimeWindows.ofSizeAndGrace(WINDOW, Duration.ofDays(1)))
                 .count(Materialized.as("counts"))
                 .toStream()
                 .to(OUTPUT, Produced.with(
-                        WindowedSerdes.timeWindowedSerdeFrom(String.class, MINUTE.toMillis()), Serdes.Long()));
+                        WindowedSerdes.timeWindowedSerdeFrom(String.class, WINDOW.toMillis()), Serdes.Long()));
         return builder.build();
     }
 
@@ -163,7 +166,7 @@ public final class MessagesPerMinute {
     /** The topic holds every step of each count; the last one is the count. */
     private static void printOutput() throws Exception {
         Map<String, Map<Instant, Long>> counts = new TreeMap<>();
-        var keys = new TimeWindowedDeserializer<>(new StringDeserializer(), MINUTE.toMillis());
+        var keys = new TimeWindowedDeserializer<>(new StringDeserializer(), WINDOW.toMillis());
         try (KafkaConsumer<Windowed<String>, Long> consumer =
                 new KafkaConsumer<>(consumerSettings(), keys, new LongDeserializer())) {
             Map<TopicPartition, Long> ends = assignAll(consumer, OUTPUT);
