@@ -81,7 +81,8 @@ mod tests {
                 assert_eq!(sequence.follow(chat, seq), Ok(()));
             }
         }
-        let known = chats.iter().filter(|chat| sequence.follow(chat, 9).is_err()).count();
-        assert!((ENTRIES / 2..=ENTRIES).contains(&known), "{known} chats are known");
+        // The last ones first: asking takes places too.
+        let known = chats.iter().rev().filter(|chat| sequence.follow(chat, 9).is_err()).count();
+        assert!((ENTRIES * 9 / 10..=ENTRIES).contains(&known), "{known} chats are known");
     }
 }

@@ -77,7 +77,8 @@ pub(crate) async fn stream(
     shutdown: &Shutdown,
     backoff: &mut Backoff,
 ) -> Result<Ending, Error> {
-    let Session { mut stream, mut publisher, mapping, writer, stored, confirmed, sequence, completing, withheld } = session;
+    let Session { mut stream, mut publisher, mapping, writer, stored, confirmed, sequence, completing, withheld } =
+        session;
     let mut state = State {
         worker,
         writer,

@@ -85,7 +85,14 @@ pub struct Tracker {
 impl Tracker {
     /// A stream that continues after `stored`, whose everything up to `confirmable` has been published.
     pub const fn new(stored: Place, confirmable: Lsn) -> Self {
-        Self { stored, whole: confirmable, open: None, last_begun: Lsn::ZERO, complete: confirmable, received: confirmable }
+        Self {
+            stored,
+            whole: confirmable,
+            open: None,
+            last_begun: Lsn::ZERO,
+            complete: confirmable,
+            received: confirmable,
+        }
     }
 
     /// A transaction begins.

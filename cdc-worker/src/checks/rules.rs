@@ -194,7 +194,12 @@ fn has_published(stored: &Position) -> bool {
 
 /// The furthest place that was published from this server, whose LSNs alone compare with its WAL. What was published before
 /// the database came here by a hand-over lies elsewhere; without one, anything may be of here.
-pub(crate) fn last_of_here(kafka: &KafkaFacts, stored: Option<&Position>, system: &System, all: Option<Place>) -> Option<Place> {
+pub(crate) fn last_of_here(
+    kafka: &KafkaFacts,
+    stored: Option<&Position>,
+    system: &System,
+    all: Option<Place>,
+) -> Option<Place> {
     match stored.filter(|stored| stored.system_identifier == system.identifier) {
         Some(stored) => last_new_event(kafka, stored).max(Some(mark_of(stored).place)),
         None => all,

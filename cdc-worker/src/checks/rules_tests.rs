@@ -239,7 +239,11 @@ fn only_what_was_published_from_this_server_compares_with_its_wal() {
     // Of the server before the hand-over are offsets up to 9.
     let moved = Position { commit_lsn: 90, ordinal: 3, ..stored() };
     assert_eq!(of(vec![last_event(9, 5_000, 0)], Some(&moved), place(5_000, 0)), place(90, 3));
-    assert_eq!(of(vec![last_event(11, 95, 1)], Some(&moved), place(5_000, 0)), place(95, 1), "cdc.positions lost its end");
+    assert_eq!(
+        of(vec![last_event(11, 95, 1)], Some(&moved), place(5_000, 0)),
+        place(95, 1),
+        "cdc.positions lost its end"
+    );
     let first = Position { commit_lsn: 0, ordinal: -1, ..stored() };
     assert_eq!(of(vec![last_event(9, 5_000, 0)], Some(&first), place(5_000, 0)), Some(Place::START));
     // Without a hand-over, or without a position, nobody knows whose they are.
