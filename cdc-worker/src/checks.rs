@@ -4,6 +4,7 @@
 //! position forward, a recreated topic begins at zero again. Each such case is refused, with the reason and the way out.
 
 mod kafka;
+mod rows;
 mod rules;
 mod timeline;
 
@@ -14,9 +15,10 @@ use tokio_postgres::Client;
 
 pub(crate) use kafka::{
     KafkaFacts, LastEvent, Raw, end_of, ends_of, is_log_empty, kafka_facts, last_events, open_transaction, partitions,
-    partitions_of, present_ends, undecided,
+    partitions_of, present_ends, undecided, unreadable,
 };
-pub(crate) use rules::{Facts, foreign_slot, handover_refusal, kafka_refusal, refusal, reshaped};
+pub(crate) use rows::{Difference, Head, all_is_visible, first_difference, restored};
+pub(crate) use rules::{Facts, foreign_slot, handover_refusal, kafka_refusal, last_of_here, refusal, reshaped};
 
 use crate::error::Error;
 use crate::left_out;
@@ -69,8 +71,8 @@ pub(crate) async fn connect(config: &Config) -> Result<Client, Error> {
     Ok(client)
 }
 
-/// Settings and publication, as far as they can be wrong; an error says how to mend them.
-pub(crate) async fn server_is_fit(client: &Client, config: &Config) -> Result<(), Error> {
+/// Settings and publication, as far as they can be wrong; an error says how to mend them. `Some` is what does no harm.
+pub(crate) async fn server_is_fit(client: &Client, config: &Config) -> Result<Option<String>, Error> {
     settings_are_fit(client, config).await?;
     publication_is_fit(client, config).await
 }
@@ -81,13 +83,15 @@ pub(crate) async fn settings_are_fit(client: &Client, config: &Config) -> Result
     if problems.is_empty() { Ok(()) } else { Err(refused(config, problems.join("; "))) }
 }
 
-/// The publication alone; blocks on no lock of the tables. [`Error::Unfit`] if it leaves rows out.
-pub(crate) async fn publication_is_fit(client: &Client, config: &Config) -> Result<(), Error> {
+/// The publication alone; blocks on no lock of the tables. [`Error::Unfit`] if it leaves rows out. `Some` if it has tables
+/// that make no events, whose rows are passed over.
+pub(crate) async fn publication_is_fit(client: &Client, config: &Config) -> Result<Option<String>, Error> {
     let names = config.names();
     let problem =
         migrations::publication_problem(client, &names).await.map_err(Error::query("reading the publication"))?;
     let problem = match problem {
-        None => return Ok(()),
+        None => return Ok(None),
+        Some(PublicationProblem::MoreTables(problem)) => return Ok(Some(problem)),
         Some(PublicationProblem::More(problem)) => return Err(refused(config, problem)),
         Some(PublicationProblem::LeavesOut(problem)) => problem,
         Some(PublicationProblem::Missing) => {

@@ -64,7 +64,10 @@ pub enum Error {
         bytes: usize,
     },
     /// A schema isn't to be had.
-    #[error("the schema of {record} isn't to be had; if it isn't registered, `waltalkie schemas register` does that")]
+    #[error(
+        "the schema of {record} isn't to be had. If it was never registered, `waltalkie schemas register` does that; if the \
+         registry has lost it, restore the registry's storage, since its ids are in every record"
+    )]
     Schema {
         /// Record.
         record: &'static str,
@@ -152,6 +155,14 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// The tables may only seem to be older than the history.
+    #[error(
+        "the last event of chat {chat_id} isn't to be seen in the tables yet, and a transaction of before is still open: waiting          for it. pg_stat_activity has the oldest xact_start; one that waits for a standby has the wait event SyncRep"
+    )]
+    Unseen {
+        /// Chat.
+        chat_id: String,
+    },
     /// The server doesn't answer for the lease.
     #[error("Postgres doesn't answer for the lease in table cdc_lease")]
     LeaseSilent,
@@ -179,7 +190,7 @@ impl Error {
             Self::Registry(source) | Self::Schema { source, .. } => source.is_transient(),
             Self::Frame(error) => error.is_transient(),
             Self::Resnapshot(fault) => fault.is_transient(),
-            Self::PublisherGone | Self::Thread(_) | Self::LeaseSilent | Self::SlowStart => true,
+            Self::PublisherGone | Self::Thread(_) | Self::Unseen { .. } | Self::LeaseSilent | Self::SlowStart => true,
             Self::Server(_)
             | Self::Connect(_)
             | Self::TooLarge { .. }

@@ -58,5 +58,8 @@ async fn mark(worker: &Worker) -> Result<(), Error> {
 /// Why nothing may be published yet.
 pub(crate) fn refusal(stored: &Position) -> Option<String> {
     stored.left_out_at?;
-    Some(format!("the publication was changed for a while, and may have left rows out. {WAY_OUT}"))
+    Some(format!(
+        "the stream may have left rows out: the publication was changed for a while, or what came didn't follow what was \
+         published. {WAY_OUT}"
+    ))
 }

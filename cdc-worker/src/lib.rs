@@ -44,6 +44,7 @@ pub mod publisher;
 pub mod record;
 pub mod replication;
 pub mod resnapshot;
+mod sequence;
 mod status;
 mod stream;
 mod takeover;

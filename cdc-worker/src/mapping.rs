@@ -43,6 +43,17 @@ pub enum Change<'a> {
     },
 }
 
+impl Change<'_> {
+    /// Its place in its chat; `None` if it is none of a chat.
+    pub fn place_in_chat(&self) -> Option<(&str, i64)> {
+        match self {
+            Self::Send { row, .. } => Some((row.chat_id, row.sequence_number)),
+            Self::Event(event) => Some((&event.chat_id, event.seq)),
+            Self::User { .. } => None,
+        }
+    }
+}
+
 /// A row or table that can't be read. Definite: somebody has to look.
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {

@@ -11,7 +11,7 @@ use runtime::Config;
 use runtime::kafka::{Quiet, client_config};
 use runtime::retry::Backoff;
 use schemas::registry::Registry;
-use schemas::{Decoder, Encoder, Position, Record};
+use schemas::{Decoder, Encoder, FrameError, Position, Record};
 
 use crate::error::Error;
 use crate::progress::Mark;
@@ -136,7 +136,7 @@ pub(crate) async fn decode(
     registry: Arc<Registry>,
     own_id: u32,
     bytes: Option<Vec<u8>>,
-) -> Result<Option<Position>, Error> {
+) -> Result<Option<Position>, FrameError> {
     match bytes {
         Some(bytes) => Ok(Some(Decoder::<Position>::new(registry, own_id).decode(&bytes).await?)),
         None => Ok(None),

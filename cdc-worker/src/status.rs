@@ -216,6 +216,13 @@ async fn refusal(
     };
     let is_completing = last.lease.is_some() && stored.is_some_and(|stored| stored.resnapshot_until_lsn.is_some());
     let (switches, kafka) = (switches.as_slice(), &log.kafka);
-    let reason = checks::refusal(&Facts { slot, system, switches, kafka, stored, is_unused, is_completing });
+    let mut reason = checks::refusal(&Facts { slot, system, switches, kafka, stored, is_unused, is_completing });
+    if reason.is_none() {
+        reason = match checks::restored(&server.client, &kafka.last_events, WINDOW).await {
+            // A moment's matter, or of a transaction that takes its time.
+            Err(Error::Unseen { .. }) => None,
+            outcome => outcome?,
+        };
+    }
     Ok(reason.map(|reason| format!("slot {}: {reason}", server.slot)))
 }

@@ -16,6 +16,8 @@
 //! *Priorities* of the loop's `select!`: the end of the process or the lease; news from the publisher; the timer; room
 //! for the chunk at hand; reading more; the end of what a chunk waits for.
 
+mod faults;
+
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -29,7 +31,6 @@ use crate::error::Error;
 use crate::failpoint::Point;
 use crate::gathering::Gathering;
 use crate::lease::{HEARTBEAT_PREFIX, Held};
-use crate::lsn::Lsn;
 use crate::mapping::{Mapping, epoch_ms};
 use crate::metrics;
 use crate::pgoutput::{self, Message, Tuple};
@@ -38,9 +39,10 @@ use crate::publisher::{Chunk, Committed, Publisher};
 use crate::record::WriteError;
 use crate::replication::{Incoming, ReplicationStream};
 use crate::resnapshot::Completing;
+use crate::sequence::Sequence;
 use crate::takeover::{Session, Worker};
 use crate::transaction::{Place, Tracker};
-use crate::withheld::{self, Withheld};
+use crate::withheld::Withheld;
 
 /// The server has so much more WAL that a Kafka transaction had better wait for what is in it.
 const BEHIND_BYTES: u64 = 256 << 10;
@@ -75,17 +77,20 @@ pub(crate) async fn stream(
     shutdown: &Shutdown,
     backoff: &mut Backoff,
 ) -> Result<Ending, Error> {
-    let Session { mut stream, mut publisher, mapping, writer, stored, completing, withheld } = session;
+    let Session { mut stream, mut publisher, mapping, writer, stored, confirmed, sequence, completing, withheld } =
+        session;
     let mut state = State {
         worker,
         writer,
         mapping,
         tracker: Tracker::new(stored.place, stored.confirmable),
-        progress: Progress::new(stored, Instant::now()),
+        // The slot learns of the stored position with the next one: by then what comes up to there has been looked at.
+        progress: Progress::new(Mark { confirmable: confirmed, ..stored }, Instant::now()),
         last_place: stored.place,
         gathering: Gathering::default(),
         arrival: ::metrics::histogram!(metrics::ARRIVAL),
         foreign: HashSet::new(),
+        sequence,
         completing,
         withheld,
         traces: Vec::new(),
@@ -119,6 +124,8 @@ struct State<'a> {
     arrival: ::metrics::Histogram,
     /// Tables that aren't ours and had a row.
     foreign: HashSet<u32>,
+    /// How far the chats are.
+    sequence: Sequence,
     /// Set while the history is being completed from the tables.
     completing: Option<Completing>,
     /// Messages that were given up.
@@ -275,6 +282,9 @@ impl State<'_> {
             None => self.mapping.change(relation_id, tuple, origin),
         };
         let change = change.map_err(|source| self.unmappable_row(relation_id, tuple, source))?;
+        if let Some((chat_id, seq)) = change.place_in_chat() {
+            self.sequence.follow(chat_id, seq).map_err(|after| self.jumped(chat_id, seq, after))?;
+        }
         match self.writer.write(change, self.gathering.records()) {
             Ok(()) => {}
             Err(WriteError::Row(source)) => return Err(self.unmappable_row(relation_id, tuple, source.into())),
@@ -352,28 +362,5 @@ impl State<'_> {
 
     fn fail_at(&self, point: Point) -> Result<(), Error> {
         if self.worker.failpoints.dies_at(point) { Err(Error::PublisherGone) } else { Ok(()) }
-    }
-
-    fn out_of_order(&self, source: crate::transaction::OrderError) -> Error {
-        Error::Order { slot: self.worker.slot.clone(), source }
-    }
-
-    fn unmappable(&self, source: crate::mapping::MapError) -> Error {
-        Error::Row { row: "a row".into(), commit_lsn: self.tracker.open_lsn().unwrap_or(Lsn::ZERO), source }
-    }
-
-    fn unmappable_row(&self, relation_id: u32, tuple: Tuple<'_>, source: crate::mapping::MapError) -> Error {
-        match self.mapping.key(relation_id, tuple) {
-            Ok(key) => {
-                let commit_lsn = self.tracker.open_lsn().unwrap_or(Lsn::ZERO);
-                Error::Row { row: withheld::with_way_out(&key), commit_lsn, source }
-            }
-            Err(_) => self.unmappable(source),
-        }
-    }
-
-    fn not_an_insert(&self, what: &'static str, relation_id: u32) -> Error {
-        let table = self.mapping.table(relation_id).ok().flatten().map_or("unknown", crate::mapping::Table::name);
-        Error::NotAnInsert { what, table: table.to_owned(), publication: self.worker.publication.clone() }
     }
 }

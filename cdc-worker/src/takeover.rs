@@ -7,6 +7,8 @@
 //! The position is read only after the fencing: from then on nobody else can add one. The holder's connection is ended
 //! only after that: a worker that was stopped keeps its sockets, and with them the slot, until somebody does.
 
+mod log;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,18 +16,19 @@ use runtime::{Config, Tracer};
 use schemas::registry::Registry;
 use schemas::{ChatEvent, Decoder, Encoder, PartitionEnd, Position, Record, User};
 
-use crate::checks::{self, Facts, KafkaFacts, LastEvent, Raw};
+use crate::checks::{self, Facts, KafkaFacts};
 use crate::error::Error;
-use crate::failpoint::{Failpoints, Point};
+use crate::failpoint::Failpoints;
 use crate::lease::Held;
 use crate::lsn::Lsn;
 use crate::mapping::Mapping;
-use crate::position::{self, Looker, mark_of};
+use crate::position::mark_of;
 use crate::progress::Mark;
 use crate::publisher::{Fenced, Identity, Publisher, Task};
 use crate::record::{Topics, Writer};
 use crate::replication::{Connection, ReplicationStream, Switch, System};
 use crate::resnapshot::Completing;
+use crate::sequence::Sequence;
 use crate::transaction::Place;
 use crate::withheld::Withheld;
 
@@ -33,6 +36,8 @@ use crate::withheld::Withheld;
 const SLOT_RETRY: Duration = Duration::from_millis(20);
 /// How many times.
 const SLOT_ATTEMPTS: u32 = 250;
+/// How long transactions may take that were published and can't be seen yet.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a worker knows from its start on.
 pub(crate) struct Worker {
@@ -61,6 +66,10 @@ pub(crate) struct Session {
     pub(crate) mapping: Mapping,
     pub(crate) writer: Writer,
     pub(crate) stored: Mark,
+    /// The slot is confirmed up to here; the stream begins there.
+    pub(crate) confirmed: Lsn,
+    /// How far the chats are that were published last.
+    pub(crate) sequence: Sequence,
     /// Set while the history is being completed from the tables.
     pub(crate) completing: Option<Completing>,
     /// Messages that were given up.
@@ -116,7 +125,9 @@ impl Worker {
         let Some(slot) = checks::slot_facts(&client, &self.slot).await? else {
             return Err(self.refused(checks::without_slot(&client).await));
         };
-        checks::publication_is_fit(&client, &self.config).await?;
+        if let Some(problem) = checks::publication_is_fit(&client, &self.config).await? {
+            tracing::warn!(problem, "rows of tables that make no events are passed over");
+        }
         let mut connection = Connection::open(&checks::slot_server(&self.config)?).await?;
         if !held.is_held() {
             // Fencing now would hit the worker that has the lease.
@@ -147,14 +158,21 @@ impl Worker {
         if let Some(reason) = checks::refusal(&facts) {
             return Err(self.refused(reason));
         }
+        if let Some(reason) = checks::restored(&client, &kafka.last_events, VISIBLE_WITHIN).await? {
+            return Err(self.refused(reason));
+        }
         let mark = stored.as_ref().map_or(Mark { place: Place::START, confirmable: slot.confirmed_flush_lsn }, mark_of);
         let withheld = Withheld::read(&client).await?;
         let mapping = Mapping::new(checks::event_tables(&client).await?);
-        let Some(stream) = self.start_stream(&client, connection, mark, held).await? else { return Ok(None) };
+        // Not from where the position stands: whether what the server sends up to there is what was published is seen, too.
+        let confirmed = slot.confirmed_flush_lsn.min(mark.confirmable);
+        let Some(stream) = self.start_stream(&client, connection, confirmed, held).await? else { return Ok(None) };
+        let sequence = Sequence::after(&kafka.last_events);
         let ends = stored.map(|stored| stored.partitions).unwrap_or_default();
         let until = completing.as_ref().map(Completing::until);
         let publisher = self.publisher(fenced, &system, kafka, ends, mark, until)?;
-        Ok(Some(Session { stream, publisher, mapping, writer: self.writer(), stored: mark, completing, withheld }))
+        let (writer, stored) = (self.writer(), mark);
+        Ok(Some(Session { stream, publisher, mapping, writer, stored, confirmed, sequence, completing, withheld }))
     }
 
     /// The thread that publishes after a mark.
@@ -202,72 +220,6 @@ impl Worker {
         Decoder::new(Arc::clone(&self.registry), self.schema_ids.event)
     }
 
-    /// A new producer, then the position that no older producer can change any more, then what Kafka says of itself.
-    pub(crate) async fn fence_and_read(&self) -> Result<(Fenced, Option<Position>, KafkaFacts), Error> {
-        let (config, topics, slot) = (Arc::clone(&self.config), self.topics.clone(), self.slot.clone());
-        let failpoints = self.failpoints.clone();
-        let blocking = move || {
-            if failpoints.dies_at(Point::Fencing) {
-                return Err(Error::PublisherGone);
-            }
-            let fenced = Fenced::take_over(&config, &slot)?;
-            let consumer = position::looker(&config)?;
-            if let Some(undecided) = checks::undecided(&consumer, &position::looker_at_all(&config)?, &topics)? {
-                return Err(Error::Refused { slot, reason: undecided.to_string() });
-            }
-            Ok::<_, Error>((fenced, consumer))
-        };
-        let (fenced, consumer) = tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
-        let (stored, kafka) = self.read_with(consumer).await?;
-        Ok((fenced, stored, kafka))
-    }
-
-    /// The position, and what Kafka says of itself. Without fencing both may change at any moment.
-    pub(crate) async fn read_stored(&self) -> Result<(Option<Position>, KafkaFacts), Error> {
-        self.read_with(position::looker(&self.config)?).await
-    }
-
-    async fn read_with(&self, consumer: Looker) -> Result<(Option<Position>, KafkaFacts), Error> {
-        let (topics, slot) = (self.topics.clone(), self.slot.clone());
-        let blocking = move || {
-            let bytes = position::read_bytes(&consumer, &topics, &slot)?;
-            let last = checks::last_events(&consumer, &topics)?;
-            let kafka = checks::kafka_facts(&consumer, &topics)?;
-            Ok::<_, Error>((bytes, last, kafka))
-        };
-        let (bytes, last, mut kafka) =
-            tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
-        let stored = self.position_in(bytes).await?;
-        kafka.last_events = self.events_in(&last).await?;
-        if let Some(stored) = &stored {
-            let (config, partitions) = (Arc::clone(&self.config), stored.partitions.clone());
-            let ends = move || checks::ends_of(&position::looker_at_all(&config)?, &partitions);
-            kafka.ends = tokio::task::spawn_blocking(ends).await.unwrap_or(Err(Error::PublisherGone))?;
-        }
-        Ok((stored, kafka))
-    }
-
-    /// A position as it is stored.
-    pub(crate) async fn position_in(&self, bytes: Option<Vec<u8>>) -> Result<Option<Position>, Error> {
-        position::decode(Arc::clone(&self.registry), self.schema_ids.position, bytes).await
-    }
-
-    /// Where records of the history came from.
-    pub(crate) async fn events_in(&self, records: &[Raw]) -> Result<Vec<LastEvent>, Error> {
-        let decoder = self.events();
-        let mut events = Vec::new();
-        for record in records {
-            let ChatEvent { origin, .. } = decoder.decode(&record.value).await?;
-            events.push(LastEvent {
-                topic: self.topics.events.clone(),
-                partition: record.partition,
-                offset: record.offset,
-                place: Place { commit_lsn: Lsn::from_bits(origin.commit_lsn), ordinal: origin.ordinal },
-            });
-        }
-        Ok(events)
-    }
-
     /// Where the server's earlier timelines ended.
     pub(crate) async fn switches(&self, connection: &mut Connection, system: &System) -> Result<Vec<Switch>, Error> {
         if system.timeline == 1 {
@@ -283,21 +235,11 @@ impl Worker {
         }
     }
 
-    pub(crate) async fn is_unused(&self, client: &tokio_postgres::Client) -> Result<bool, Error> {
-        if checks::has_rows(client).await? {
-            return Ok(false);
-        }
-        let (config, topics) = (Arc::clone(&self.config), self.topics.clone());
-        tokio::task::spawn_blocking(move || checks::is_log_empty(&position::looker(&config)?, &topics))
-            .await
-            .unwrap_or(Err(Error::PublisherGone))
-    }
-
     async fn start_stream(
         &self,
         client: &tokio_postgres::Client,
         first: Connection,
-        mark: Mark,
+        from: Lsn,
         held: &Held,
     ) -> Result<Option<ReplicationStream>, Error> {
         let mut connection = Some(first);
@@ -312,7 +254,7 @@ impl Worker {
                 Some(connection) => connection,
                 None => Connection::open(&checks::slot_server(&self.config)?).await?,
             };
-            match connection.start(&self.slot, &self.publication, mark.confirmable).await {
+            match connection.start(&self.slot, &self.publication, from).await {
                 Err(error) if error.is_slot_active() && attempt < SLOT_ATTEMPTS => {
                     attempt += 1;
                     tokio::time::sleep(SLOT_RETRY).await;

@@ -5,7 +5,8 @@
 //! transaction's end has arrived.
 //!
 //! The server sends again what it isn't sure we have, from the start of the transaction. Whatever lies at or below the
-//! stored place is dropped here, whole transactions and the first part of a cut one alike.
+//! stored place is dropped here, whole transactions and the first part of a cut one alike. A row past it, in a transaction
+//! that ends where everything was seen whole before, was never there before: this isn't the log that was read then.
 
 use crate::lsn::Lsn;
 
@@ -45,6 +46,14 @@ pub enum OrderError {
     /// A row or an end outside any transaction.
     #[error("{0} outside any transaction")]
     Outside(&'static str),
+    /// A row where all rows were published before, and this one wasn't.
+    #[error("a row at {at}, where everything up to {whole} had been seen without it")]
+    OtherLog {
+        /// Commit of its transaction.
+        at: Lsn,
+        /// Seen whole up to here.
+        whole: Lsn,
+    },
     /// An end that doesn't belong to the open transaction.
     #[error("commit {found} ends transaction {open}")]
     OtherCommit {
@@ -65,6 +74,8 @@ struct Open {
 #[derive(Debug)]
 pub struct Tracker {
     stored: Place,
+    /// Every transaction that ends at or before here was seen whole when the place was stored.
+    whole: Lsn,
     open: Option<Open>,
     last_begun: Lsn,
     complete: Lsn,
@@ -74,7 +85,14 @@ pub struct Tracker {
 impl Tracker {
     /// A stream that continues after `stored`, whose everything up to `confirmable` has been published.
     pub const fn new(stored: Place, confirmable: Lsn) -> Self {
-        Self { stored, open: None, last_begun: Lsn::ZERO, complete: confirmable, received: confirmable }
+        Self {
+            stored,
+            whole: confirmable,
+            open: None,
+            last_begun: Lsn::ZERO,
+            complete: confirmable,
+            received: confirmable,
+        }
     }
 
     /// A transaction begins.
@@ -95,7 +113,13 @@ impl Tracker {
         let open = self.open.as_mut().ok_or(OrderError::Outside("a row"))?;
         let place = Place { commit_lsn: open.commit_lsn, ordinal: open.next_ordinal };
         open.next_ordinal += 1;
-        Ok((place > self.stored).then_some(place))
+        if place <= self.stored {
+            return Ok(None);
+        }
+        if place.commit_lsn < self.whole {
+            return Err(OrderError::OtherLog { at: place.commit_lsn, whole: self.whole });
+        }
+        Ok(Some(place))
     }
 
     /// The transaction ends; `end_lsn` is the first byte after its commit record.

@@ -24,8 +24,8 @@ fn steps(sizes: &[usize]) -> Vec<Step> {
     steps
 }
 
-/// What a worker that starts at a mark publishes from the steps that the server sends again after it.
-fn publish(steps: &[Step], stored: Place, confirmable: Lsn) -> (Vec<Place>, Lsn) {
+/// What a worker that starts at a mark publishes from the steps that the server sends again from where its slot stands.
+fn publish(steps: &[Step], stored: Place, confirmable: Lsn, slot: Lsn) -> (Vec<Place>, Lsn) {
     let mut tracker = Tracker::new(stored, confirmable);
     let mut published = Vec::new();
     let mut skipping = false;
@@ -33,7 +33,7 @@ fn publish(steps: &[Step], stored: Place, confirmable: Lsn) -> (Vec<Place>, Lsn)
         match *step {
             // The server leaves out what ends before the start position.
             Step::Begin(lsn) => {
-                skipping = Lsn(lsn) < confirmable;
+                skipping = Lsn(lsn) < slot;
                 if !skipping {
                     tracker.begin(Lsn(lsn)).expect("in order");
                 }
@@ -52,15 +52,18 @@ proptest! {
     #[test]
     fn nothing_is_lost_or_repeated_over_a_cut(
         sizes in proptest::collection::vec(0_usize..6, 1..12), cut in 0.0..1.0, unstored in 0_usize..10,
+        behind in 0.0..1.0,
     ) {
         let all = steps(&sizes);
-        let (everything, _) = publish(&all, Place::START, Lsn::ZERO);
+        let (everything, _) = publish(&all, Place::START, Lsn::ZERO, Lsn::ZERO);
         let seen = &all[..(all.len() as f64 * cut) as usize];
         // The position may have been stored somewhat before the cut: at any row, with the ends seen before it.
         let stored_at = seen.len().saturating_sub(unstored);
-        let (before, confirmable) = publish(&seen[..stored_at], Place::START, Lsn::ZERO);
+        let (before, confirmable) = publish(&seen[..stored_at], Place::START, Lsn::ZERO, Lsn::ZERO);
         let stored = before.last().copied().unwrap_or(Place::START);
-        let (after, _) = publish(&all, stored, confirmable);
+        // The slot may be confirmed for less than that.
+        let slot = Lsn((confirmable.0 as f64 * behind) as u64);
+        let (after, _) = publish(&all, stored, confirmable, slot);
         prop_assert_eq!([before, after].concat(), everything);
     }
 
@@ -100,4 +103,24 @@ fn rows_that_share_an_lsn_are_told_apart() {
     tracker.begin(Lsn(100)).expect("the cut one again");
     let fates: Vec<Option<i64>> = (0..4).map(|_| tracker.row().expect("inside").map(|place| place.ordinal)).collect();
     assert_eq!(fates, [None, None, Some(2), Some(3)]);
+}
+
+#[test]
+fn a_new_row_where_all_was_seen_is_of_another_log() {
+    let stored = Place { commit_lsn: Lsn(100), ordinal: 1 };
+    let mut tracker = Tracker::new(stored, Lsn(200));
+    tracker.begin(Lsn(90)).expect("sent again");
+    assert_eq!(tracker.row(), Ok(None));
+    tracker.commit(Lsn(90), Lsn(95)).expect("its end");
+    tracker.begin(Lsn(150)).expect("in order");
+    assert_eq!(tracker.row(), Err(OrderError::OtherLog { at: Lsn(150), whole: Lsn(200) }));
+    // One row more than there was is as bad as a transaction more.
+    let mut tracker = Tracker::new(stored, Lsn(200));
+    tracker.begin(Lsn(100)).expect("the last one again");
+    assert_eq!([tracker.row(), tracker.row()], [Ok(None), Ok(None)]);
+    assert_eq!(tracker.row(), Err(OrderError::OtherLog { at: Lsn(100), whole: Lsn(200) }));
+    // The first transaction after what was seen begins where that ended.
+    let mut tracker = Tracker::new(stored, Lsn(200));
+    tracker.begin(Lsn(200)).expect("new");
+    assert_eq!(tracker.row(), Ok(Some(Place { commit_lsn: Lsn(200), ordinal: 0 })));
 }

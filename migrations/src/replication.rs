@@ -57,8 +57,10 @@ pub enum PublicationProblem {
     Missing,
     /// Rows of the event tables aren't published: nothing tells of that.
     LeavesOut(String),
-    /// It publishes more than it should, which stops the worker when it comes.
+    /// It publishes more than inserts, which stops the worker when it comes.
     More(String),
+    /// It publishes inserts of other tables too, which the worker passes over.
+    MoreTables(String),
 }
 
 /// Looks whether the publication is as it was made. Waits for no lock of the tables.
@@ -72,8 +74,8 @@ pub async fn publication_problem(
             "SELECT p.puballtables, p.pubinsert AND p.pubviaroot
                     AND NOT EXISTS (SELECT FROM pg_publication_rel r
                                      WHERE r.prpubid = p.oid AND (r.prqual IS NOT NULL OR r.prattrs IS NOT NULL)),
-                    p.pubupdate OR p.pubdelete OR p.pubtruncate
-                    OR EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid),
+                    p.pubupdate OR p.pubdelete OR p.pubtruncate,
+                    EXISTS (SELECT FROM pg_publication_namespace n WHERE n.pnpubid = p.oid),
                     ARRAY(SELECT n.nspname || '.' || c.relname
                             FROM pg_publication_rel r JOIN pg_class c ON c.oid = r.prrelid
                             JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -83,10 +85,11 @@ pub async fn publication_problem(
         )
         .await?;
     let Some(row) = found else { return Ok(Some(PublicationProblem::Missing)) };
-    let (is_of_all, is_whole): (bool, bool) = (row.get(0), row.get(1));
-    let (has_more, tables): (bool, Vec<String>) = (row.get(2), row.get(3));
+    let (is_of_all, is_whole, has_more): (bool, bool, bool) = (row.get(0), row.get(1), row.get(2));
+    let (is_of_schemas, tables): (bool, Vec<String>) = (row.get(3), row.get(4));
+    let more = if has_more { PublicationProblem::More } else { PublicationProblem::MoreTables };
     if is_of_all && is_whole {
-        return Ok(Some(PublicationProblem::More(format!(
+        return Ok(Some(more(format!(
             "publication {name} publishes all tables, and must publish inserts of {PUBLISHED} alone: DROP PUBLICATION {} while \
              no worker streams and nobody writes, then `waltalkie migrate`",
             quoted(&name)
@@ -94,7 +97,7 @@ pub async fn publication_problem(
     }
     let wanted = ["public.chat_change", "public.message", "public.user_change"];
     let lacks = wanted.iter().any(|wanted| !tables.iter().any(|table| table == wanted));
-    if is_whole && !has_more && tables == wanted {
+    if is_whole && !has_more && !is_of_schemas && tables == wanted {
         return Ok(None);
     }
     let problem = format!(
@@ -105,11 +108,7 @@ pub async fn publication_problem(
         tables.join(", "),
         quoted = quoted(&name)
     );
-    Ok(Some(if !is_whole || lacks {
-        PublicationProblem::LeavesOut(problem)
-    } else {
-        PublicationProblem::More(problem)
-    }))
+    Ok(Some(if !is_whole || lacks { PublicationProblem::LeavesOut(problem) } else { more(problem) }))
 }
 
 /// Makes the publication of inserts if it isn't there; refuses one that publishes something else.
@@ -121,9 +120,11 @@ pub async fn ensure_publication(client: &Client, names: &Names) -> Result<(), Mi
     };
     match publication_problem(client, names).await.map_err(statement)? {
         None => Ok(()),
-        Some(PublicationProblem::LeavesOut(problem) | PublicationProblem::More(problem)) => {
-            Err(MigrateError::Server(problem))
-        }
+        Some(
+            PublicationProblem::LeavesOut(problem)
+            | PublicationProblem::More(problem)
+            | PublicationProblem::MoreTables(problem),
+        ) => Err(MigrateError::Server(problem)),
         Some(PublicationProblem::Missing) => client.batch_execute(&publication_sql(names)).await.map_err(statement),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use migrations::PublicationProblem;
 use projections::rebuild::Leftover;
 use runtime::{Config, Secret, clock, postgres};
 use schemas::registry::{Compatibility, Registry};
@@ -149,6 +150,17 @@ async fn slot(config: &Config) -> Looked {
         wrong.push(format!(
             "slot {name} has lost its WAL: `waltalkie cdc resnapshot` makes it anew and completes the history from the tables"
         ));
+    }
+    match migrations::publication_problem(&client, &config.names()).await? {
+        None => {}
+        Some(PublicationProblem::Missing) => {
+            wrong.push(format!("publication {} isn't there: run `waltalkie migrate`", config.names().publication()));
+        }
+        Some(
+            PublicationProblem::LeavesOut(problem)
+            | PublicationProblem::More(problem)
+            | PublicationProblem::MoreTables(problem),
+        ) => wrong.push(problem),
     }
     if !is_active {
         wrong.push(format!("nobody reads slot {name}: start `waltalkie run cdc`; WAL piles up meanwhile"));

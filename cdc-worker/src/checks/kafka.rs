@@ -10,8 +10,9 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use runtime::kafka::topic_ids;
-use schemas::{PartitionEnd, TopicShape};
+use schemas::{FrameError, PartitionEnd, TopicShape};
 
+use super::Head;
 use crate::error::Error;
 use crate::position::{Looker, visit};
 use crate::record::Topics;
@@ -74,6 +75,9 @@ pub(crate) struct LastEvent {
     pub(crate) offset: i64,
     /// Where it came from.
     pub(crate) place: Place,
+    pub(crate) chat_id: String,
+    /// What its row must be: it is its chat's last event too.
+    pub(crate) head: Head,
 }
 
 /// A record as it lies in its partition.
@@ -222,4 +226,25 @@ pub(crate) fn is_log_empty(consumer: &Looker, topics: &Topics) -> Result<bool, E
         false
     })?;
     Ok(is_empty)
+}
+
+/// A record of our topics that can't be read. The registry away is waited for.
+pub(crate) fn unreadable(slot: &str, place: &str, error: FrameError) -> Error {
+    if error.is_transient() {
+        return error.into();
+    }
+    let why = runtime::chain(&error);
+    let reason = if matches!(error, FrameError::Framing { .. }) {
+        format!(
+            "{place} is none of ours: {why}. Somebody else writes to the topic; docs/operators.md, \"Kafka\", has the ACLs that \
+             keep others out"
+        )
+    } else {
+        format!(
+            "{place} can't be read: {why}. Each record names its schema by the id that the registry gave it: a registry that was \
+             made anew, or is another one, doesn't know the id or gives it to another schema. Restore the registry's storage \
+             from its backup, or point registry.url at the former one; docs/operators.md, \"When the worker refuses\""
+        )
+    };
+    Error::Refused { slot: slot.to_owned(), reason }
 }

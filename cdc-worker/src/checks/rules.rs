@@ -192,6 +192,20 @@ fn has_published(stored: &Position) -> bool {
     mark_of(stored).place > Place::START || !stored.partitions.is_empty()
 }
 
+/// The furthest place that was published from this server, whose LSNs alone compare with its WAL. What was published before
+/// the database came here by a hand-over lies elsewhere; without one, anything may be of here.
+pub(crate) fn last_of_here(
+    kafka: &KafkaFacts,
+    stored: Option<&Position>,
+    system: &System,
+    all: Option<Place>,
+) -> Option<Place> {
+    match stored.filter(|stored| stored.system_identifier == system.identifier) {
+        Some(stored) => last_new_event(kafka, stored).max(Some(mark_of(stored).place)),
+        None => all,
+    }
+}
+
 /// The furthest place among the last events that the position may not know of. What lies at or before the ends that it
 /// records was acknowledged before it was written, and may come from another server, whose LSNs don't compare.
 fn last_new_event(kafka: &KafkaFacts, stored: &Position) -> Option<Place> {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use schemas::{PartitionEnd, TopicShape};
 
 use super::*;
+use crate::checks::Head;
 use crate::transaction::Place;
 
 fn slot() -> SlotFacts {
@@ -23,7 +24,9 @@ fn system() -> System {
 }
 
 fn last_event(offset: i64, commit_lsn: u64, ordinal: i64) -> LastEvent {
-    LastEvent { topic: "events".into(), partition: 0, offset, place: Place { commit_lsn: Lsn(commit_lsn), ordinal } }
+    let head = Head { seq: 1, event_type: "message.persisted".into(), message_id: None, occurred_at_ms: 0 };
+    let place = Place { commit_lsn: Lsn(commit_lsn), ordinal };
+    LastEvent { topic: "events".into(), partition: 0, offset, place, chat_id: "c".into(), head }
 }
 
 fn shape(partition_count: i32) -> Vec<TopicShape> {
@@ -225,4 +228,26 @@ fn only_events_past_the_recorded_ends_compare_by_lsn() {
     // One new event among old ones.
     let mixed = vec![last_event(9, 5_000, 0), LastEvent { partition: 1, ..last_event(0, 91, 0) }];
     assert!(reason(&slot, &system, &with(mixed), Some(&stored())).contains("past the stored"));
+}
+
+#[test]
+fn only_what_was_published_from_this_server_compares_with_its_wal() {
+    let place = |commit_lsn, ordinal| Some(Place { commit_lsn: Lsn(commit_lsn), ordinal });
+    let of = |last: Vec<LastEvent>, stored: Option<&Position>, all| {
+        last_of_here(&KafkaFacts { last_events: last, ..kafka() }, stored, &system(), all)
+    };
+    // Of the server before the hand-over are offsets up to 9.
+    let moved = Position { commit_lsn: 90, ordinal: 3, ..stored() };
+    assert_eq!(of(vec![last_event(9, 5_000, 0)], Some(&moved), place(5_000, 0)), place(90, 3));
+    assert_eq!(
+        of(vec![last_event(11, 95, 1)], Some(&moved), place(5_000, 0)),
+        place(95, 1),
+        "cdc.positions lost its end"
+    );
+    let first = Position { commit_lsn: 0, ordinal: -1, ..stored() };
+    assert_eq!(of(vec![last_event(9, 5_000, 0)], Some(&first), place(5_000, 0)), Some(Place::START));
+    // Without a hand-over, or without a position, nobody knows whose they are.
+    let elsewhere = Position { system_identifier: "8".into(), ..stored() };
+    assert_eq!(of(vec![last_event(9, 5_000, 0)], Some(&elsewhere), place(5_000, 0)), place(5_000, 0));
+    assert_eq!(of(vec![last_event(9, 5_000, 0)], None, place(5_000, 0)), place(5_000, 0));
 }

@@ -57,7 +57,9 @@ impl Work {
     }
 
     async fn decode(&self, bytes: Option<Vec<u8>>) -> Result<Position, Error> {
-        let stored = position::decode(Arc::clone(&self.registry), self.position_id, bytes).await?;
+        let decoded = position::decode(Arc::clone(&self.registry), self.position_id, bytes).await;
+        let place = || format!("the position in {}", self.topics.positions);
+        let stored = decoded.map_err(|error| checks::unreadable(&self.slot, &place(), error))?;
         let stored =
             stored.ok_or_else(|| self.refused("it has no position in Kafka: `waltalkie migrate` first".into()))?;
         if stored.resnapshot_until_lsn.is_some() {

@@ -88,7 +88,8 @@ impl Found {
         if let Some(problem) = self.stored.as_ref().and_then(|stored| checks::reshaped(&self.kafka, stored)) {
             return Err(Fault::NotAPrefix { place: "the history".into(), problem }.into());
         }
-        if let Some(last) = self.log.last.filter(|last| last.commit_lsn >= self.system.flush_lsn) {
+        let last = checks::last_of_here(&self.kafka, self.stored.as_ref(), &self.system, self.log.last);
+        if let Some(last) = last.filter(|last| last.commit_lsn >= self.system.flush_lsn) {
             return Err(Fault::NotAPrefix {
                 place: "the history".into(),
                 problem: format!(

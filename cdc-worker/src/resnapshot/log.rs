@@ -8,11 +8,10 @@ use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use schemas::{ChatEvent, PartitionEnd};
-use uuid::Uuid;
 
 use super::Fault;
 use super::report::{Report, Step};
-use crate::checks;
+use crate::checks::{self, Head};
 use crate::error::Error;
 use crate::lsn::Lsn;
 use crate::position::{self, Looker};
@@ -24,15 +23,6 @@ use crate::transaction::Place;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Records between two words about how far it is.
 const TELL_EVERY: u64 = 1_000;
-
-/// The last event of a chat, as far as it has to equal a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) seq: i64,
-    pub(super) event_type: String,
-    pub(super) message_id: Option<Uuid>,
-    pub(super) occurred_at_ms: i64,
-}
 
 /// What the topics hold.
 #[derive(Debug, Default)]
@@ -50,6 +40,7 @@ pub(crate) struct Log {
 /// Reads both topics' committed records. A chat whose events aren't dense from 1 is an error.
 pub(crate) async fn read(worker: &Worker, report: &Report) -> Result<Log, Error> {
     let (config, topics, decoder) = (Arc::clone(&worker.config), worker.topics.clone(), worker.events());
+    let slot = worker.slot.clone();
     let (report, handle) = (report.clone(), tokio::runtime::Handle::current());
     let blocking = move || {
         let consumer = position::looker(&config)?;
@@ -65,8 +56,10 @@ pub(crate) async fn read(worker: &Worker, report: &Report) -> Result<Log, Error>
                 return log.user(message);
             }
             let value = message.payload().unwrap_or_default();
-            let event = handle.block_on(decoder.decode(value))?;
-            log.event(event)
+            let event = handle.block_on(decoder.decode(value));
+            let place =
+                || format!("the record of {}/{} at offset {}", message.topic(), message.partition(), message.offset());
+            log.event(event.map_err(|error| checks::unreadable(&slot, &place(), error))?)
         })?;
         report.tell(Step::ReadingLog { done: total, total });
         Ok(log)
@@ -116,9 +109,8 @@ impl Log {
     }
 
     fn event(&mut self, event: ChatEvent) -> Result<(), Error> {
-        let ChatEvent { chat_id, seq, event_type, occurred_at, origin, message, .. } = event;
-        let message_id = message.and_then(|message| Uuid::try_parse(&message.message_id).ok());
-        let head = Head { seq, event_type, message_id, occurred_at_ms: occurred_at };
+        let head = Head::of(&event);
+        let ChatEvent { chat_id, seq, origin, .. } = event;
         self.events += 1;
         let place = Place { commit_lsn: Lsn::from_bits(origin.commit_lsn), ordinal: origin.ordinal };
         self.last = self.last.max(Some(place));

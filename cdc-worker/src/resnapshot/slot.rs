@@ -38,21 +38,6 @@ pub(super) async fn make_anew(worker: &Worker, client: &Client) -> Result<Lsn, E
     Ok(Lsn(made.consistent_lsn))
 }
 
-/// Waits until everything that was committed before the slot's start can be read by others.
-///
-/// A transaction is in the WAL a little earlier than it is visible, and much earlier where it waits for a standby. One
-/// that committed just before the slot's start is in no stream, so the tables must not be read without it.
-pub(super) async fn all_is_visible(client: &Client) -> Result<(), Error> {
-    let failed = Error::query("waiting for transactions that were open when the slot was made");
-    let now = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
-    let next: String = client.query_one(now, &[]).await.map_err(&failed)?.get(0);
-    let ended = "SELECT pg_snapshot_xmin(pg_current_snapshot()) >= $1::text::xid8";
-    while !client.query_one(ended, &[&next]).await.map_err(&failed)?.get::<_, bool>(0) {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-    Ok(())
-}
-
 /// A place in the WAL behind the commit of everything that can be read now. Writes a message there, so that the stream
 /// comes past it also while nobody writes anything else.
 pub(super) async fn mark_wal(client: &Client) -> Result<Lsn, Error> {

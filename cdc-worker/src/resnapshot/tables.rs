@@ -8,15 +8,13 @@ use std::collections::HashMap;
 
 use runtime::Config;
 use schemas::history::Range;
-use schemas::{User, event_type, timestamp};
-use time::OffsetDateTime;
+use schemas::{User, timestamp};
 use tokio_postgres::{Client, Row};
-use uuid::Uuid;
 
 use super::Fault;
-use super::log::{Head, Log};
+use super::log::Log;
 use super::report::{Report, Step};
-use crate::checks;
+use crate::checks::{self, Difference, Head};
 use crate::error::Error;
 use crate::mapping::Change;
 
@@ -27,16 +25,6 @@ const USERS: i64 = 1_000;
 
 /// All of these are lookups, also where the planner knows too little of a table that was just filled.
 const LOOKUPS: &str = "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
-
-/// Rows that the history's last events must be.
-const LAST_ROWS: &str = "
-    SELECT heads.chat_id, message.message_id, message.created_at,
-           chat_change.event_type, chat_change.message ->> 'message_id', chat_change.occurred_at,
-           greatest((SELECT max(sequence_number) FROM message WHERE chat_id = heads.chat_id),
-                    (SELECT max(sequence_number) FROM chat_change WHERE chat_id = heads.chat_id))
-      FROM unnest($1::text[], $2::bigint[]) AS heads (chat_id, seq)
-      LEFT JOIN message ON message.chat_id = heads.chat_id AND message.sequence_number = heads.seq
-      LEFT JOIN chat_change ON chat_change.chat_id = heads.chat_id AND chat_change.sequence_number = heads.seq";
 
 /// The next chats after one, by name, each found by one step in an index, and how far each goes.
 const NEXT_CHATS: &str = "
@@ -72,17 +60,9 @@ pub(super) async fn connect(config: &Config) -> Result<Client, Error> {
 /// Whether the history is the beginning of what the tables hold; an error names what isn't.
 pub(super) async fn is_prefix(client: &Client, log: &Log) -> Result<(), Error> {
     let failed = Error::query("comparing the history with the tables");
-    let statement = client.prepare(LAST_ROWS).await.map_err(&failed)?;
-    let heads: Vec<(&String, &Head)> = log.chats.iter().collect();
-    for some in heads.chunks(CHATS) {
-        let chats: Vec<&str> = some.iter().map(|(chat, _)| chat.as_str()).collect();
-        let seqs: Vec<i64> = some.iter().map(|(_, head)| head.seq).collect();
-        for row in client.query(&statement, &[&chats, &seqs]).await.map_err(&failed)? {
-            let chat_id: &str = row.get(0);
-            if let Some(problem) = log.chats.get(chat_id).and_then(|head| difference(head, &row)) {
-                return Err(Fault::NotAPrefix { place: format!("chat {chat_id}"), problem }.into());
-            }
-        }
+    let heads: Vec<(&str, &Head)> = log.chats.iter().map(|(chat_id, head)| (chat_id.as_str(), head)).collect();
+    if let Some(Difference { chat_id, problem }) = checks::first_difference(client, &heads).await? {
+        return Err(Fault::NotAPrefix { place: format!("chat {chat_id}"), problem }.into());
     }
     let statement = client.prepare(LAST_VERSIONS).await.map_err(&failed)?;
     let users: Vec<&str> = log.users.keys().map(String::as_str).collect();
@@ -97,36 +77,6 @@ pub(super) async fn is_prefix(client: &Client, log: &Log) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// How the last event of a chat differs from its row.
-fn difference(head: &Head, row: &Row) -> Option<String> {
-    let message_id: Option<Uuid> = row.get(1);
-    let changed: Option<&str> = row.get(3);
-    let last: i64 = row.get::<_, Option<i64>>(6).unwrap_or_default();
-    let seq = head.seq;
-    if last < seq {
-        return Some(format!("the history goes to seq {seq}, the tables to {last}"));
-    }
-    // A time that was never one was never published either.
-    let time = |column: usize| row.try_get::<_, Option<OffsetDateTime>>(column).ok().flatten();
-    let (kind, message_id, at) = match (message_id, changed) {
-        // What it was isn't said.
-        (Some(_), _) if head.event_type == event_type::WITHHELD => return None,
-        (Some(message_id), _) => (event_type::MESSAGE_PERSISTED, Some(message_id), time(2)),
-        (None, Some(kind)) => (kind, row.get::<_, Option<&str>>(4).and_then(|id| Uuid::try_parse(id).ok()), time(5)),
-        (None, None) => return Some(format!("the tables have no row of seq {seq}")),
-    };
-    let differs = |what: &str| Some(format!("the event of seq {seq} has another {what} than its row"));
-    if kind != head.event_type {
-        differs("type")
-    } else if message_id != head.message_id {
-        differs("message_id")
-    } else if at.map(timestamp::from_offset) != Some(head.occurred_at_ms) {
-        differs("time")
-    } else {
-        None
-    }
 }
 
 /// What is missing of each chat, by name.

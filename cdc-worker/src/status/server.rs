@@ -94,9 +94,10 @@ impl Server {
         })
     }
 
-    /// Settings and publication, as far as they are wrong.
+    /// Settings and publication, as far as they are wrong, also where that does no harm.
     pub(super) async fn unfit(&self, config: &Config) -> Vec<String> {
-        checks::server_is_fit(&self.client, config).await.err().map(|error| error.chain()).into_iter().collect()
+        let looked = checks::server_is_fit(&self.client, config).await;
+        looked.unwrap_or_else(|error| Some(error.chain())).into_iter().collect()
     }
 
     /// Whether writing is paused; a login that may not read that says nothing.

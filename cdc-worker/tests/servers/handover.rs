@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use crate::support::completing::complete;
 use crate::support::moving::{CHATS, Persister, copy_tables, send_commands};
 use crate::support::{PATIENCE, Running, Stack, connect, env, eventually, read_events, read_positions, start};
 use anyhow::{Context, Result, ensure};
@@ -13,6 +14,7 @@ use cdc_worker::handover::{self, Finished};
 use local_stack::{LonePostgres, PostgresVersion};
 use runtime::names::Database;
 use runtime::{Config, Secret, Shutdown};
+use schemas::Position;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
@@ -60,6 +62,7 @@ async fn a_move_from_17_to_18_under_load_loses_and_repeats_nothing() -> Result<(
     let dirs = [tempfile::tempdir()?, tempfile::tempdir()?];
     let old_server = LonePostgres::start(PostgresVersion::V17, dirs[0].path(), &SETTINGS).await?;
     let new_server = LonePostgres::start(PostgresVersion::V18, dirs[1].path(), &SETTINGS).await?;
+    age(&old_server).await?;
     let mut stack = Stack::on(old_server.url("postgres")).await?;
     let mut config = (*stack.config).clone();
     config.redis.url = Secret::new(env("WALTALKIE_TEST_REDIS"));
@@ -154,7 +157,38 @@ async fn a_move_from_17_to_18_under_load_loses_and_repeats_nothing() -> Result<(
     let positions = read_positions(&new).await?;
     let systems: BTreeSet<&str> = positions.iter().map(|position| position.system_identifier.as_str()).collect();
     ensure!(systems.len() == 2, "two servers");
-    ensure!(positions.last().is_some_and(|position| position.handed_over_at.is_none() && position.commit_lsn > 0));
+    let last = positions.last().context("a position")?;
+    ensure!(last.handed_over_at.is_none() && last.commit_lsn > 0, "{last:?}");
+
+    // The new server's slot is lost. Its WAL ends before the places of most events, which are the old server's.
+    stack.config = Arc::clone(&new);
+    stack.sql = new_sql;
+    let furthest = read_events(&new).await?.iter().map(|logged| logged.event.origin.commit_lsn).max();
+    ensure!(furthest > Some(stack.wal_lsn().await? as i64), "the new server has passed the old one");
+    stack.drop_slot().await?;
+    let seq = history(&new).await?.get("chat-1").map_or(0, Vec::len) as i64;
+    stack.send("chat-1", seq + 1, "in no slot").await?;
+    // Whose places they are nobody knows where the position is of another server yet.
+    let of_another = Position { system_identifier: "7".into(), ..last.clone() };
+    stack.write_position(of_another).await?;
+    let why = complete(&stack).await.expect_err("another server").to_string();
+    ensure!(why.contains("new events would stand before old ones"), "{why}");
+    stack.write_position(last.clone()).await?;
+    let summary = complete(&stack).await?;
+    ensure!((summary.events_added, summary.users) == (1, 0), "{summary:?}");
+    let running = stack.start();
+    stack.send("chat-1", seq + 2, "by the new slot").await?;
+    let in_tables = tables(&stack.sql).await?;
+    eventually("everything is published", async || Ok(history(&new).await? == in_tables)).await?;
+    running.stop().await
+}
+
+/// Moves a server's WAL far past the end of a new one's.
+async fn age(server: &LonePostgres) -> Result<()> {
+    let sql = connect(&server.url("postgres")).await?;
+    for _ in 0..12 {
+        sql.batch_execute("SELECT pg_logical_emit_message(false, 'age', ''); SELECT pg_switch_wal()").await?;
+    }
     Ok(())
 }
 

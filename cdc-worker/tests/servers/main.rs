@@ -9,6 +9,7 @@ mod processes;
 mod producer;
 mod publishing;
 mod resnapshot;
+mod restore;
 mod rights;
 mod schema_changes;
 mod server_checks;

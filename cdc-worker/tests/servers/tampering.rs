@@ -3,11 +3,15 @@
 
 use crate::support::completing::{complete, goes_on};
 use crate::support::history::check_when_arrived;
-use crate::support::{Stack, eventually, read_events};
+use crate::support::{PATIENCE, Stack, eventually, read_events};
 use anyhow::{Result, anyhow, ensure};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
 use runtime::kafka::admin::Admin;
+use schemas::Position;
+use schemas::registry::Registry;
 use schemas::topics::Topic;
 
 /// The `seq`s of the one chat in the order of the log.
@@ -65,6 +69,80 @@ async fn what_a_publication_left_out_is_not_forgotten() -> Result<()> {
     complete(&stack).await?;
     assert_eq!(seqs(&stack).await?, [1, 2, 3]);
     goes_on(&stack, 4).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_that_is_put_back_before_anybody_looks_leaves_no_hole() -> Result<()> {
+    let stack = Stack::new().await?;
+    let publication = stack.config.names().publication();
+    let change = |change: &str| format!("ALTER PUBLICATION \"{publication}\" {change} TABLE message");
+    let row = |seq: i64| {
+        format!(
+            "INSERT INTO message (message_id, chat_id, sender_id, content, sequence_number, created_at)
+             VALUES (gen_random_uuid(), 'c', 'alice', 'text', {seq}, now())"
+        )
+    };
+    let running = stack.start();
+    stack.send("c", 1, "one").await?;
+    arrived(&stack, 1).await?;
+    // In one transaction, so that nobody looks between.
+    let at_once = [change("DROP"), row(2), change("ADD"), row(3)].join(";");
+    stack.sql.batch_execute(&format!("BEGIN; {at_once}; COMMIT")).await?;
+    let why = running.refusal().await?;
+    ensure!(why.contains("chat c: seq 3 comes after 1") && why.contains("cdc resnapshot"), "{why}");
+    let why = stack.start().refusal().await?;
+    ensure!(why.contains("may have left rows out") && why.contains("cdc resnapshot"), "{why}");
+    complete(&stack).await?;
+    assert_eq!(seqs(&stack).await?, [1, 2, 3]);
+
+    // While no worker runs, the last events of the history are what the next rows are held against.
+    for statement in [change("DROP"), row(4), change("ADD"), row(5)] {
+        stack.sql.batch_execute(&statement).await?;
+    }
+    let why = stack.start().refusal().await?;
+    ensure!(why.contains("chat c: seq 5 comes after 3"), "{why}");
+    complete(&stack).await?;
+    assert_eq!(seqs(&stack).await?, [1, 2, 3, 4, 5]);
+    goes_on(&stack, 6).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn records_whose_schema_the_registry_does_not_know_are_refused() -> Result<()> {
+    let stack = Stack::new().await?;
+    let running = stack.start();
+    stack.send("c", 1, "one").await?;
+    arrived(&stack, 1).await?;
+    running.stop().await?;
+    stack.send("c", 2, "waits").await?;
+    // As events are after the registry was made anew: their ids are nobody's, or those of other schemas.
+    let registry = Registry::new(stack.config.registry.url.expose(), stack.config.names().prefix())?;
+    let other = registry.id_of::<Position>().await?;
+    let datum = [0x06, b'c', b'/', b'1', 0x02, b'c'];
+    for (id, expected) in [
+        (0x7fff_fff0, "schema id 2147483632 could not be had from the registry".to_owned()),
+        (other, format!("schema id {other}")),
+    ] {
+        let framed = [schemas::codec::header(id).as_slice(), &datum].concat();
+        append(&stack, &framed).await?;
+        let why = stack.start().refusal().await?;
+        ensure!(why.contains(&expected) && why.contains("Restore the registry's storage"), "{why}");
+        let why = complete(&stack).await.expect_err("it can't be read").to_string();
+        ensure!(why.contains("can't be read") && why.contains("Restore the registry's storage"), "{why}");
+    }
+    // Nor is what isn't framed at all taken for a matter of the registry.
+    append(&stack, b"hello").await?;
+    let why = stack.start().refusal().await?;
+    ensure!(why.contains("is none of ours") && why.contains("ACLs"), "{why}");
+    Ok(())
+}
+
+/// Writes a record into the history's partition of chat `c`, as nobody should.
+async fn append(stack: &Stack, value: &[u8]) -> Result<()> {
+    let topic = stack.config.names().topic(Topic::ChatEvents);
+    let producer: FutureProducer = runtime::kafka::producer_config(&stack.config.kafka).create()?;
+    let record = FutureRecord::to(&topic).key("c").payload(value);
+    producer.send(record, Timeout::After(PATIENCE)).await.map_err(|(error, _)| error)?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

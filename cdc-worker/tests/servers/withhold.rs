@@ -82,6 +82,10 @@ async fn what_completes_the_history_withholds_the_same() -> Result<()> {
     let running = stack.start();
     eventually("all five", async || Ok(read_events(&stack.config).await?.len() == 5)).await?;
     running.stop().await?;
+    // A start compares it too.
+    let running = stack.start();
+    eventually("it streams", async || Ok(running.health.is_ready())).await?;
+    running.stop().await?;
     ensure!(complete().await?.was_whole);
     check(&stack).await
 }

@@ -125,6 +125,8 @@ async fn through_the_worker(
     let worker = Worker::start(installation, &client).await?;
     let began = Instant::now();
     let (committed, seen) = (Arc::new(Times::new(load.commits)), Arc::new(Times::new(load.commits)));
+    let (prefix, writers) = (installation.config.names.prefix.clone(), load.writers);
+    let number_in_id = move |message: &BorrowedMessage<'_>| number_in_id(message, &prefix, writers);
     let reader = Reader::start(installation, load, began, Arc::clone(&seen), number_in_id)?;
     let mut roles = site.servers.clone();
     roles.push(("cdc worker".to_owned(), worker.pid().context("the worker has no process")?));
@@ -147,7 +149,7 @@ async fn through_the_worker(
             for number in (writer..load.commits).step_by(load.writers as usize) {
                 tokio::time::sleep_until((began + load.every * number as u32).into()).await;
                 let content = &contents[(number / load.writers) as usize % BODIES];
-                client.execute(&insert, &[&chat, content, &(number as i64)]).await?;
+                client.execute(&insert, &[&chat, content, &((number / load.writers) as i64 + 1)]).await?;
                 committed.note(number, began);
                 bar.inc(1);
             }
@@ -222,7 +224,7 @@ impl Reader {
         load: Load,
         began: Instant,
         seen: Arc<Times>,
-        number_of: fn(&BorrowedMessage<'_>) -> Option<u64>,
+        number_of: impl Fn(&BorrowedMessage<'_>) -> Option<u64> + Send + 'static,
     ) -> Result<Self> {
         let config = &installation.config;
         let topic = config.names().topic(Topic::ChatEvents);
@@ -251,8 +253,11 @@ impl Reader {
     }
 }
 
-fn number_in_id(message: &BorrowedMessage<'_>) -> Option<u64> {
-    place(message).map(|(_, seq)| seq)
+/// Each writer has a chat of its own, in which its commits are dense from 1.
+fn number_in_id(message: &BorrowedMessage<'_>, prefix: &str, writers: u64) -> Option<u64> {
+    let (chat, seq) = place(message)?;
+    let writer: u64 = chat.strip_prefix(prefix)?.parse().ok()?;
+    Some(seq.checked_sub(1)? * writers + writer)
 }
 
 fn number_in_key(message: &BorrowedMessage<'_>) -> Option<u64> {
