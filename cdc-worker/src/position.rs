@@ -50,6 +50,23 @@ pub(crate) fn looker_at_all(config: &Config) -> Result<Looker, Error> {
     looker_with(config, "read_uncommitted")
 }
 
+/// Readers of committed records and of all, as a takeover needs both.
+pub(crate) struct Lookers {
+    pub(crate) committed: Looker,
+    pub(crate) all: Looker,
+}
+
+impl Lookers {
+    /// Makes both, and returns when they are connected; blocks.
+    pub(crate) fn connect(config: &Config, topics: &Topics) -> Result<Self, Error> {
+        let lookers = Self { committed: looker(config)?, all: looker_at_all(config)? };
+        for looker in [&lookers.committed, &lookers.all] {
+            checks::partitions_of(looker, &topics.positions)?;
+        }
+        Ok(lookers)
+    }
+}
+
 fn looker_with(config: &Config, isolation: &str) -> Result<Looker, Error> {
     client_config(&config.kafka)
         .set("group.id", config.names().group("cdc"))

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use postgres_protocol::message::{backend, frontend};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{ChannelBinding, Host, SslMode};
 use tokio_postgres::fallible_iterator::FallibleIterator;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -78,6 +78,13 @@ impl Connection {
     /// Connects and logs in, trying the hosts of the URL in turn. A host that is a standby is passed over, whether the
     /// URL's `target_session_attrs` asks for that or not: what it decodes isn't promised to stay.
     pub async fn open(config: &Server) -> Result<Self, ReplicationError> {
+        if config.get_channel_binding() == ChannelBinding::Require {
+            // What asks for it asks for protection that isn't there.
+            return Err(ReplicationError::Settings(
+                "channel_binding=require can't be had on a replication connection: take it out, or where \
+                 postgres.truth_url has it set postgres.replication_url to the same server without it",
+            ));
+        }
         match Self::try_hosts(config).await {
             Err(ReplicationError::Io(error)) => {
                 Err(ReplicationError::Connect { place: runtime::postgres::place(config), source: error.into() })
@@ -292,4 +299,19 @@ fn quoted_name(name: &str) -> String {
 
 fn quoted_text(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use runtime::Secret;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_url_that_wants_channel_binding_is_refused_before_anybody_is_asked() {
+        let url = "postgres://u:secret@127.0.0.1:1/chat?sslmode=require&channel_binding=require";
+        let server = runtime::postgres::parse(&Secret::new(url), "postgres.truth_url").expect("a URL");
+        let Err(error) = Connection::open(&server).await else { panic!("it connects") };
+        assert!(!error.is_transient() && error.to_string().contains("channel_binding=require"), "{error}");
+    }
 }

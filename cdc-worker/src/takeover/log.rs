@@ -9,51 +9,60 @@ use crate::checks::{self, Head, KafkaFacts, LastEvent, Raw};
 use crate::error::Error;
 use crate::failpoint::Point;
 use crate::lsn::Lsn;
-use crate::position::{self, Looker};
+use crate::position::{self, Lookers};
 use crate::publisher::Fenced;
 use crate::transaction::Place;
 
 impl Worker {
     /// A new producer, then the position that no older producer can change any more, then what Kafka says of itself.
     pub(crate) async fn fence_and_read(&self) -> Result<(Fenced, Option<Position>, KafkaFacts), Error> {
-        let (config, topics, slot) = (Arc::clone(&self.config), self.topics.clone(), self.slot.clone());
-        let failpoints = self.failpoints.clone();
-        let blocking = move || {
+        let (config, slot, failpoints) = (Arc::clone(&self.config), self.slot.clone(), self.failpoints.clone());
+        let fencing = move || {
             if failpoints.dies_at(Point::Fencing) {
                 return Err(Error::PublisherGone);
             }
-            let fenced = Fenced::take_over(&config, &slot)?;
-            let consumer = position::looker(&config)?;
-            if let Some(undecided) = checks::undecided(&consumer, &position::looker_at_all(&config)?, &topics)? {
-                return Err(Error::Refused { slot, reason: undecided.to_string() });
-            }
-            Ok::<_, Error>((fenced, consumer))
+            Fenced::take_over(&config, &slot)
         };
-        let (fenced, consumer) = tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
-        let (stored, kafka) = self.read_with(consumer).await?;
+        // The readers connect meanwhile, and read afterwards.
+        let (fenced, lookers) = tokio::join!(tokio::task::spawn_blocking(fencing), self.lookers());
+        let (fenced, lookers) = (fenced.unwrap_or(Err(Error::PublisherGone))?, lookers?);
+        let (topics, slot) = (self.topics.clone(), self.slot.clone());
+        let deciding = move || match checks::undecided(&lookers.committed, &lookers.all, &topics)? {
+            Some(undecided) => Err(Error::Refused { slot, reason: undecided.to_string() }),
+            None => Ok(lookers),
+        };
+        let lookers = tokio::task::spawn_blocking(deciding).await.unwrap_or(Err(Error::PublisherGone))?;
+        let (stored, kafka) = self.read_with(lookers).await?;
         Ok((fenced, stored, kafka))
     }
 
     /// The position, and what Kafka says of itself. Without fencing both may change at any moment.
     pub(crate) async fn read_stored(&self) -> Result<(Option<Position>, KafkaFacts), Error> {
-        self.read_with(position::looker(&self.config)?).await
+        self.read_with(self.lookers().await?).await
     }
 
-    async fn read_with(&self, consumer: Looker) -> Result<(Option<Position>, KafkaFacts), Error> {
+    async fn lookers(&self) -> Result<Lookers, Error> {
+        let (config, topics) = (Arc::clone(&self.config), self.topics.clone());
+        let blocking = move || Lookers::connect(&config, &topics);
+        tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))
+    }
+
+    async fn read_with(&self, lookers: Lookers) -> Result<(Option<Position>, KafkaFacts), Error> {
         let (topics, slot) = (self.topics.clone(), self.slot.clone());
         let blocking = move || {
-            let bytes = position::read_bytes(&consumer, &topics, &slot)?;
-            let last = checks::last_events(&consumer, &topics)?;
-            let kafka = checks::kafka_facts(&consumer, &topics)?;
-            Ok::<_, Error>((bytes, last, kafka))
+            let Lookers { committed, all } = lookers;
+            let bytes = position::read_bytes(&committed, &topics, &slot)?;
+            let last = checks::last_events(&committed, &topics)?;
+            let kafka = checks::kafka_facts(&committed, &topics)?;
+            Ok::<_, Error>((all, bytes, last, kafka))
         };
-        let (bytes, last, mut kafka) =
+        let (all, bytes, last, mut kafka) =
             tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
         let stored = self.position_in(bytes).await?;
         kafka.last_events = self.events_in(&last).await?;
         if let Some(stored) = &stored {
-            let (config, partitions) = (Arc::clone(&self.config), stored.partitions.clone());
-            let ends = move || checks::ends_of(&position::looker_at_all(&config)?, &partitions);
+            let partitions = stored.partitions.clone();
+            let ends = move || checks::ends_of(&all, &partitions);
             kafka.ends = tokio::task::spawn_blocking(ends).await.unwrap_or(Err(Error::PublisherGone))?;
         }
         Ok((stored, kafka))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use crate::support::moving::{Persister, send_commands};
+use crate::support::program::waltalkie;
 use crate::support::standby::{Pair, promote, set};
 use crate::support::{self, Running, Stack, connect, eventually, read_events, read_positions, start};
 use anyhow::{Result, ensure};
@@ -134,9 +135,32 @@ async fn a_standby_that_kept_up_is_promoted_under_writes_and_nothing_is_lost_on_
     promoted_in_step(PostgresVersion::V17).await
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_standby_that_lacks_what_was_published_is_refused_with_the_numbers() -> Result<()> {
-    let mut pair = Pair::start(PostgresVersion::V18).await?;
+/// What the primary shows of a standby whose settings were changed, and what `waltalkie doctor` says of it.
+async fn settings_that_a_standby_lacks_are_named(stack: &Stack, standby: &Client) -> Result<()> {
+    let says = async |what: &str| {
+        eventually(&format!("the primary shows {what}"), async || {
+            let wrong = FailoverFacts::ask(&stack.sql, &stack.config.names()).await?.verdict().wrong;
+            Ok(wrong.iter().any(|wrong| wrong.contains(what)))
+        })
+        .await
+    };
+    set(standby, "hot_standby_feedback", "off").await?;
+    says("hot_standby_feedback = on there").await?;
+    set(standby, "sync_replication_slots", "off").await?;
+    says("set sync_replication_slots = on").await?;
+    let mut doctor = waltalkie(&stack.config, &["doctor"])?;
+    let told = tokio::task::spawn_blocking(move || doctor.output()).await??;
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    for setting in ["hot_standby_feedback = on there", "set sync_replication_slots = on", "synchronized_standby_slots"]
+    {
+        ensure!(told.contains(setting), "{setting}: {told}");
+    }
+    // Its copy of the slot would be given up without.
+    set(standby, "hot_standby_feedback", "on").await
+}
+
+async fn promoted_while_lagging(version: PostgresVersion) -> Result<()> {
+    let mut pair = Pair::start(version).await?;
     let mut stack = Stack::on(pair.primary.url("postgres")).await?;
     let database = stack.config.names().database(Database::Truth);
     stack.config = reached_by(&stack, pair.url(&database));
@@ -147,6 +171,7 @@ async fn a_standby_that_lacks_what_was_published_is_refused_with_the_numbers() -
     // It stops following, and nobody waits for it.
     let standby = connect(&pair.standby.url(&database)).await?;
     let primary = connect(&pair.primary.url(&database)).await?;
+    settings_that_a_standby_lacks_are_named(&stack, &standby).await?;
     set(&standby, "primary_conninfo", "").await?;
     eventually("nobody streams from the primary", async || {
         let sql = "SELECT count(*) FROM pg_replication_slots WHERE slot_type = 'physical' AND active";
@@ -179,6 +204,16 @@ async fn a_standby_that_lacks_what_was_published_is_refused_with_the_numbers() -
     }
     ensure!(read_events(&stack.config).await?.len() == 50, "nothing of the new timeline");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_lacks_what_was_published_is_refused_with_the_numbers_on_18() -> Result<()> {
+    promoted_while_lagging(PostgresVersion::V18).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_lacks_what_was_published_is_refused_with_the_numbers_on_17() -> Result<()> {
+    promoted_while_lagging(PostgresVersion::V17).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -2,12 +2,14 @@
 
 mod bulk;
 mod capture;
+mod commands;
 mod failover;
 mod faults;
 mod handover;
 mod processes;
 mod producer;
 mod publishing;
+mod refusals;
 mod resnapshot;
 mod restore;
 mod rights;

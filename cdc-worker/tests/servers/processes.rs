@@ -185,7 +185,7 @@ async fn after_a_logical_message_of_no_transaction() -> Result<()> {
     Ok(())
 }
 
-/// Frozen connections are half open: nobody is told. The worker notices by itself, or goes on when they thaw.
+/// Frozen connections are half open: nobody is told, and the worker goes on when they thaw.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_are_half_open_for_a_while() -> Result<()> {
     let mut scene = Scene::new().await?;
@@ -200,6 +200,19 @@ async fn connections_that_are_half_open_for_a_while() -> Result<()> {
         proxy.heal();
         scene.equals().await?;
     }
-    victims::end(victim).await?;
+
+    // For longer than a lease: it notices by itself while it still hears nothing, and another one has its place.
+    let successor = victims::start(&scene.stack.config, &[])?;
+    victims::health(&successor, 0, true, "").await?;
+    proxied.postgres.freeze();
+    scene.write(10).await?;
+    scene.equals().await?;
+    eventually("it knows that it has lost the lease", async || Ok(victim.log_end().contains("standing by"))).await?;
+    proxied.postgres.heal();
+    scene.write(10).await?;
+    scene.equals().await?;
+    for worker in [victim, successor] {
+        victims::end(worker).await?;
+    }
     scene.equals().await
 }

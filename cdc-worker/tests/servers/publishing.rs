@@ -1,7 +1,7 @@
 //! What is committed arrives, once, in order, as the event that it is.
 
 use crate::support::{self, Stack, eventually, read_events, read_positions, read_users};
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use schemas::event_type;
 
 /// The `seq`s of a chat in the order of the log.
@@ -197,5 +197,46 @@ async fn a_row_that_cannot_be_mapped_stops_after_what_came_before() -> Result<()
     let error = tokio::time::timeout(support::PATIENCE, running.task).await??.expect_err("the worker stops");
     assert!(error.chain().contains("column message.created_at: infinity"), "{}", error.chain());
     assert_eq!(seqs(&read_events(&stack.config).await?, "c"), [1]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_that_wait_share_transactions_and_one_alone_waits_for_nobody() -> Result<()> {
+    const COMMITS: usize = 2_000;
+    let stack = Stack::new().await?;
+    stack
+        .sql
+        .batch_execute(&format!(
+            "DO $$ BEGIN FOR seq IN 1..{COMMITS} LOOP
+                 INSERT INTO message (message_id, chat_id, sender_id, content, sequence_number, created_at)
+                 VALUES (gen_random_uuid(), 'c', 'alice', 'text', seq, now());
+                 COMMIT;
+             END LOOP; END $$"
+        ))
+        .await?;
+    let before = read_positions(&stack.config).await?.len();
+    let running = stack.start();
+    arrived(&stack, COMMITS).await?;
+    let positions = read_positions(&stack.config).await?;
+    let transactions = positions.len() - before;
+    ensure!(transactions <= COMMITS / 20, "{transactions} Kafka transactions of {COMMITS} commits");
+
+    // One after the other, each published before the next is written.
+    let mut last = positions.last().context("a position")?.commit_lsn;
+    let mut waited_ms = Vec::new();
+    for seq in COMMITS + 1..=COMMITS + 10 {
+        stack.send("c", seq as i64, "alone").await?;
+        let committed_ms = runtime::clock::now_ms();
+        let arrived = arrived(&stack, seq).await?.pop().context("an event")?.event.origin.commit_lsn;
+        let positions = read_positions(&stack.config).await?;
+        let own: Vec<_> = positions.iter().filter(|position| position.commit_lsn > last).collect();
+        ensure!(own.first().is_some_and(|own| own.commit_lsn == arrived), "{seq} isn't in a transaction of its own");
+        waited_ms.push(own[0].written_at - committed_ms);
+        last = arrived;
+    }
+    running.stop().await?;
+    // A timer would hold up each of them; a busy machine doesn't.
+    let quickest_ms = waited_ms.iter().min().context("none")?;
+    ensure!(*quickest_ms < 20, "the quickest waited {quickest_ms} ms: {waited_ms:?}");
     Ok(())
 }

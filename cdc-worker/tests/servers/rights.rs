@@ -51,12 +51,12 @@ async fn made_by_its_owner(server: &LonePostgres, config: Config) -> Result<Stac
     Ok(stack)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_owner_of_the_database_migrates_and_streams_and_takes_over() -> Result<()> {
+/// The role that owns the database makes everything, streams and takes over; then the one that owns nothing streams.
+async fn least_rights_on(version: PostgresVersion) -> Result<()> {
     let dir = tempfile::tempdir()?;
     // The server itself would end a holder that is silent, after a minute.
     let settings = [("wal_sender_timeout", "0")];
-    let server = LonePostgres::start(PostgresVersion::V15, dir.path(), &settings).await?;
+    let server = LonePostgres::start(version, dir.path(), &settings).await?;
     let stack = made_by_its_owner(&server, Stack::draft(&server.url("postgres"))).await?;
     let names = stack.config.names();
     // As a worker that was stopped holds the slot: its connection doesn't go away by itself.
@@ -73,8 +73,36 @@ async fn the_owner_of_the_database_migrates_and_streams_and_takes_over() -> Resu
     ensure!(streams.is_some() && streams != holder, "the holder was not ended");
     drop(held);
     running.stop().await?;
-    ensure!(history_is_the_tables(&stack).await? == 100);
+
+    grant_the_least(&stack, &server).await?;
+    let running = support::start(Arc::new(as_user(&stack.config, &server, "waltalkie_cdc")), Failpoints::default());
+    stack.send_many("c", 101, 200).await?;
+    published(&stack, 200).await?;
+    running.stop().await?;
+    ensure!(history_is_the_tables(&stack).await? == 200);
     Ok(())
+}
+
+/// The page's grants for a worker of its own.
+async fn grant_the_least(stack: &Stack, server: &LonePostgres) -> Result<()> {
+    let grants = lines_of_the_page("-- cdc, in that database, after the first migrate\n", "```")?;
+    let database = stack.config.names().database(Database::Truth);
+    Ok(support::connect(&server.url(&database)).await?.batch_execute(&grants).await?)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_least_rights_of_the_page_are_enough_on_15() -> Result<()> {
+    least_rights_on(PostgresVersion::V15).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_least_rights_of_the_page_are_enough_on_17_whose_slots_are_kept_on_standbys() -> Result<()> {
+    least_rights_on(PostgresVersion::V17).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_least_rights_of_the_page_are_enough_on_18() -> Result<()> {
+    least_rights_on(PostgresVersion::V18).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,10 +113,7 @@ async fn a_worker_that_owns_nothing_and_may_make_no_topics_streams() -> Result<(
     let mut config = Stack::draft(&server.url("postgres"));
     config.kafka.brokers = kafka.admin_brokers();
     let stack = made_by_its_owner(&server, config).await?;
-    let grants = lines_of_the_page("-- cdc, in that database, after the first migrate\n", "```")?;
-    let database = stack.config.names().database(Database::Truth);
-    support::connect(&server.url(&database)).await?.batch_execute(&grants).await?;
-
+    grant_the_least(&stack, &server).await?;
     let mut least = as_user(&stack.config, &server, "waltalkie_cdc");
     log_in(&mut least, &kafka, "waltalkie_cdc");
     let least = Arc::new(least);

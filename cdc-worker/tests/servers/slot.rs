@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::completing::{complete, goes_on};
 use crate::support::{self, Stack, eventually, read_events, read_positions};
 use anyhow::{Result, ensure};
 use cdc_worker::failpoint::Failpoints;
@@ -72,9 +73,11 @@ async fn a_slot_that_was_made_anew_is_refused() -> Result<()> {
     let made = stack.make_slot().await.expect_err("the first position would hide a hole");
     ensure!(format!("{made:#}").contains("made after rows had been written"), "{made:#}");
     let why = stack.start().refusal().await?;
-    ensure!(why.contains("made anew"), "{why}");
+    ensure!(why.contains("made anew") && why.contains("`waltalkie cdc resnapshot`"), "{why}");
     ensure!(read_events(&stack.config).await?.len() == 1);
-    Ok(())
+    let summary = complete(&stack).await?;
+    ensure!(summary.makes_slot && summary.events_added == 1, "{summary:?}");
+    goes_on(&stack, 3).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

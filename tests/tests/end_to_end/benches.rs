@@ -1,5 +1,5 @@
-//! The benches of sockets, small: they run on given servers, their clients get everything once and in order, also from the
-//! floor, and they leave nothing behind. How fast it is isn't looked at.
+//! The benches of sockets and of the CDC worker, small: they run on given servers, everything comes once and in order, also
+//! from the floor, and they leave nothing behind. How fast it is isn't looked at.
 
 use std::process::Command;
 
@@ -99,5 +99,32 @@ async fn bytes_on_disk_are_those_of_the_log_with_its_markers() -> Result<()> {
     }
     let each = |load: &str| one[load]["bytes_an_event"].as_f64();
     ensure!(each("full_batches") < each("steady"), "small batches cost nothing: {report}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cdc_worker_drains_is_measured_and_taken_over_from() -> Result<()> {
+    let report = bench(
+        "cdc --workload a --workload latency --workload idle --workload takeover --events 2000 --chats 10 --runs 1 --rate 100 --seconds 1 --takeovers 1 --partitions 3",
+    )
+    .await?;
+    let drain = &report["drains"][0];
+    ensure!(drain["counted"]["events"] == 2_000 && drain["counted"]["lost"] == 0, "{report}");
+    for figure in ["events_per_s", "null_reader_per_s", "bare_producer_per_s", "peak_rss_bytes", "transactions"] {
+        ensure!(drain[figure].as_f64() > Some(0.0), "{figure}: {report}");
+    }
+    let latencies = report["latencies"].as_array().context("no latencies")?;
+    ensure!(latencies.len() == 2, "{report}");
+    for figures in latencies.iter().flat_map(|latency| [latency, &latency["bare_producer"]]) {
+        let (p50, p99) = (figures["p50_ms"].as_f64(), figures["p99_ms"].as_f64());
+        ensure!(p50 > Some(0.0) && p99 >= p50, "{report}");
+    }
+    let takeovers = &report["takeovers"][0];
+    ensure!(takeovers["history"]["rows"].as_u64() > Some(0), "{report}");
+    for (took, fault) in takeovers["faults"].as_array().context("no takeovers")?.iter().zip(["SIGKILL", "SIGSTOP"]) {
+        ensure!(took["fault"] == fault && took["takeovers"] == 1, "{report}");
+        let (read, committed) = (took["first_read"]["max_ms"].as_f64(), took["first_commit"]["max_ms"].as_f64());
+        ensure!(read > Some(0.0) && committed >= read, "{report}");
+    }
     Ok(())
 }

@@ -6,6 +6,7 @@ pub mod completing;
 pub mod history;
 mod log;
 pub mod moving;
+pub mod program;
 mod rows;
 pub mod standby;
 pub mod victims;

@@ -32,6 +32,7 @@ use super::site::Site;
 use crate::bench::machine::{Machine, versions};
 use crate::bench::telling::Outcome;
 use cast::Cast;
+pub(super) use cast::start_worker;
 use fault::Plan;
 use report::{Report, Run};
 use writers::Writers;

@@ -25,8 +25,8 @@ use crate::bench::text::body;
 
 /// Connections that commit.
 const WRITERS: u64 = 16;
-/// Commits of an idle run, and the time between them.
-const IDLE_COMMITS: u64 = 60;
+/// Commits a second of an idle run, and the time between them.
+const IDLE_COMMITS_PER_S: u64 = 4;
 const IDLE_EVERY: Duration = Duration::from_millis(250);
 /// Rows that records for the bare producer are made from.
 const SAMPLE: u64 = 1_000;
@@ -47,7 +47,8 @@ struct Load {
 impl Load {
     fn of(args: &CdcArgs, workload: Workload) -> Self {
         if workload == Workload::Idle {
-            return Self { writers: 1, every: IDLE_EVERY, commits: IDLE_COMMITS + 8, warmup: 8 };
+            let commits = IDLE_COMMITS_PER_S * args.seconds + 8;
+            return Self { writers: 1, every: IDLE_EVERY, commits, warmup: 8 };
         }
         let warmup = args.rate * args.seconds.div_ceil(3);
         let commits = args.rate * args.seconds + warmup;

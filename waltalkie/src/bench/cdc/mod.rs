@@ -23,6 +23,7 @@ mod reference;
 mod report;
 mod side_by_side;
 mod site;
+mod takeover;
 mod worker;
 
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ pub enum Workload {
     Idle,
     /// Bytes that an event takes on disk, by compression: in full batches, and at --rate. Only where it is asked for
     Disk,
+    /// From a worker's SIGKILL or SIGSTOP to its standby's first read and first commit. Only where it is asked for
+    Takeover,
 }
 
 impl Workload {
@@ -63,6 +66,7 @@ impl Workload {
             Self::Latency => "latency",
             Self::Idle => "idle",
             Self::Disk => "disk",
+            Self::Takeover => "takeover",
         }
     }
 
@@ -71,7 +75,7 @@ impl Workload {
         match self {
             Self::A => 100,
             Self::C => events,
-            Self::B | Self::Latency | Self::Idle | Self::Disk => 1,
+            Self::B | Self::Latency | Self::Idle | Self::Disk | Self::Takeover => 1,
         }
     }
 }
@@ -100,9 +104,12 @@ pub struct CdcArgs {
     /// Commits a second of the latency run, whatever becomes of earlier ones
     #[arg(long, value_name = "PER_S", default_value_t = 2_000)]
     pub rate: u64,
-    /// Seconds of the latency run, after a warm-up of a third
+    /// Seconds of the latency run, after a warm-up of a third; of the idle run
     #[arg(long, value_name = "S", default_value_t = 15)]
     pub seconds: u64,
+    /// Kills, and as many SIGSTOPs, of workload takeover
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub takeovers: u32,
     /// How the history is compressed: none, snappy, lz4 or zstd [default: cdc.compression; for workload disk each but snappy]
     #[arg(long, value_parser = compression)]
     pub compression: Option<Compression>,
@@ -115,7 +122,8 @@ pub struct CdcArgs {
     pub peer: Vec<Peer>,
     /// Kills, stops and cuts off workers at random instead of measuring; the history must be the tables after each run
     #[arg(long, conflicts_with_all = [
-        "workload", "events", "content_bytes", "chats", "partitions", "rate", "seconds", "compression", "no_reference", "peer",
+        "workload", "events", "content_bytes", "chats", "partitions", "rate", "seconds", "takeovers", "compression",
+        "no_reference", "peer",
     ])]
     pub chaos: bool,
     /// What is drawn then.
@@ -162,6 +170,7 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
     let mut drains = Vec::new();
     let mut latencies = Vec::new();
     let mut on_disk = Vec::new();
+    let mut takeovers = Vec::new();
     for workload in wanted {
         let site = || Site::make(args.on(config), &servers);
         match workload {
@@ -176,6 +185,7 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
                     on_disk.push(Box::pin(on_disk::run(args, &config, &servers)).await?);
                 }
             }
+            Workload::Takeover => takeovers.push(Box::pin(takeover::run(args, site().await?)).await?),
         }
     }
     let report = Report {
@@ -193,6 +203,7 @@ pub async fn run(args: &CdcArgs, config: &Config, servers: Vec<(String, u32)>) -
         drains,
         latencies,
         on_disk,
+        takeovers,
     };
     report.tell(args.json)
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::ledger::Counted;
 use super::on_disk::OnDisk;
 use super::side_by_side::{self, Beside, Line};
+use super::takeover::Takeovers;
 use crate::bench::figures::{Percentiles, median};
 use crate::bench::machine::{self, Disk, Machine};
 use crate::bench::telling::{self, Outcome, mib};
@@ -20,6 +21,7 @@ pub(super) struct Report {
     pub(super) drains: Vec<Drain>,
     pub(super) latencies: Vec<Latency>,
     pub(super) on_disk: Vec<OnDisk>,
+    pub(super) takeovers: Vec<Takeovers>,
 }
 
 /// Under which conditions it ran.
@@ -160,6 +162,7 @@ impl Outcome for Report {
     /// Whether nothing was lost, repeated or out of order, and no peer failed.
     fn is_right(&self) -> bool {
         self.drains.iter().all(|drain| drain.counted.is_right() && drain.peers.iter().all(Beside::is_right))
+            && self.takeovers.iter().all(Takeovers::is_right)
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -179,7 +182,8 @@ impl Outcome for Report {
                 [(&*what, Some(&latency.figures)), ("  bare producer, from due time", latency.bare_producer.as_ref())];
             telling::percentiles(out, "\ncommit to consumer, ms", &rows)?;
         }
-        OnDisk::write(&self.on_disk, out)
+        OnDisk::write(&self.on_disk, out)?;
+        self.takeovers.iter().try_for_each(|takeovers| takeovers.write(out))
     }
 }
 

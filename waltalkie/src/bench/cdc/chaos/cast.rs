@@ -142,13 +142,13 @@ impl Actor {
         config.postgres.replication_url = Secret::default();
         let kafka = Proxy::before_kafka(&config.kafka.brokers).await.context("kafka.brokers")?;
         config.kafka.brokers = kafka.address().to_string();
-        let victim = start(&config, &logs.join(format!("{name}-1.log")))?;
+        let victim = start_worker(&config, &logs.join(format!("{name}-1.log")))?;
         Ok(Self { victim, postgres, kafka, config, started: 1, name })
     }
 
     fn restart(&mut self, logs: &Path) -> Result<()> {
         self.started += 1;
-        self.victim = start(&self.config, &logs.join(format!("{}-{}.log", self.name, self.started)))?;
+        self.victim = start_worker(&self.config, &logs.join(format!("{}-{}.log", self.name, self.started)))?;
         Ok(())
     }
 
@@ -233,7 +233,8 @@ impl Actor {
     }
 }
 
-fn start(config: &Config, log: &Path) -> Result<Victim> {
+/// A worker under orders, this program again.
+pub(in crate::bench::cdc) fn start_worker(config: &Config, log: &Path) -> Result<Victim> {
     let mut command = Command::new(std::env::current_exe().context("this program's own path")?);
     let variables: BTreeMap<String, String> = victim::variables(config).into_iter().collect();
     command.args(["bench", "cdc-victim"]).envs(variables);

@@ -70,7 +70,7 @@ impl Plan {
         } else {
             When::After(Duration::from_millis(random.random_range(0..1_000)))
         };
-        // Below and above the lease's 1.5 s; now and then above the transaction's 10 s.
+        // Below and above the lease's 1.1 s; now and then above the transaction's 10 s.
         let longest_ms = if random.random_bool(0.05) { 13_000 } else { 4_000 };
         Self { kind, when, lasts: Duration::from_millis(random.random_range(0..longest_ms)) }
     }
