@@ -5,6 +5,7 @@ use std::time::Duration;
 pub(crate) const PERSISTER_LAG: &str = "waltalkie_persister_lag_records";
 const PERSISTED: &str = "waltalkie_persister_commands_total";
 const BATCH_SECONDS: &str = "waltalkie_persister_batch_seconds";
+const PHASE_SECONDS: &str = "waltalkie_persister_phase_seconds";
 const BATCH_RECORDS: &str = "waltalkie_persister_batch_records";
 const BATCH_RETRIES: &str = "waltalkie_persister_batch_retries_total";
 const BATCH_SUPERSEDED: &str = "waltalkie_persister_batches_superseded_total";
@@ -24,6 +25,10 @@ pub(crate) fn batch_persisted(commands: usize, took: Duration) {
     metrics::counter!(PERSISTED).increment(commands as u64);
     metrics::histogram!(BATCH_RECORDS).record(commands as f64);
     metrics::histogram!(BATCH_SECONDS).record(took);
+}
+
+pub(crate) fn phase_passed(phase: &'static str, took: Duration) {
+    metrics::histogram!(PHASE_SECONDS, "phase" => phase).record(took);
 }
 
 pub(crate) fn batch_retried() {

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::future::Future;
+use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use migrations::Installation;
@@ -14,6 +15,10 @@ use schemas::topics::Topic;
 
 use crate::error::Error;
 
+/// How long a transaction of these roles may stand still: none waits for anything but the database. About as long as Kafka
+/// waits for a member of a group, so that whoever takes a stopped persister's partitions isn't held up by its locks.
+const STANDSTILL: Duration = Duration::from_secs(10);
+
 /// The servers as this installation knows them.
 pub(crate) struct Ground {
     pub(crate) pool: Pool,
@@ -25,7 +30,8 @@ pub(crate) struct Ground {
 /// Connects to the source of truth and to Kafka; `None` when it is time to stop first.
 pub(crate) async fn ground(config: &Config, health: &RoleHealth, shutdown: &Shutdown) -> Result<Option<Ground>, Error> {
     let names = config.names();
-    let pool = postgres::pool(&config.postgres.truth_url, "postgres.truth_url", config.postgres.pool_size)?;
+    let (url, size) = (&config.postgres.truth_url, config.postgres.pool_size);
+    let pool = postgres::pool_that_lets_go(url, "postgres.truth_url", size, STANDSTILL)?;
     let commands = names.topic(Topic::ChatCommands);
     let admin = Admin::new(&config.kafka)?;
     let Some(log_id) = until_there("Kafka", health, shutdown, || admin.log_id(&commands)).await else {

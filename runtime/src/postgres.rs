@@ -105,15 +105,27 @@ const LOOKUPS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqs
 
 /// A pool of at most `size` connections, opened when needed.
 pub fn pool(url: &Secret, setting: &'static str, size: usize) -> Result<Pool, PostgresError> {
-    pool_in(url, setting, size, None)
+    pool_in(url, setting, size, "")
+}
+
+/// A pool whose server ends a transaction that does nothing for so long, and with it its locks: somebody who is stopped
+/// in the middle of one holds the others up no longer.
+pub fn pool_that_lets_go(
+    url: &Secret,
+    setting: &'static str,
+    size: usize,
+    idle: Duration,
+) -> Result<Pool, PostgresError> {
+    let limit = format!("; SET idle_in_transaction_session_timeout = {}", idle.as_millis());
+    pool_in(url, setting, size, &limit)
 }
 
 /// A pool whose connections see the tables of this schema and of no other.
 pub fn pool_of_schema(url: &Secret, setting: &'static str, size: usize, schema: &str) -> Result<Pool, PostgresError> {
-    pool_in(url, setting, size, Some(schema))
+    pool_in(url, setting, size, &format!("; SET search_path = {}", quoted(schema)))
 }
 
-fn pool_in(url: &Secret, setting: &'static str, size: usize, schema: Option<&str>) -> Result<Pool, PostgresError> {
+fn pool_in(url: &Secret, setting: &'static str, size: usize, more: &str) -> Result<Pool, PostgresError> {
     let config = parse(url, setting)?;
     let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
     let manager = if config.get_ssl_mode() == SslMode::Disable || is_local(&config) {
@@ -121,8 +133,7 @@ fn pool_in(url: &Secret, setting: &'static str, size: usize, schema: Option<&str
     } else {
         Manager::from_config((*config).clone(), connector(&config), recycling)
     };
-    let search_path = schema.map(|schema| format!("; SET search_path = {}", quoted(schema))).unwrap_or_default();
-    let session: std::sync::Arc<str> = format!("{LOOKUPS}{search_path}").into();
+    let session: std::sync::Arc<str> = format!("{LOOKUPS}{more}").into();
     Pool::builder(manager)
         .max_size(size)
         .post_create(Hook::async_fn(move |client, _| {
@@ -181,6 +192,8 @@ pub fn is_transient(error: &tokio_postgres::Error) -> bool {
                 || *code == SqlState::OBJECT_IN_USE
                 // A standby that wasn't promoted yet, or a primary that takes no writes for now.
                 || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+                // It stood still for too long, stopped or starved: the server has rolled it back.
+                || *code == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
         }
     }
 }

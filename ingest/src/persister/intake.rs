@@ -11,10 +11,11 @@ use runtime::{RoleHealth, Shutdown, Tracer, clock};
 use schemas::{ChatCommand, Decoder};
 use tokio::sync::mpsc;
 
+use super::Entry;
 use super::chat_limit::ChatLimit;
 use super::dead_letter::DeadLetters;
+use super::phases::{Phase, Stopwatch};
 use super::sequencer::Candidate;
-use super::{Entry, describe};
 use crate::body_hash::BodyHasher;
 use crate::error::Error;
 
@@ -87,11 +88,13 @@ async fn read_ahead(mut reader: Reader, mut work: Decoding, decoded: mpsc::Sende
 impl Decoding {
     /// `None` when it is time to stop.
     async fn decode(&mut self, mut batch: Batch) -> Result<Option<Decoded>, Error> {
+        let mut stopwatch = Stopwatch::start();
         let mut entries = Vec::with_capacity(batch.records.len());
         for record in std::mem::take(&mut batch.records) {
             let Some(candidate) = self.decode_one(&record).await? else { return Ok(None) };
-            entries.push(Entry { record, candidate: candidate.ok() });
+            entries.push(Entry { record, candidate: candidate.ok(), refusal: None });
         }
+        stopwatch.end(Phase::Decode);
         Ok(Some(Decoded { batch, entries }))
     }
 
@@ -122,7 +125,7 @@ impl Decoding {
                     }
                 }
                 Err(error) => {
-                    self.dead_letters.bury(record, &describe(&error)).await?;
+                    self.dead_letters.bury(record, &runtime::chain(&error)).await?;
                     return Ok(Some(Err(())));
                 }
             }

@@ -1,4 +1,4 @@
-//! Reads what a batch depends on, under the locks of its chats' counters.
+//! Reads what a batch depends on, under the locks of its chats' counters: [`questions`], [`lock`], [`look_up`].
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -15,7 +15,7 @@ use super::sequencer::Candidate;
 
 /// What a batch asks about, each list sorted so that all persisters lock in one order.
 #[derive(Default)]
-struct Questions {
+pub(super) struct Questions {
     chats: BTreeSet<String>,
     created: BTreeSet<String>,
     with_owners: BTreeSet<String>,
@@ -26,7 +26,8 @@ struct Questions {
     media: BTreeSet<(String, String)>,
 }
 
-fn questions(batch: &[&Candidate]) -> Questions {
+/// What these commands depend on.
+pub(super) fn questions(batch: &[&Candidate]) -> Questions {
     let mut asked = Questions::default();
     for Candidate { command, .. } in batch {
         asked.chats.insert(command.chat_id.clone());
@@ -62,9 +63,8 @@ fn questions(batch: &[&Candidate]) -> Questions {
     asked
 }
 
-/// Locks the batch's chats and reads the book. The clock is read once the locks are held, so that times follow `seq`.
-pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) -> Result<Book, tokio_postgres::Error> {
-    let asked = questions(batch);
+/// Locks the batch's chats; gives the book with how far each of them is.
+pub(super) async fn lock(transaction: &Transaction<'_>, asked: &Questions) -> Result<Book, tokio_postgres::Error> {
     let chats: Vec<&str> = asked.chats.iter().map(String::as_str).collect();
     if !asked.created.is_empty() {
         // A chat that is about to be made needs a row to lock.
@@ -85,7 +85,16 @@ pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) ->
         chat.last_seq = row.get(1);
         chat.last_at_ms = timestamp::from_offset(row.get(2));
     }
+    Ok(book)
+}
 
+/// Reads the rest of the book. The clock is read here, where the locks are held, so that times follow `seq`.
+pub(super) async fn look_up(
+    transaction: &Transaction<'_>,
+    asked: &Questions,
+    book: &mut Book,
+) -> Result<(), tokio_postgres::Error> {
+    let chats: Vec<&str> = asked.chats.iter().map(String::as_str).collect();
     let now = transaction.prepare_cached("SELECT clock_timestamp()").await?;
     let settings = transaction
         .prepare_cached(
@@ -133,27 +142,27 @@ pub(crate) async fn load(transaction: &Transaction<'_>, batch: &[&Candidate]) ->
         book.chats.entry(row.get(0)).or_default().settings = Some(settings_of(row));
     }
     for row in &stay_rows {
-        insert_stay(&mut book, row);
+        insert_stay(book, row);
     }
     for row in &key_rows {
-        insert_key(&mut book, row);
+        insert_key(book, row);
     }
     if !asked.with_owners.is_empty() {
         let with_owners: Vec<&str> = asked.with_owners.iter().map(String::as_str).collect();
-        load_owners(transaction, &mut book, &with_owners).await?;
+        load_owners(transaction, book, &with_owners).await?;
     }
     if !asked.with_past.is_empty() {
-        load_past(transaction, &mut book, &asked.with_past).await?;
+        load_past(transaction, book, &asked.with_past).await?;
     }
     if !asked.media.is_empty() {
-        load_media(transaction, &mut book, &asked.media).await?;
+        load_media(transaction, book, &asked.media).await?;
     }
     for chat_id in &asked.with_heirs {
         // Each person of the batch may be one who leaves or changes in it: one more than they are.
         let most = asked.people.iter().filter(|(chat, _)| chat == chat_id).count() as i64 + 1;
-        load_heirs(transaction, &mut book, chat_id, most).await?;
+        load_heirs(transaction, book, chat_id, most).await?;
     }
-    Ok(book)
+    Ok(())
 }
 
 /// Ended stays of people who ask about a message.

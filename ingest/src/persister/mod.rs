@@ -20,16 +20,18 @@ mod book;
 mod chat_limit;
 mod dead_letter;
 mod intake;
+mod lanes;
 mod load;
 mod offsets;
 mod open_letters;
+mod phases;
 pub(crate) mod roles;
 mod sequencer;
 mod state;
 mod traces;
 mod write;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +48,7 @@ use schemas::{ChatCommand, Decoder};
 use self::chat_limit::ChatLimit;
 use self::dead_letter::DeadLetters;
 use self::intake::{Decoded, Decoding, Intake};
+use self::phases::{Phase, Stopwatch};
 use self::sequencer::Candidate;
 use self::write::WriteError;
 use crate::body_hash::BodyHasher;
@@ -53,9 +56,6 @@ use crate::error::Error;
 use crate::{answers, metrics, start};
 
 pub(crate) use sequencer::MAX_MEMBERS;
-
-/// Commands from which on a batch is worth two transactions.
-const LARGE: usize = 200;
 
 /// Runs the persister until it is time to stop.
 pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
@@ -123,10 +123,12 @@ struct Persister {
     health: Arc<RoleHealth>,
 }
 
-/// A record and the command in it, if it holds one.
+/// A record and the command in it, if it holds one that can be carried out.
 struct Entry {
     record: Received,
     candidate: Option<Candidate>,
+    /// Of a command that can't be: what its sender is told. It is kept where answers are looked for.
+    refusal: Option<Answer>,
 }
 
 impl Persister {
@@ -135,7 +137,7 @@ impl Persister {
         if !self.assignment.is_present(&decoded.batch) {
             return Ok(());
         }
-        let [one, other] = lanes(decoded.entries);
+        let [one, other] = lanes::split(decoded.entries);
         tokio::try_join!(self.persist_lane(one), self.persist_lane(other)).map(drop)
     }
 
@@ -161,7 +163,7 @@ impl Persister {
                     return Ok(());
                 }
                 Err(error) if is_transient(&error) => {
-                    let problem = describe(&error);
+                    let problem = runtime::chain(&error);
                     tracing::warn!(error = %problem, "a batch could not be persisted and is tried again");
                     metrics::batch_retried();
                     self.health.not_ready(format!("Postgres: {problem}"));
@@ -181,14 +183,24 @@ impl Persister {
     }
 
     async fn transact(&self, part: &[Entry]) -> Result<Vec<Answer>, WriteError> {
+        let mut stopwatch = Stopwatch::start();
         let mut client = self.pool.get().await?;
         let transaction = client.transaction().await?;
         let candidates: Vec<&Candidate> = part.iter().filter_map(|entry| entry.candidate.as_ref()).collect();
-        let mut book = load::load(&transaction, &candidates).await?;
-        let decisions = sequencer::decide(&mut book, &candidates);
+        let asked = load::questions(&candidates);
+        stopwatch.end(Phase::Begin);
+        let mut book = load::lock(&transaction, &asked).await?;
+        stopwatch.end(Phase::Lock);
+        load::look_up(&transaction, &asked, &mut book).await?;
+        stopwatch.end(Phase::LookUp);
+        let mut decisions = sequencer::decide(&mut book, &candidates);
+        decisions.answers.extend(part.iter().filter_map(|entry| Some((entry.refusal.clone()?, true))));
+        stopwatch.end(Phase::Decide);
         traces::write(&transaction, &candidates, &decisions).await?;
         write::write(&transaction, &book, &decisions, &offsets_of(part), &self.log_id).await?;
+        stopwatch.end(Phase::Insert);
         transaction.commit().await?;
+        stopwatch.end(Phase::Commit);
         Ok(decisions.answers.into_iter().map(|(answer, _)| answer).collect())
     }
 
@@ -197,13 +209,14 @@ impl Persister {
         for entry in &mut part {
             let Some(candidate) = entry.candidate.take() else {
                 // Nothing but the offset was left to write, so it isn't the command's fault.
-                return Err(Error::Persister(describe(error)));
+                return Err(Error::Persister(runtime::chain(error)));
             };
-            self.dead_letters.bury(&entry.record, &describe(error)).await?;
+            self.dead_letters.bury(&entry.record, &runtime::chain(error)).await?;
             let rejection =
                 Rejection::new(Code::Internal, "The command could not be carried out; operators were told.");
             let command_id = candidate.command.command_id;
             let answer = Answer { command_id, seq: None, rejection: Some(rejection) };
+            entry.refusal = Some(answer.clone());
             self.answers.send(candidate.command.node_id, vec![answer]).await;
         }
         Ok(part)
@@ -219,30 +232,6 @@ impl Persister {
             self.answers.send(node_id.to_owned(), answers).await;
         }
     }
-}
-
-/// Splits a large batch into two of about the same size by partition, so that Postgres works on both at once. No chat is
-/// in both, and each partition's commands keep their order.
-fn lanes(entries: Vec<Entry>) -> [Vec<Entry>; 2] {
-    let mut counts: HashMap<i32, usize> = HashMap::new();
-    for entry in &entries {
-        *counts.entry(entry.record.partition).or_default() += 1;
-    }
-    if entries.len() < LARGE || counts.len() == 1 {
-        return [entries, Vec::new()];
-    }
-    let mut by_size: Vec<(usize, i32)> = counts.into_iter().map(|(partition, count)| (count, partition)).collect();
-    by_size.sort_unstable_by(|one, other| other.cmp(one));
-    let (mut loads, mut second) = ([0, 0], HashSet::new());
-    for (count, partition) in by_size {
-        let lighter = usize::from(loads[1] < loads[0]);
-        loads[lighter] += count;
-        if lighter == 1 {
-            second.insert(partition);
-        }
-    }
-    let (other, one) = entries.into_iter().partition(|entry| second.contains(&entry.record.partition));
-    [one, other]
 }
 
 fn offsets_of(part: &[Entry]) -> HashMap<Place, (i64, i64)> {
@@ -262,64 +251,5 @@ fn is_transient(error: &WriteError) -> bool {
         WriteError::Superseded => false,
         WriteError::Pool(error) => postgres::is_pool_error_transient(error),
         WriteError::Database(error) => postgres::is_transient(error),
-    }
-}
-
-/// An error with its causes, without values: constraint and column names, never a body.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(partition: i32, offset: i64) -> Entry {
-        let record = Received {
-            topic: "t".into(),
-            partition,
-            offset,
-            timestamp_ms: 0,
-            key: None,
-            value: None,
-            event_type: None,
-            trace: None,
-        };
-        Entry { record, candidate: None }
-    }
-
-    fn places(lane: &[Entry]) -> Vec<(i32, i64)> {
-        lane.iter().map(|entry| (entry.record.partition, entry.record.offset)).collect()
-    }
-
-    #[test]
-    fn lanes_share_no_partition_and_keep_each_partitions_order() {
-        let entries: Vec<Entry> = (0..900).map(|number| entry(number % 3, i64::from(number / 3))).collect();
-        let [one, other] = lanes(entries);
-        assert_eq!((one.len(), other.len()), (600, 300));
-        let partitions = |lane: &[Entry]| lane.iter().map(|entry| entry.record.partition).collect::<HashSet<_>>();
-        assert!(partitions(&one).is_disjoint(&partitions(&other)));
-        for lane in [one, other] {
-            for partition in partitions(&lane) {
-                let offsets: Vec<i64> =
-                    places(&lane).into_iter().filter(|place| place.0 == partition).map(|place| place.1).collect();
-                assert_eq!(offsets, (0..300).collect::<Vec<_>>());
-            }
-        }
-    }
-
-    #[test]
-    fn small_batches_and_those_of_one_partition_stay_one() {
-        let [one, other] = lanes((0..100).map(|number| entry(number % 2, i64::from(number))).collect());
-        assert_eq!((one.len(), other.len()), (100, 0));
-        let [one, other] = lanes((0..500).map(|number| entry(0, i64::from(number))).collect());
-        assert_eq!((one.len(), other.len()), (500, 0));
     }
 }

@@ -1,5 +1,5 @@
-//! The benches of sockets and of the CDC worker, small: they run on given servers, everything comes once and in order, also
-//! from the floor, and they leave nothing behind. How fast it is isn't looked at.
+//! Benches, small: they run on given servers, their clients get everything once and in order, also from the
+//! floor, and they leave nothing behind. How fast it is isn't looked at.
 
 use std::process::Command;
 
@@ -25,6 +25,8 @@ async fn bench(arguments: &'static str) -> Result<Value> {
         .env("WALTALKIE_KAFKA__PARTITIONS", "3")
         .env("WALTALKIE_KAFKA__REPLICATION_FACTOR", "1")
         .env("WALTALKIE_KAFKA__MIN_INSYNC_REPLICAS", "1")
+        // Several transactions also of few commands.
+        .env("WALTALKIE_PERSISTER__BATCH_COMMANDS", "100")
         .env("WALTALKIE_REGISTRY__URL", &servers.registry)
         .env("WALTALKIE_REDIS__URL", &servers.redis);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
@@ -125,6 +127,23 @@ async fn the_cdc_worker_drains_is_measured_and_taken_over_from() -> Result<()> {
         ensure!(took["fault"] == fault && took["takeovers"] == 1, "{report}");
         let (read, committed) = (took["first_read"]["max_ms"].as_f64(), took["first_commit"]["max_ms"].as_f64());
         ensure!(read > Some(0.0) && committed >= read, "{report}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn prepared_commands_become_rows_and_have_a_budget() -> Result<()> {
+    let report =
+        bench("persist --workload spread --commands 3000 --chats 20 --content-bytes 40 --partitions 3 --runs 1")
+            .await?;
+    let drain = &report["drains"][0];
+    let counted = &drain["counted"];
+    ensure!(counted["rows"] == 3_000 && counted["lost"] == 0 && counted["gaps"] == 0, "{report}");
+    let budget = &drain["budget"];
+    ensure!(budget["commands_per_transaction"].as_f64() >= Some(1.0), "{report}");
+    for phase in ["decode", "begin", "lock", "lookup", "decide", "insert", "commit"] {
+        let us = budget["us_per_command"][phase].as_f64();
+        ensure!(us.is_some_and(|us| us > 0.0), "no time in {phase}: {report}");
     }
     Ok(())
 }

@@ -227,7 +227,7 @@ async fn a_one_to_one_chat_made_by_both_is_one() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_send_that_comes_again_gets_its_first_place() -> Result<()> {
-    let (installation, _process, [alice, bob]) = talk("again", ["alice", "bob"]).await?;
+    let (installation, process, [alice, bob]) = talk("again", ["alice", "bob"]).await?;
     let chat_id = alice.make_group(&[&bob], json!({})).await?;
     let other_chat = alice.make_group(&[&bob], json!({})).await?;
     let (mut here, mut there) = (alice.connect().await?, bob.connect().await?);
@@ -264,5 +264,18 @@ async fn a_send_that_comes_again_gets_its_first_place() -> Result<()> {
     let events = read_events(&installation.config()?).await?;
     let sends = events.iter().filter(|(event, _)| event.event_type == event_type::MESSAGE_PERSISTED).count();
     ensure!(sends == 1, "{sends} events");
+
+    // Also after all roles were started anew, without anything that they or the tables keep of answers.
+    ensure!(process.stop().await?.success(), "roles end well");
+    truth.batch_execute("TRUNCATE command_result, idempotent_answer").await?;
+    let process = installation.run(&["all"]).await?;
+    let bob = bob.at(process.gateway()?);
+    ensure!(bob.connect().await?.say(&chat_id, &first, "once").await? == seq);
+    let by_http = bob.post(&path, json!({ "message_id": first, "content": "once" })).await?.expect(201)?;
+    ensure!(by_http["seq"] == seq, "{by_http}");
+    let refused = bob.post(&elsewhere, json!({ "message_id": first, "content": "once" })).await?;
+    refused.expect_problem(409, "message_id_conflict", Some("message_id"))?;
+    let sends: i64 = truth.query_one("SELECT count(*) FROM message", &[]).await?.get(0);
+    ensure!(sends == 1, "{sends} rows");
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! A group of 100,000 people is made by commands of at most 500, and is then a chat like any other.
+//! A group of 100,000 people is made by commands of at most 500, and is then a chat like any other: a send reads no more than
+//! in a chat of ten.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -9,6 +10,8 @@ const PEOPLE: usize = 100_000;
 const AT_ONCE: usize = 10_000;
 /// Less than the commands of one request.
 const FEW: [(&str, &str); 1] = [("limits.commands_burst", "20")];
+/// Sends whose reads are counted.
+const SENDS: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_thousand_people_are_one_chat() -> Result<()> {
@@ -44,5 +47,39 @@ async fn a_hundred_thousand_people_are_one_chat() -> Result<()> {
     socket.wait("message", |message| message["seq"] == said["seq"]).await?;
     let chat = alice.get(&format!("/v1/chats/{chat_id}")).await?.expect(200)?;
     ensure!(chat["member_count"] == 1_000, "{chat}");
+    let few = &everybody[..9];
+    let small = alice.post("/v1/chats", json!({ "is_group": true, "member_ids": few })).await?.expect(201)?;
+    drop((socket, truth));
+    ensure!(process.stop().await?.success(), "roles end well");
+    let small_read = rows_read(&installation, small["chat_id"].as_str().context("no chat_id")?).await?;
+    let large_read = rows_read(&installation, &chat_id).await?;
+    println!("{SENDS} sends read {small_read} rows in a chat of 10, {large_read} in one of {}", PEOPLE + 1);
+    ensure!(large_read < small_read + small_read / 2, "sends read {large_read} rows instead of {small_read}");
     Ok(())
+}
+
+/// Rows of tables that gateway and persister read for so many sends to a chat, by PostgreSQL's own count.
+async fn rows_read(installation: &Installation, chat_id: &str) -> Result<i64> {
+    let truth = installation.truth().await?;
+    let sql = "SELECT coalesce(sum(coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0)), 0)::bigint
+                 FROM pg_stat_user_tables";
+    // A connection tells what it counted when it ends at the latest.
+    let counted = async || {
+        until("the roles' connections to end", LONG, async || {
+            let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                             AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+            Ok((truth.query_one(others, &[]).await?.get::<_, i64>(0) == 0).then_some(()))
+        })
+        .await?;
+        Ok::<i64, anyhow::Error>(truth.query_one(sql, &[]).await?.get(0))
+    };
+    let before = counted().await?;
+    let generous = [("limits.commands_per_s", "1000"), ("limits.commands_burst", "1000")];
+    let process = installation.run_with(&["gateway", "persister"], &generous).await?;
+    let alice = Person::arrive(&installation.config()?, process.gateway()?, "alice").await?;
+    for number in 0..SENDS {
+        alice.say(chat_id, &format!("number {number}")).await?;
+    }
+    ensure!(process.stop().await?.success(), "roles end well");
+    Ok(counted().await? - before)
 }

@@ -1,12 +1,14 @@
-//! Limits of a chat and of a node: refused early, with a time to come back, and nobody's order is lost.
+//! Limits of a person, of a chat and of a node: refused early, with a time to come back; nobody's order is lost, and nobody
+//! waits for one who floods.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 use serde_json::json;
 use uuid::Uuid;
-use waltalkie_tests::harness::{Installation, LONG, Person, Servers, until};
+use waltalkie_tests::harness::{Installation, LONG, Person, Servers, Socket, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chat_takes_so_many_sends_and_keeps_each_senders_order() -> Result<()> {
@@ -107,4 +109,77 @@ async fn a_persister_that_lags_means_an_early_refusal_and_no_loss() -> Result<()
         Ok((answer.status == 201).then_some(()))
     })
     .await
+}
+
+/// What a person may at once, and then each second.
+const BURST: u64 = 300;
+const PER_S: u64 = 50;
+/// Sends whose way is timed, calm and beside a flood; and frames of a flood that aren't answered yet.
+const TIMED: usize = 100;
+const WINDOW: usize = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_floods_is_refused_and_slows_nobody() -> Result<()> {
+    let (burst, per_s) = (BURST.to_string(), PER_S.to_string());
+    let settings = [("limits.commands_per_s", per_s.as_str()), ("limits.commands_burst", &burst)];
+    let installation = Installation::make_on(Servers::shared()?, "flood", &settings).await?;
+    let process = installation.run(&["gateway", "persister"]).await?;
+    let config = installation.config()?;
+    let alice = Person::arrive(&config, process.gateway()?, "alice").await?;
+    let bob = Person::arrive(&config, process.gateway()?, "bob").await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let (mut here, mut there) = (alice.connect().await?, bob.connect().await?);
+    let calm = timed(&mut there, &chat_id).await?;
+    let is_enough = AtomicBool::new(false);
+    let began = Instant::now();
+    let beside = async {
+        let beside = timed(&mut there, &chat_id).await;
+        is_enough.store(true, Ordering::Relaxed);
+        beside
+    };
+    let (beside, (taken, refused)) = tokio::try_join!(beside, flood(&mut here, &chat_id, &is_enough))?;
+    let allowed = BURST + PER_S * (began.elapsed().as_secs() + 1);
+    let shown = |[p50, p95]: [Duration; 2]| {
+        format!("p50 {:.1} ms, p95 {:.1} ms", p50.as_secs_f64() * 1e3, p95.as_secs_f64() * 1e3)
+    };
+    println!(
+        "Bob's sends until persisted: calm {}, beside a flood of {} frames {}; {taken} of these were taken, {refused} refused",
+        shown(calm),
+        taken + refused,
+        shown(beside)
+    );
+    ensure!(taken <= allowed && refused > BURST, "{taken} of a flood were taken, {refused} refused");
+    // The machine has the flood's frames to read and to refuse, but nothing queues behind them.
+    let bound = calm[0] * 5 + Duration::from_millis(100);
+    ensure!(beside[0] < bound, "{beside:?} beside a flood, {calm:?} without");
+    Ok(())
+}
+
+/// Median and 95th percentile of how long sends take to be persisted, one after another. None of them may be refused.
+async fn timed(socket: &mut Socket, chat_id: &str) -> Result<[Duration; 2]> {
+    let mut took = Vec::new();
+    for number in 0..TIMED {
+        let began = Instant::now();
+        socket.say(chat_id, &Uuid::now_v7().to_string(), &format!("number {number}")).await?;
+        took.push(began.elapsed());
+    }
+    took.sort_unstable();
+    Ok([took[TIMED / 2], took[TIMED * 95 / 100]])
+}
+
+/// Sends as fast as it is answered, whatever the answers are: how many were taken, and how many refused.
+async fn flood(socket: &mut Socket, chat_id: &str, is_enough: &AtomicBool) -> Result<(u64, u64)> {
+    let (mut taken, mut refused) = (0, 0);
+    while !is_enough.load(Ordering::Relaxed) {
+        let mut asked = Vec::new();
+        for _ in 0..WINDOW {
+            let payload = json!({ "chat_id": chat_id, "message_id": Uuid::now_v7(), "content": "flood" });
+            asked.push(socket.send("send_message", payload).await?);
+        }
+        for id in asked {
+            let answer = socket.answer(id, |_| true).await?;
+            if answer["event"] == "ack" { taken += 1 } else { refused += 1 }
+        }
+    }
+    Ok((taken, refused))
 }

@@ -1,9 +1,12 @@
-//! Random commands of several people against the real system and against a small model of a chat: equal at each step, and in
-//! what everybody sees at the end. A case that fails is made smaller.
+//! Random commands of several people against the real system and against a small model of a chat: equal at each step, and at
+//! the end in what everybody sees by HTTP, in what a socket is told from the beginning, in what is unread, and in the history.
+//! A case that fails is made smaller.
 
 mod chat;
+mod ends;
 
 use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use proptest::prelude::*;
@@ -15,7 +18,7 @@ use waltalkie_tests::harness::{Answer, Installation, Person, Servers};
 use chat::{Chat, Outcome};
 
 const PEOPLE: [&str; 4] = ["ann", "ben", "cid", "dot"];
-const CASES: u32 = 24;
+const CASES: u32 = 16;
 const LONGEST: usize = 30;
 /// A text that nobody sent.
 const OTHER: &str = "something else";
@@ -32,6 +35,7 @@ enum Step {
     Remove { who: usize, whom: usize },
     Promote { who: usize, whom: usize, role: &'static str },
     Hide { who: usize, is_hidden: bool },
+    Read { who: usize, seq: i64 },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -48,16 +52,23 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (person(), person()).prop_map(|(who, whom)| Step::Remove { who, whom }),
         2 => (person(), person(), role()).prop_map(|(who, whom, role)| Step::Promote { who, whom, role }),
         1 => (person(), any::<bool>()).prop_map(|(who, is_hidden)| Step::Hide { who, is_hidden }),
+        1 => (person(), 1..LONGEST as i64).prop_map(|(who, seq)| Step::Read { who, seq }),
     ];
     prop::collection::vec(step, 1..LONGEST)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_system_does_what_the_model_does() -> Result<()> {
-    let generous = [("limits.commands_per_s", "100000"), ("limits.commands_burst", "100000")];
+    let generous = [
+        ("limits.commands_per_s", "100000"),
+        ("limits.commands_burst", "100000"),
+        ("limits.connections_per_user", "1000"),
+    ];
     let installation = Installation::make_on(Servers::shared()?, "model", &generous).await?;
-    let process = installation.run(&["gateway", "persister"]).await?;
+    let process = installation.run(&["all"]).await?;
     let config = installation.config()?;
+    let played = Arc::new(Mutex::new(Vec::new()));
+    let ended = Arc::clone(&played);
     let mut people = Vec::new();
     for name in PEOPLE {
         people.push(Person::arrive(&config, process.gateway()?, name).await?);
@@ -67,13 +78,18 @@ async fn the_system_does_what_the_model_does() -> Result<()> {
         let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
         runner.run(&steps(), |steps| {
             let ran = handle.block_on(play(&people, &steps));
-            ran.map_err(|error| TestCaseError::fail(format!("{error:#}")))
+            let chat = ran.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
+            ended.lock().unwrap_or_else(PoisonError::into_inner).push(chat);
+            Ok(())
         })
     });
-    checked.await?.map_err(|failure| anyhow::anyhow!("{failure}"))
+    checked.await?.map_err(|failure| anyhow::anyhow!("{failure}"))?;
+    let played = std::mem::take(&mut *played.lock().unwrap_or_else(PoisonError::into_inner));
+    ends::same_history(&config, &played).await
 }
 
-async fn play(people: &[Person], steps: &[Step]) -> Result<()> {
+/// Plays a case; gives the chat, and how the model has it.
+async fn play(people: &[Person], steps: &[Step]) -> Result<(String, Chat)> {
     let chat_id = people[0].make_group(&[], json!({})).await?;
     let mut model = Chat::made_by(0);
     let mut tried: Vec<Tried> = Vec::new();
@@ -100,7 +116,11 @@ async fn play(people: &[Person], steps: &[Step]) -> Result<()> {
             model.members().map(|(place, role)| (PEOPLE[place].to_owned(), role.to_owned())).collect();
         same(person, &members_of(&members.expect(200)?), &expected)?;
     }
-    Ok(())
+    for (place, person) in people.iter().enumerate() {
+        ends::same_on_a_socket(person, &chat_id, model.told(place)).await?;
+        ends::same_unread(person, &chat_id, model.unread_of(place)).await?;
+    }
+    Ok((chat_id, model))
 }
 
 /// A message that somebody tried to send.
@@ -149,7 +169,7 @@ fn outcome_of(answer: &Answer) -> Result<Outcome> {
     if answer.status.is_success() {
         return Ok(match body {
             body if body["seqs"].is_array() => Outcome::Seq(body["seqs"][0].as_i64()),
-            body if body["deleted_shown_as"].is_string() => Outcome::Done,
+            body if body["deleted_shown_as"].is_string() || body["state"] == "accepted" => Outcome::Done,
             body => Outcome::Seq(body["seq"].as_i64()),
         });
     }
@@ -171,6 +191,7 @@ fn expect(model: &mut Chat, step: &Step, number: usize, tried: &[Tried]) -> Outc
         Step::Remove { who, whom } => model.remove(who, whom),
         Step::Promote { who, whom, role } => model.promote(who, whom, role),
         Step::Hide { who, is_hidden } => model.hide(who, is_hidden),
+        Step::Read { who, seq } => model.read(who, seq),
     }
 }
 
@@ -205,5 +226,6 @@ async fn take(people: &[Person], chat_id: &str, step: &Step, number: usize, trie
             let body = json!({ "history_for_new_members": !is_hidden });
             people[who].patch(&format!("/v1/chats/{chat_id}"), body).await
         }
+        Step::Read { who, seq } => people[who].post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": seq })).await,
     }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Figures {
     pub(crate) accepted: Percentiles,
     /// Due → second ack.
     pub(crate) persisted: Percentiles,
+    /// First ack → second ack.
+    pub(crate) accepted_to_persisted: Percentiles,
     /// Due → handed to the client's task: the bench's own delay, part of all others.
     pub(crate) handed: Percentiles,
     pub(crate) offered_per_s: f64,
@@ -101,6 +103,7 @@ impl Figures {
             screen: Percentiles::of(&run.screen),
             accepted: Percentiles::of(&run.accepted),
             persisted: Percentiles::of(&run.persisted),
+            accepted_to_persisted: Percentiles::of(&run.accepted_to_persisted),
             handed: Percentiles::of(&run.handed),
             offered_per_s: rate_per_s,
             persisted_per_s: per_s(persisted),
@@ -133,8 +136,13 @@ impl Figures {
     pub(crate) fn medians(runs: &[Self]) -> Self {
         let Some(first) = runs.first() else { return Self::default() };
         let mut medians = first.clone();
-        let percentiles: [fn(&mut Self) -> &mut Percentiles; 4] =
-            [|run| &mut run.screen, |run| &mut run.accepted, |run| &mut run.persisted, |run| &mut run.handed];
+        let percentiles: [fn(&mut Self) -> &mut Percentiles; 5] = [
+            |run| &mut run.screen,
+            |run| &mut run.accepted,
+            |run| &mut run.persisted,
+            |run| &mut run.accepted_to_persisted,
+            |run| &mut run.handed,
+        ];
         for of in percentiles {
             let of_runs: Vec<Percentiles> = runs.iter().map(|run| *of(&mut run.clone())).collect();
             *of(&mut medians) = Percentiles::medians(&of_runs);
@@ -220,6 +228,7 @@ mod tests {
     fn medians_are_per_figure_and_faults_add_up() {
         let run = |p95_ms, lost, cpu| Figures {
             screen: Percentiles { p95_ms, ..Percentiles::default() },
+            accepted_to_persisted: Percentiles { p50_ms: p95_ms / 10.0, ..Percentiles::default() },
             lost,
             cpu_s: BTreeMap::from([("redis".to_owned(), cpu)]),
             ..Figures::default()
@@ -227,6 +236,7 @@ mod tests {
         let medians = Figures::medians(&[run(30.0, 1, 3.0), run(10.0, 0, 1.0), run(20.0, 4, 2.0)]);
         let seen = format!("{} {} {}", medians.screen.p95_ms, medians.lost, medians.cpu_s["redis"]);
         assert_eq!(seen, "20 5 2");
+        assert!((medians.accepted_to_persisted.p50_ms - 2.0).abs() < 1e-9);
         let between = Figures::medians(&[run(10.0, 0, 0.0), run(20.0, 0, 0.0)]).screen.p95_ms;
         assert!((between - 15.0).abs() < 1e-9);
     }

@@ -31,6 +31,8 @@ pub(crate) struct Ledger {
     seqs: Vec<AtomicI64>,
     shown: Vec<AtomicU16>,
     states: Vec<AtomicU8>,
+    /// Moments of first acks, in microseconds since the run's start; 0 where none has come.
+    accepted_us: Vec<AtomicU64>,
     runs: Vec<Run>,
 }
 
@@ -42,6 +44,8 @@ pub(crate) struct Run {
     pub(crate) accepted: Mutex<Latencies>,
     /// Due → the second ack.
     pub(crate) persisted: Mutex<Latencies>,
+    /// The first ack → the second one: Kafka to Postgres and back, without the way in.
+    pub(crate) accepted_to_persisted: Mutex<Latencies>,
     /// Due → another member's client has the event.
     pub(crate) screen: Mutex<Latencies>,
     pub(crate) sent_count: AtomicU64,
@@ -93,6 +97,7 @@ impl Run {
             handed: Mutex::new(latencies()),
             accepted: Mutex::new(latencies()),
             persisted: Mutex::new(latencies()),
+            accepted_to_persisted: Mutex::new(latencies()),
             screen: Mutex::new(latencies()),
             sent_count: AtomicU64::new(0),
             accepted_count: AtomicU64::new(0),
@@ -110,7 +115,6 @@ impl Run {
     }
 }
 
-/// Adds a latency.
 /// Adds one.
 pub(crate) fn record(latencies: &mut Latencies, us: u64) {
     latencies.saturating_record(us.clamp(1, MOST_US));
@@ -131,6 +135,7 @@ impl Ledger {
             seqs: (0..count).map(|_| AtomicI64::new(0)).collect(),
             shown: (0..count).map(|_| AtomicU16::new(0)).collect(),
             states: (0..count).map(|_| AtomicU8::new(0)).collect(),
+            accepted_us: (0..count).map(|_| AtomicU64::new(0)).collect(),
             runs: (0..plan.sizes.runs).map(|_| Run::new()).collect(),
             plan,
         }
@@ -156,6 +161,11 @@ impl Ledger {
         number % self.plan.sizes.messages_per_run.max(1) >= self.warmup
     }
 
+    fn since_start_us(&self, number: usize, at: Instant) -> Option<u64> {
+        let start = self.starts[self.plan.run_of(number)].get()?;
+        u64::try_from(at.saturating_duration_since(*start).as_micros()).ok()
+    }
+
     fn since_due(&self, number: usize, at: Instant) -> Duration {
         self.due(number).map_or(Duration::ZERO, |due| at.saturating_duration_since(due))
     }
@@ -174,6 +184,7 @@ impl Ledger {
         if self.states[number].fetch_or(ACCEPTED, Relaxed) & ACCEPTED == 0 {
             let run = self.run(self.plan.run_of(number));
             run.accepted_count.fetch_add(1, Relaxed);
+            self.accepted_us[number].store(self.since_start_us(number, at).unwrap_or(0), Relaxed);
             if self.is_measured(number) {
                 note(&run.accepted, self.since_due(number, at));
             }
@@ -186,12 +197,15 @@ impl Ledger {
         self.has_seq(number, seq.unwrap_or(0));
         if self.states[number].fetch_or(PERSISTED, Relaxed) & PERSISTED == 0 {
             run.persisted_count.fetch_add(1, Relaxed);
-            if let Some(start) = self.starts[self.plan.run_of(number)].get() {
-                let us = at.saturating_duration_since(*start).as_micros() as u64;
-                run.last_persisted_us.fetch_max(us, Relaxed);
-            }
+            let now_us = self.since_start_us(number, at).unwrap_or(0);
+            run.last_persisted_us.fetch_max(now_us, Relaxed);
             if self.is_measured(number) {
                 note(&run.persisted, self.since_due(number, at));
+                let accepted_us = self.accepted_us[number].load(Relaxed);
+                // One ack that says both has nothing between.
+                if accepted_us > 0 && accepted_us < now_us {
+                    note(&run.accepted_to_persisted, Duration::from_micros(now_us - accepted_us));
+                }
             }
         }
     }

@@ -55,6 +55,19 @@ fn latency_counts_from_the_due_time_and_for_others_only() {
         assert!(screen.value_at_quantile(quantile).abs_diff(10_000) <= 10);
     }
     assert!(ledger.run(0).accepted.lock().unwrap().max().abs_diff(2_000) <= 2);
+    let between = ledger.run(0).accepted_to_persisted.lock().unwrap().clone();
+    assert_eq!(between.len(), 50);
+    assert!(between.min().abs_diff(3_000) <= 3 && between.max().abs_diff(3_000) <= 3);
+}
+
+#[test]
+fn one_ack_that_says_both_has_nothing_between() {
+    let ledger = ledger(2, 1);
+    let at = ledger.due(0).unwrap() + Duration::from_millis(7);
+    ledger.accepted(0, at);
+    ledger.persisted(0, Some(1), at);
+    assert_eq!(ledger.run(0).accepted_to_persisted.lock().unwrap().len(), 0);
+    assert_eq!(ledger.run(0).persisted.lock().unwrap().len(), 1);
 }
 
 #[test]

@@ -97,6 +97,7 @@ impl Outcome for Report {
             ("floor: an echo from memory", self.floor.as_ref().map(|floor| &floor.screen)),
         ];
         telling::percentiles(out, "from due time, ms", &rows)?;
+        telling::percentiles(out, "from the first ack, ms", &[("to persisted", Some(&figures.accepted_to_persisted))])?;
         if let Some(ratio) = self.p95_over_floor {
             writeln!(out, "p95 is {ratio:.1} times the floor's")?;
         }

@@ -30,10 +30,27 @@ struct Message {
     is_deleted: bool,
 }
 
+/// What has a `seq`, in the words of the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Event {
+    pub(super) seq: i64,
+    pub(super) event_type: &'static str,
+    /// What was written with it.
+    pub(super) text: Option<String>,
+    /// `seq` of the message that it is about.
+    message_seq: Option<i64>,
+}
+
+/// What somebody is shown at a `seq`: what it was and its text, or nothing.
+pub(super) type Shown = Option<(&'static str, Option<String>)>;
+
 /// The chat.
 #[derive(Debug, Default)]
 pub(super) struct Chat {
     seq: i64,
+    events: Vec<Event>,
+    /// How far each has read.
+    read: BTreeMap<usize, i64>,
     roles: BTreeMap<usize, u8>,
     stays: Vec<Stay>,
     messages: Vec<Message>,
@@ -61,11 +78,18 @@ fn rank(role: &str) -> u8 {
 impl Chat {
     pub(super) fn made_by(who: usize) -> Self {
         let stay = Stay { who, visible_from: 1, left: None };
-        Self { seq: 1, roles: BTreeMap::from([(who, OWNER)]), stays: vec![stay], ..Self::default() }
+        let mut chat = Self { roles: BTreeMap::from([(who, OWNER)]), stays: vec![stay], ..Self::default() };
+        chat.next("chat.created");
+        chat
     }
 
-    fn next(&mut self) -> i64 {
+    fn next(&mut self, event_type: &'static str) -> i64 {
+        self.happens(event_type, None, None)
+    }
+
+    fn happens(&mut self, event_type: &'static str, message_seq: Option<i64>, text: Option<&str>) -> i64 {
         self.seq += 1;
+        self.events.push(Event { seq: self.seq, event_type, text: text.map(str::to_owned), message_seq });
         self.seq
     }
 
@@ -101,7 +125,7 @@ impl Chat {
                 return NO_MESSAGE;
             }
         }
-        let seq = self.next();
+        let seq = self.happens("message.persisted", Some(self.seq + 1), Some(text));
         let (original, edits) = (text.to_owned(), Vec::new());
         self.messages.push(Message { place, seq, sender: who, original, edits, is_deleted: false });
         Outcome::Seq(Some(seq))
@@ -120,7 +144,7 @@ impl Chat {
             return NO_MESSAGE;
         }
         message.edits.push((seq, text.to_owned()));
-        self.seq = seq;
+        self.happens("message.edited", Some(message_seq), Some(text));
         // The message is shown, which has the place at which it was sent.
         Outcome::Seq(Some(message_seq))
     }
@@ -138,7 +162,7 @@ impl Chat {
             return NOTHING;
         }
         message.is_deleted = true;
-        self.seq = seq;
+        self.happens("message.deleted", Some(message_seq), None);
         Outcome::Seq(Some(seq))
     }
 
@@ -150,7 +174,7 @@ impl Chat {
         if self.roles.contains_key(&whom) {
             return NOTHING;
         }
-        let seq = self.next();
+        let seq = self.next("member.joined");
         self.roles.insert(whom, rank(role));
         let visible_from = if self.is_hidden { seq } else { 1 };
         self.stays.push(Stay { who: whom, visible_from, left: None });
@@ -167,7 +191,7 @@ impl Chat {
         if theirs == OWNER && self.owners() == 1 && self.roles.len() > 1 {
             return LAST_OWNER;
         }
-        let seq = self.next();
+        let seq = self.next("member.left");
         self.roles.remove(&whom);
         for stay in self.stays.iter_mut().filter(|stay| stay.who == whom && stay.left.is_none()) {
             stay.left = Some(seq);
@@ -188,7 +212,7 @@ impl Chat {
             return LAST_OWNER;
         }
         self.roles.insert(whom, rank(role));
-        Outcome::Seq(Some(self.next()))
+        Outcome::Seq(Some(self.next("member.updated")))
     }
 
     pub(super) fn hide(&mut self, who: usize, is_hidden: bool) -> Outcome {
@@ -198,9 +222,44 @@ impl Chat {
         }
         if self.is_hidden != is_hidden {
             self.is_hidden = is_hidden;
-            self.next();
+            self.next("chat.updated");
         }
         Outcome::Done
+    }
+
+    pub(super) fn read(&mut self, who: usize, seq: i64) -> Outcome {
+        if !self.roles.contains_key(&who) {
+            return NO_CHAT;
+        }
+        let seq = seq.min(self.seq);
+        self.read.entry(who).and_modify(|read| *read = seq.max(*read)).or_insert(seq);
+        Outcome::Done
+    }
+
+    /// How far a member has read, and what others wrote since that they see in this stay.
+    pub(super) fn unread_of(&self, who: usize) -> Option<(i64, i64)> {
+        let stay = self.stays.iter().find(|stay| stay.who == who && stay.left.is_none())?;
+        let read = self.read.get(&who).copied().unwrap_or(0);
+        let from = stay.visible_from.max(read + 1);
+        let is_unread = |message: &&Message| message.seq >= from && message.sender != who && !message.is_deleted;
+        Some((read, self.messages.iter().filter(is_unread).count() as i64))
+    }
+
+    /// What is told to one who begins at the beginning, `seq` by `seq`, up to now or to their leaving: nothing from outside
+    /// their stays, and no text of what was deleted. `None` for one who never was in it.
+    pub(super) fn told(&self, who: usize) -> Option<Vec<Shown>> {
+        let last = self.stays.iter().filter(|stay| stay.who == who).map(|stay| stay.left.unwrap_or(self.seq)).max()?;
+        let is_deleted = |seq: i64| self.messages.iter().any(|message| message.seq == seq && message.is_deleted);
+        let shown = |event: &Event| {
+            let is_seen = self.sees(who, event.seq) && event.message_seq.is_none_or(|seq| self.sees(who, seq));
+            let text = event.text.clone().filter(|_| !event.message_seq.is_some_and(is_deleted));
+            is_seen.then_some((event.event_type, text))
+        };
+        Some(self.events.iter().take_while(|event| event.seq <= last).map(shown).collect())
+    }
+
+    pub(super) fn events(&self) -> &[Event] {
+        &self.events
     }
 
     /// Members and their roles.

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use runtime::Config;
 use tokio_postgres::Client;
 
+use super::budget::Sums;
 use super::commands::Backlog;
 use super::report::{Counted, Drain, Run};
 use super::{PersistArgs, Workload, commands, loader};
@@ -51,7 +52,7 @@ async fn measure(args: &PersistArgs, workload: Workload, place: &Place, servers:
     let bar = progress(all, "persisting");
     let (mut seen, mut news) = (0, Instant::now());
     let (mut clock, mut watch) = (None, None);
-    let (persisted, took, usage) = loop {
+    let (persisted, took, usage, budget) = loop {
         persister.must_run().context("the persister")?;
         let done = offsets(&client).await?;
         if done > seen {
@@ -60,14 +61,16 @@ async fn measure(args: &PersistArgs, workload: Workload, place: &Place, servers:
         }
         ensure!(news.elapsed() < STALL, "{seen} of {all} commands and then nothing: {}", persister.said());
         if clock.is_none() && done >= began_at {
+            let began = Instant::now();
             let mut roles = servers.to_vec();
             roles.push((ROLE.to_owned(), persister.pid().context("the persister has no process")?));
             watch = Some(Watch::new(roles, None));
-            clock = Some((Instant::now(), done));
+            clock = Some((began, done, Sums::of_program(&persister).await?));
         }
-        if let (Some((began, from)), Some(watch)) = (clock, &mut watch) {
+        if let (Some((began, from, sums)), Some(watch)) = (&clock, &mut watch) {
             if done >= all {
-                break (done - from, began.elapsed(), watch.end());
+                let (took, usage) = (began.elapsed(), watch.end());
+                break (done - from, took, usage, Sums::of_program(&persister).await?.since(sums));
             }
             watch.look();
         }
@@ -88,6 +91,7 @@ async fn measure(args: &PersistArgs, workload: Workload, place: &Place, servers:
             .map(|(role, cpu_s)| (role, cpu_s * 1_000_000.0 / persisted as f64))
             .collect(),
         peak_rss_bytes,
+        budget,
         counted,
     })
 }
@@ -96,6 +100,7 @@ fn start(config: &Config, roles: &[&str]) -> Result<Program> {
     let settings = [
         ("POSTGRES__READ_URL", config.postgres.read_url.expose()),
         ("REDIS__URL", config.redis.url.expose()),
+        ("OPS__LISTEN", "127.0.0.1:0"),
         ("PERSISTER__BATCH_COMMANDS", &config.persister.batch_commands.to_string()),
         // The whole backlog was issued at once.
         ("LIMITS__CHAT_SENDS_PER_S", "1000000"),

@@ -9,6 +9,7 @@
 //! The loader runs in the same run on the same server, so that the result is a ratio. Each run has an installation of its
 //! own: a prefix, and with it databases, topics and a slot, which keeps the WAL as it does in service.
 
+mod budget;
 mod commands;
 mod drain;
 mod loader;

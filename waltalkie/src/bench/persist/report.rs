@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
+use super::budget::Budget;
 use super::drain::ROLE;
 use crate::bench::figures::{median, medians_by_role};
 use crate::bench::machine::{self, Disk, Machine};
@@ -37,6 +38,7 @@ pub(super) struct Run {
     pub(super) loader_per_s: f64,
     pub(super) cpu_s_per_million: BTreeMap<String, f64>,
     pub(super) peak_rss_bytes: u64,
+    pub(super) budget: Budget,
     pub(super) counted: Counted,
 }
 
@@ -61,6 +63,7 @@ pub(super) struct Drain {
     of_loader: f64,
     cpu_s_per_million: BTreeMap<String, f64>,
     peak_rss_bytes: u64,
+    budget: Budget,
     counted: Counted,
     runs: Vec<Run>,
 }
@@ -85,6 +88,7 @@ impl Drain {
             of_loader: commands_per_s / loader_per_s,
             cpu_s_per_million: medians_by_role(&runs, |run| &run.cpu_s_per_million),
             peak_rss_bytes: runs.iter().map(|run| run.peak_rss_bytes).max().unwrap_or(0),
+            budget: Budget::medians(runs.iter().map(|run| &run.budget)),
             counted,
             runs,
         }
@@ -135,6 +139,7 @@ impl Drain {
         let others = self.cpu_s_per_million.iter().filter(|(role, _)| *role != ROLE);
         let others: Vec<String> = others.map(|(role, cpu_s)| format!("{role} {cpu_s:.2}")).collect();
         writeln!(out, "  CPU s for 1,000,000 commands: the process {ours:.2}, {}", others.join(", "))?;
+        self.budget.write(out, self.commands_per_s)?;
         let Counted { rows, lost, repeated, gaps } = self.counted;
         writeln!(out, "  counted: {rows} rows, lost {lost}, repeated {repeated}, gaps {gaps}")
     }
