@@ -1,5 +1,6 @@
 //! What is decided before a socket is opened: where the page came from, which protocol, whose token. Pure.
 
+use axum::Extension;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use schemas::wire::{Code, Rejection};
@@ -117,7 +118,7 @@ pub(crate) fn problem(status: StatusCode, rejection: &Rejection) -> Response {
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    (status, headers, body.to_string()).into_response()
+    (status, Extension(rejection.code), headers, body.to_string()).into_response()
 }
 
 #[cfg(test)]

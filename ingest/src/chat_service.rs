@@ -207,9 +207,13 @@ impl ChatService {
                 Err(_) => Err(Rejection::unavailable()),
             }
         };
+        let limits = Arc::clone(&self.limits);
         let decided = async move {
             let decision = decision(expected).await;
             metrics::decided(began.elapsed());
+            if decision.as_ref().is_err_and(|refusal| refusal.code == Code::RateLimited) {
+                limits.chat_is_full();
+            }
             decision
         };
         Ok(Submitted { accepted: accepted.boxed(), decided: decided.boxed() })

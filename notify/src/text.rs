@@ -1,5 +1,6 @@
 //! Languages, the fixed sentences of notifications in each, and how texts from people are made fit for one line.
 
+use schemas::wire::names;
 use serde::{Deserialize, Serialize};
 
 /// A language that there are templates and sentences in.
@@ -108,7 +109,7 @@ pub fn one_line(text: &str, most_chars: usize) -> String {
     let mut count = 0;
     for character in text.trim().chars() {
         let character = if character.is_whitespace() { ' ' } else { character };
-        if character.is_control() || is_directional(character) || (character == ' ' && line.ends_with(' ')) {
+        if names::is_foreign(character) || (character == ' ' && line.ends_with(' ')) {
             continue;
         }
         if count == most_chars {
@@ -122,11 +123,6 @@ pub fn one_line(text: &str, most_chars: usize) -> String {
         count += 1;
     }
     line
-}
-
-/// Embeddings, overrides and isolates of the bidirectional algorithm (UAX 9).
-fn is_directional(character: char) -> bool {
-    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -165,7 +161,7 @@ mod tests {
         fn any_text_becomes_a_line(text in any::<String>(), most in 1..40_usize) {
             let line = one_line(&text, most);
             prop_assert!(line.chars().count() <= most);
-            prop_assert!(!line.chars().any(|character| character.is_control() || is_directional(character)));
+            prop_assert!(!line.chars().any(|character| names::is_foreign(character)));
         }
     }
 }

@@ -13,11 +13,12 @@ const SECONDS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1
 /// Buckets of every `…_records` histogram.
 const RECORDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0];
 
-/// Libraries that write whole frames, headers and addresses, and so bodies, tokens and signatures, if they are asked for more
-/// than this.
-const QUIET: [&str; 8] = [
+/// Libraries that write whole frames, headers, addresses and parameters of queries, and so bodies, tokens and signatures, if they
+/// are asked for more than this.
+const QUIET: [&str; 9] = [
     "tungstenite=warn",
     "tokio_tungstenite=warn",
+    "tokio_postgres=warn",
     "h2=warn",
     "hyper=warn",
     "hyper_util=warn",

@@ -9,7 +9,9 @@ use projections::Projection;
 use projections::{Shipped, UserExport};
 use runtime::{Config, postgres};
 use schemas::MessageState;
-use serde_json::json;
+use schemas::event::Attachment;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio_postgres::types::Json;
 
 /// Messages fetched at a time.
@@ -48,7 +50,7 @@ pub(crate) async fn run(config: Config, args: ExportArgs) -> Result<ExitCode> {
         for row in &rows {
             let (chat_id, seq): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
             let Json(message): Json<MessageState> = row.try_get(2)?;
-            writeln!(out, "{}", line_of(&chat_id, &message))?;
+            writeln!(out, "{}", line_of(&chat_id, &message)?)?;
             after = (chat_id, seq);
         }
         if (rows.len() as i64) < PAGE {
@@ -58,20 +60,34 @@ pub(crate) async fn run(config: Config, args: ExportArgs) -> Result<ExitCode> {
 }
 
 /// A message as people read it: times in words, the application's data as JSON.
-fn line_of(chat_id: &str, message: &MessageState) -> serde_json::Value {
+fn line_of(chat_id: &str, message: &MessageState) -> Result<String> {
     let time = |epoch_ms: Option<i64>| epoch_ms.map(schemas::timestamp::rfc3339);
-    let app_data: Option<serde_json::Value> =
-        message.app_data.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    json!({
-        "chat_id": chat_id,
-        "seq": message.message_seq,
-        "message_id": message.message_id,
-        "content": message.content,
-        "app_data": app_data,
-        "attachments": message.attachments,
-        "parent_message_id": message.parent_message_id,
-        "created_at": time(Some(message.created_at)),
-        "edited_at": time(message.edited_at),
-        "deleted_at": time(message.deleted_at),
-    })
+    let app_data = message.app_data.clone().and_then(|text| RawValue::from_string(text).ok());
+    Ok(serde_json::to_string(&Line {
+        chat_id,
+        seq: message.message_seq,
+        message_id: &message.message_id,
+        content: message.content.as_deref(),
+        app_data,
+        attachments: &message.attachments,
+        parent_message_id: message.parent_message_id.as_deref(),
+        created_at: time(Some(message.created_at)),
+        edited_at: time(message.edited_at),
+        deleted_at: time(message.deleted_at),
+    })?)
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    chat_id: &'a str,
+    seq: i64,
+    message_id: &'a str,
+    content: Option<&'a str>,
+    /// As it was written: numbers keep their digits.
+    app_data: Option<Box<RawValue>>,
+    attachments: &'a [Attachment],
+    parent_message_id: Option<&'a str>,
+    created_at: Option<String>,
+    edited_at: Option<String>,
+    deleted_at: Option<String>,
 }

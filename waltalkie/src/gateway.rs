@@ -165,6 +165,7 @@ fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health, unsubscribe: R
         .merge(handshakes)
         .merge(ops::health_router(health))
         .layer(middleware::from_fn_with_state(proxies, note_peer))
+        .layer(middleware::from_fn(ingest::gateway::identify))
 }
 
 /// Pages of the origins that may open a WebSocket may also ask by HTTP. Tokens travel in a header, so no cookies.

@@ -1,7 +1,7 @@
 //! What a token says, and whether that holds: shape, time, issuer, audience. Nothing here looks at its signature.
 
 use schemas::ids;
-use schemas::wire::{Code, Rejection};
+use schemas::wire::{Code, Rejection, names};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -106,7 +106,7 @@ impl Claims {
             // Keycloak writes Bearer, and other words into what isn't meant for services.
             None | Some("user" | "Bearer") => Ok(Token::Person(Identity {
                 user_id: subject,
-                name: plain(self.name),
+                name: plain(self.name).and_then(|name| names::cleaned(&name)),
                 email: plain(self.email),
                 issued_at_ms,
                 expires_at_ms,

@@ -7,12 +7,12 @@ use schemas::wire::Rejection;
 use schemas::wire::json::MessageJson;
 use schemas::{MessageState, timestamp};
 use serde::Serialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use tokio_postgres::types::Json;
 use utoipa::ToSchema;
 
+use super::history::written;
 use super::{Gateway, shapes};
 use crate::users::{PublicUser, unavailable};
 
@@ -50,7 +50,7 @@ pub(crate) struct ChatSummary {
     /// Others' undeleted messages past `read_seq`, to 999.
     pub(crate) unread_count: i64,
     #[schema(required, value_type = Option<shapes::Message>)]
-    pub(crate) last_message: Option<Value>,
+    pub(crate) last_message: Option<Box<RawValue>>,
     #[serde(serialize_with = "timestamp::serialize")]
     #[schema(value_type = String, format = DateTime)]
     pub(crate) created_at: i64,
@@ -146,9 +146,9 @@ impl Gateway {
             chat.read_seq = row.get::<_, Option<i64>>(4).unwrap_or_default();
             let visible_from = chat.visible.first().map_or(1, |(from, _)| *from);
             let message = row.get::<_, Option<Json<MessageState>>>(2).map(|Json(state)| state);
-            chat.last_message = message.filter(|state| state.message_seq >= visible_from).and_then(|state| {
-                serde_json::to_value(MessageJson::new(&chat.chat_id, state.message_seq, None, &state)).ok()
-            });
+            chat.last_message = message
+                .filter(|state| state.message_seq >= visible_from)
+                .map(|state| written(&MessageJson::new(&chat.chat_id, state.message_seq, None, &state)));
         }
         Ok(())
     }

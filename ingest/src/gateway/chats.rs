@@ -6,10 +6,12 @@ use axum::{Extension, Json};
 use schemas::wire::client::Fields;
 use schemas::wire::{Code, Rejection};
 use schemas::{ChatSettings, CommandMember, ids};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::caller::{Caller, JsonBody, ListBody, Query, chat_id_of};
 use super::chat_list::{After, ChatSummary};
+use super::history::written;
 use super::idempotency::Operation;
 use super::{Gateway, Problem, Shared, shapes};
 use crate::chat_service::Wish;
@@ -23,7 +25,7 @@ const MOST_PEOPLE: usize = 10_000;
     params(("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("limit" = Option<i64>, Query, description = "1 to 200, 50 if absent")),
     responses((status = 200, description = "A page", body = shapes::ChatPage)))]
-pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Value>, Problem> {
+pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -> Result<Json<Page>, Problem> {
     let limit = query.limit(50, 200)?;
     let after = query.text("cursor").map(read_cursor).transpose()?;
     let chats = gateway.chats_of(&caller.user_id, None, after, limit).await?;
@@ -31,7 +33,14 @@ pub(crate) async fn list(State(gateway): Shared, caller: Caller, query: Query) -
         .last()
         .filter(|_| chats.len() as i64 == limit)
         .map(|last| format!("{}_{}", last.last_activity_at * 1_000, last.chat_id));
-    Ok(Json(json!({ "chats": chats, "next_cursor": next_cursor })))
+    Ok(Json(Page { chats, next_cursor }))
+}
+
+/// `ChatPage` of the document.
+#[derive(Serialize)]
+pub(crate) struct Page {
+    chats: Vec<ChatSummary>,
+    next_cursor: Option<String>,
 }
 
 fn read_cursor(text: &str) -> Result<(i64, String), Rejection> {
@@ -49,7 +58,7 @@ pub(crate) async fn show(
     State(gateway): Shared,
     caller: Caller,
     Path(chat_id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Box<RawValue>>, Problem> {
     Ok(Json(gateway.one_chat(&caller.user_id, &chat_id_of(chat_id)?).await?))
 }
 
@@ -63,7 +72,7 @@ pub(crate) async fn create(
     caller: Caller,
     operation: Option<Extension<Operation>>,
     ListBody(mut body): ListBody,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Box<RawValue>>), Problem> {
     let is_group = body.optional_bool("is_group")?.unwrap_or(true);
     let mut people = body.ids("member_ids", MOST_PEOPLE)?;
     people.retain(|user_id| *user_id != caller.user_id);
@@ -95,12 +104,15 @@ pub(crate) async fn create(
         }
         derived
     };
-    gateway.check_company(&caller, &people, "member_ids").await?;
     let already = if is_group { None } else { gateway.one_chat(&caller.user_id, &chat_id).await.ok() };
+    // Before anybody is looked up: who may start no chats isn't told by it who is there.
+    if already.is_none() {
+        gateway.check_may_start(&caller)?;
+    }
+    gateway.check_company(&caller, &people, "member_ids").await?;
     if let Some(chat) = already {
         return Ok((StatusCode::OK, Json(chat)));
     }
-    gateway.check_may_start(&caller)?;
     // The creator is one of the first command's people.
     let (first, rest) = people.split_at(people.len().min(MAX_MEMBERS - 1));
     let wish = Wish::CreateChat { chat_id: chat_id.clone(), settings, members: members_of(first, None) };
@@ -129,7 +141,7 @@ pub(crate) async fn update(
     caller: Caller,
     Path(chat_id): Path<String>,
     JsonBody(mut body): JsonBody,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Box<RawValue>>, Problem> {
     let chat_id = chat_id_of(chat_id)?;
     let settings = settings_of(&mut body, &gateway)?;
     let based_on_seq = Some(gateway.head_for(&caller.user_id, &chat_id).await?);
@@ -144,8 +156,8 @@ pub(super) fn settings_of(body: &mut Fields, gateway: &Gateway) -> Result<ChatSe
         }
         text => Ok(text),
     };
-    let chat_name = short("name", body.optional_text("name")?, 200)?;
-    let avatar_url = short("avatar_url", body.optional_text("avatar_url")?, 2_000)?;
+    let chat_name = short("name", body.optional_line("name")?, 200)?;
+    let avatar_url = short("avatar_url", body.optional_line("avatar_url")?, 2_000)?;
     if avatar_url.as_deref().is_some_and(|url| !url.starts_with("https://")) {
         return Err(Rejection::new(Code::BadField, "avatar_url begins with https://").at("avatar_url"));
     }
@@ -184,13 +196,13 @@ impl Gateway {
     }
 
     /// One chat of a person, as JSON; the same refusal whether it isn't there or isn't theirs.
-    pub(crate) async fn one_chat(&self, user_id: &str, chat_id: &str) -> Result<Value, Rejection> {
+    pub(crate) async fn one_chat(&self, user_id: &str, chat_id: &str) -> Result<Box<RawValue>, Rejection> {
         if user_id == ids::SYSTEM {
             return self.any_chat(chat_id).await;
         }
         let chats = self.chats_of(user_id, Some(chat_id), None, 1).await?;
         let chat = chats.into_iter().next().ok_or_else(Rejection::chat_not_found)?;
-        Ok(serde_json::to_value(chat).unwrap_or_default())
+        Ok(written(&chat))
     }
 
     /// Refuses people who don't exist.

@@ -195,7 +195,7 @@ impl Wanted {
         if !["web", "android", "ios"].contains(&platform.as_str()) {
             return Err(wrong("platform", "platform is web, android or ios."));
         }
-        let name = body.optional_text("name")?;
+        let name = body.optional_line("name")?;
         if name.as_ref().is_some_and(|name| name.trim().is_empty() || name.chars().count() > 200) {
             return Err(wrong("name", "name is a text of 1 to 200 characters."));
         }

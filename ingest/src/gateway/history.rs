@@ -5,7 +5,8 @@
 use schemas::wire::Rejection;
 use schemas::wire::json::MessageJson;
 use schemas::{MessageState, timestamp};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -52,7 +53,7 @@ impl Gateway {
         chat_id: &str,
         place: Place,
         limit: i64,
-    ) -> Result<Vec<Value>, Rejection> {
+    ) -> Result<Vec<Box<RawValue>>, Rejection> {
         let client = self.chat.pool().get().await.map_err(unavailable)?;
         let (condition, order, bound) = match place {
             Place::Latest => ("m.sequence_number > $3", "DESC", 0),
@@ -70,7 +71,12 @@ impl Gateway {
     }
 
     /// One message that the reader may see.
-    pub(crate) async fn one_message(&self, user_id: &str, chat_id: &str, message_id: Uuid) -> Result<Value, Rejection> {
+    pub(crate) async fn one_message(
+        &self,
+        user_id: &str,
+        chat_id: &str,
+        message_id: Uuid,
+    ) -> Result<Box<RawValue>, Rejection> {
         let client = self.chat.pool().get().await.map_err(unavailable)?;
         let sql = format!(
             "{MESSAGE_SQL} AND m.sequence_number = (SELECT sequence_number FROM message_key WHERE message_id = $3 AND chat_id = $1)"
@@ -81,7 +87,7 @@ impl Gateway {
     }
 }
 
-fn json_of(chat_id: &str, row: &Row) -> Value {
+fn json_of(chat_id: &str, row: &Row) -> Box<RawValue> {
     let time = |column: usize| row.get::<_, Option<OffsetDateTime>>(column).map(timestamp::from_offset);
     let deleted_at = time(8);
     let attachments =
@@ -99,5 +105,10 @@ fn json_of(chat_id: &str, row: &Row) -> Value {
         app_data: row.get(9),
         attachments,
     };
-    serde_json::to_value(MessageJson::new(chat_id, state.message_seq, None, &state)).unwrap_or_default()
+    written(&MessageJson::new(chat_id, state.message_seq, None, &state))
+}
+
+/// An answer as text at once. By way of a `Value` the numbers in `app_data` would lose digits.
+pub(crate) fn written(answer: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(answer).unwrap_or_default()
 }

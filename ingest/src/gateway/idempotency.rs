@@ -25,6 +25,7 @@ use tokio_postgres::types::Json;
 use uuid::Uuid;
 
 use super::caller::{Caller, LIST_BYTES};
+use super::history::written;
 use super::{Gateway, Problem};
 use crate::users::unavailable;
 
@@ -190,17 +191,16 @@ impl Kept {
         let is_chat = body.as_object().is_some_and(|body| body.len() == 1);
         let shown = match (text("chat_id"), message_id) {
             (Some(chat_id), Some(message_id)) => {
-                self.gateway.one_message(&self.caller.user_id, &chat_id, message_id).await.unwrap_or(body)
+                self.gateway.one_message(&self.caller.user_id, &chat_id, message_id).await.ok()
             }
             (None, None) if body["media_id"].is_string() => {
                 let media_id = body["media_id"].as_str().unwrap_or_default();
-                self.gateway.one_media(&self.caller.user_id, media_id).await.unwrap_or(body)
+                self.gateway.one_media(&self.caller.user_id, media_id).await.map(|file| written(&file))
             }
-            (Some(chat_id), None) if is_chat => {
-                self.gateway.one_chat(&self.caller.user_id, &chat_id).await.unwrap_or(body)
-            }
-            _ => body,
+            (Some(chat_id), None) if is_chat => self.gateway.one_chat(&self.caller.user_id, &chat_id).await.ok(),
+            _ => None,
         };
+        let shown = shown.unwrap_or_else(|| written(&body));
         let mut response = (status.unwrap_or(StatusCode::OK), axum::Json(shown)).into_response();
         response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
         response

@@ -3,11 +3,13 @@
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
-use schemas::wire::client::send_message;
+use schemas::wire::client::{MAX_SEQ, send_message};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::caller::{Caller, JsonBody, Query, chat_id_of, message_id_of};
-use super::history::Place;
+use super::history::{Place, written};
 use super::idempotency::Operation;
 use super::{Problem, Shared, shapes};
 use crate::chat_service::Wish;
@@ -26,10 +28,10 @@ pub(crate) async fn list(
     caller: Caller,
     Path(chat_id): Path<String>,
     query: Query,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Page>, Problem> {
     let chat_id = chat_id_of(chat_id)?;
     let limit = query.limit(50, 200)?;
-    let seq = |name: &str| query.number(name, 0, i64::MAX);
+    let seq = |name: &str| query.number(name, 0, MAX_SEQ);
     let (before, after, around) = (seq("before_seq")?, seq("after_seq")?, seq("around_seq")?);
     // Read before the messages: what is newer than this comes as events.
     let as_of_seq = gateway.head_for(&caller.user_id, &chat_id).await?;
@@ -56,19 +58,25 @@ pub(crate) async fn list(
             (messages, more, false)
         }
     };
-    Ok(Json(json!({
-        "messages": messages, "as_of_seq": as_of_seq,
-        "has_more_before": has_more_before, "has_more_after": has_more_after,
-    })))
+    Ok(Json(Page { messages, as_of_seq, has_more_before, has_more_after }))
 }
 
-fn trim_start(mut messages: Vec<Value>, limit: i64) -> (Vec<Value>, bool) {
+/// `MessagePage` of the document, whose messages are written already.
+#[derive(Serialize)]
+pub(crate) struct Page {
+    messages: Vec<Box<RawValue>>,
+    as_of_seq: i64,
+    has_more_before: bool,
+    has_more_after: bool,
+}
+
+fn trim_start<T>(mut messages: Vec<T>, limit: i64) -> (Vec<T>, bool) {
     let surplus = messages.len().saturating_sub(limit as usize);
     messages.drain(..surplus);
     (messages, surplus > 0)
 }
 
-fn trim_end(mut messages: Vec<Value>, limit: i64) -> (Vec<Value>, bool) {
+fn trim_end<T>(mut messages: Vec<T>, limit: i64) -> (Vec<T>, bool) {
     let has_more = messages.len() > limit as usize;
     messages.truncate(limit as usize);
     (messages, has_more)
@@ -88,7 +96,7 @@ pub(crate) async fn send(
     operation: Option<Extension<Operation>>,
     headers: HeaderMap,
     JsonBody(mut body): JsonBody,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Box<RawValue>>), Problem> {
     let chat_id = chat_id_of(chat_id)?;
     if let Some(Extension(Operation(id))) = operation
         && body.object.get("message_id").is_none_or(Value::is_null)
@@ -106,15 +114,13 @@ pub(crate) async fn send(
         .any(|value| value.split(',').any(|preference| preference.trim().eq_ignore_ascii_case("respond-async")));
     if prefers_async {
         let accepted = json!({ "state": "accepted", "chat_id": chat_id, "message_id": message_id });
-        return Ok((StatusCode::ACCEPTED, Json(accepted)));
+        return Ok((StatusCode::ACCEPTED, Json(written(&accepted))));
     }
     let seq = submitted.decided.await?;
     // A repeated send is answered also to one who was removed since, and then with no more than its place.
     let shown = gateway.one_message(&caller.user_id, &chat_id, message_id).await;
-    Ok((
-        StatusCode::CREATED,
-        Json(shown.unwrap_or_else(|_| json!({ "chat_id": chat_id, "message_id": message_id, "seq": seq }))),
-    ))
+    let place = || written(&json!({ "chat_id": chat_id, "message_id": message_id, "seq": seq }));
+    Ok((StatusCode::CREATED, Json(shown.unwrap_or_else(|_| place()))))
 }
 
 /// One message.
@@ -125,7 +131,7 @@ pub(crate) async fn show(
     State(gateway): Shared,
     caller: Caller,
     Path((chat_id, message_id)): Path<(String, String)>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Box<RawValue>>, Problem> {
     let chat_id = chat_id_of(chat_id)?;
     let message_id = message_id_of(&message_id)?;
     gateway.head_for(&caller.user_id, &chat_id).await?;
@@ -142,7 +148,7 @@ pub(crate) async fn edit(
     caller: Caller,
     Path((chat_id, message_id)): Path<(String, String)>,
     JsonBody(mut body): JsonBody,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<Box<RawValue>>, Problem> {
     let chat_id = chat_id_of(chat_id)?;
     let message_id = message_id_of(&message_id)?;
     let content = body.content(&gateway.frame_limits)?;

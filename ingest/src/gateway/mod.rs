@@ -34,6 +34,7 @@ use axum::{Extension, Router};
 use deadpool_postgres::Pool;
 use runtime::Config;
 use schemas::wire::{Code, Limits as FrameLimits, Rejection};
+use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -115,7 +116,6 @@ pub fn router(gateway: Arc<Gateway>) -> Router {
         .layer(middleware::from_fn(etag::tag))
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway), limit))
         .layer(middleware::from_fn(rates::show))
-        .layer(middleware::from_fn(identify))
         .with_state(gateway)
 }
 
@@ -131,12 +131,23 @@ async fn wrong_method() -> Problem {
 #[derive(Debug, Clone)]
 pub(crate) struct RequestId(pub(crate) String);
 
-async fn identify(mut request: Request, next: Next) -> Response {
+/// Gives a request or handshake its id. Whatever is logged on its way has the id, and an answer that says that something failed
+/// here is logged with it. Admission refuses by the thousand on purpose: that is counted.
+pub async fn identify(mut request: Request, next: Next) -> Response {
     let id = Uuid::now_v7().to_string();
     request.extensions_mut().insert(RequestId(id.clone()));
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let mut response = next.run(request).await;
-    tracing::debug!(request_id = id, %method, path, status = response.status().as_u16(), "answered");
+    let span = tracing::info_span!("request", request_id = id);
+    let mut response = next.run(request).instrument(span.clone()).await;
+    let status = response.status().as_u16();
+    let code = response.extensions().get::<Code>().copied();
+    span.in_scope(|| {
+        if status >= 500 && code != Some(Code::Overloaded) {
+            tracing::warn!(%method, path, status, ?code, "a request failed");
+        } else {
+            tracing::debug!(%method, path, status, ?code, "answered");
+        }
+    });
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert("request-id", value);
     }

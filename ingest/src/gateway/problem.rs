@@ -46,6 +46,7 @@ impl IntoResponse for Problem {
             retry_after_ms: rejection.retry_after_ms,
         };
         let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(rejection.code);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(wait_ms) = rejection.retry_after_ms {

@@ -32,7 +32,7 @@ pub(crate) async fn update(
     caller: Caller,
     JsonBody(mut body): JsonBody,
 ) -> Result<Json<Me>, Problem> {
-    let mut text = |field: &str, most: usize| match body.optional_text(field)? {
+    let mut text = |field: &str, most: usize| match body.optional_line(field)? {
         Some(text) if text.chars().count() > most || (!text.is_empty() && text.trim().is_empty()) => {
             let rule = format!("{field} is a text of at most {most} characters; an empty one takes it away.");
             Err(Rejection::new(Code::BadField, rule).at(field))

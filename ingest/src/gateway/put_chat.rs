@@ -8,12 +8,14 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use schemas::wire::client::Fields;
 use schemas::wire::{Code, Rejection};
-use schemas::{CommandMember, ids};
+use schemas::{CommandMember, ids, timestamp};
+use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::caller::{Caller, ListBody, ServiceCaller, chat_id_of};
 use super::chats::settings_of;
+use super::history::written;
 use super::{Gateway, Problem, Shared, shapes};
 use crate::auth::Scope;
 use crate::chat_service::Wish;
@@ -41,7 +43,7 @@ pub(crate) async fn put(
     service: ServiceCaller,
     Path(chat_id): Path<String>,
     ListBody(mut body): ListBody,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<Box<RawValue>>), Problem> {
     service.need(Scope::ChatsWrite)?;
     let chat_id = chat_id_of(chat_id)
         .map_err(|_| Rejection::new(Code::BadField, "chat_id is 1 to 64 of A-Z a-z 0-9 . _ : -").at("chat_id"))?;
@@ -82,7 +84,7 @@ fn wanted(body: &mut Fields) -> Result<Vec<Wanted>, Rejection> {
     let mut people: HashMap<String, Option<Role>> = HashMap::new();
     for item in items {
         let Value::Object(object) = item else { return Err(wrong("members is a list of {user_id, role?}.".into())) };
-        let mut fields = Fields { object, prefix: "members." };
+        let mut fields = Fields::of(object, "members.");
         let user_id = fields.user_or_chat_id("user_id")?;
         let role = match fields.optional_text("role")? {
             None => None,
@@ -169,7 +171,7 @@ impl Gateway {
     }
 
     /// A chat as a service sees it: without what belongs to a member.
-    pub(crate) async fn any_chat(&self, chat_id: &str) -> Result<Value, Rejection> {
+    pub(crate) async fn any_chat(&self, chat_id: &str) -> Result<Box<RawValue>, Rejection> {
         let client = self.chat.pool().get().await.map_err(unavailable)?;
         let sql = "SELECT c.name, c.is_group, c.avatar_url, c.app_data, c.deleted_shown_as, c.history_for_new_members,
                           c.created_at, n.last_seq, n.last_at, (SELECT count(*) FROM (SELECT 1 FROM chat_member m
@@ -177,15 +179,36 @@ impl Gateway {
                      FROM chat c JOIN chat_counter n ON n.chat_id = c.id WHERE c.id = $1";
         let row = client.query_opt(sql, &[&chat_id]).await.map_err(unavailable)?;
         let row = row.ok_or_else(Rejection::chat_not_found)?;
-        let time = |column: usize| schemas::timestamp::rfc3339(schemas::timestamp::from_offset(row.get(column)));
-        let app_data: Option<Box<RawValue>> =
-            row.get::<_, Option<String>>(3).and_then(|text| RawValue::from_string(text).ok());
-        Ok(json!({
-            "chat_id": chat_id, "name": row.get::<_, Option<String>>(0), "is_group": row.get::<_, bool>(1),
-            "avatar_url": row.get::<_, Option<String>>(2), "app_data": app_data,
-            "deleted_shown_as": row.get::<_, String>(4), "history_for_new_members": row.get::<_, bool>(5),
-            "member_count": row.get::<_, i64>(9), "head_seq": row.get::<_, i64>(7),
-            "created_at": time(6), "last_activity_at": time(8),
+        Ok(written(&AnyChat {
+            chat_id,
+            name: row.get(0),
+            is_group: row.get(1),
+            avatar_url: row.get(2),
+            app_data: row.get::<_, Option<String>>(3).and_then(|text| RawValue::from_string(text).ok()),
+            deleted_shown_as: row.get(4),
+            history_for_new_members: row.get(5),
+            member_count: row.get(9),
+            head_seq: row.get(7),
+            created_at: timestamp::from_offset(row.get(6)),
+            last_activity_at: timestamp::from_offset(row.get(8)),
         }))
     }
+}
+
+/// `ServiceChat` of the document.
+#[derive(Serialize)]
+struct AnyChat<'a> {
+    chat_id: &'a str,
+    name: Option<String>,
+    is_group: bool,
+    avatar_url: Option<String>,
+    app_data: Option<Box<RawValue>>,
+    deleted_shown_as: String,
+    history_for_new_members: bool,
+    member_count: i64,
+    head_seq: i64,
+    #[serde(serialize_with = "timestamp::serialize")]
+    created_at: i64,
+    #[serde(serialize_with = "timestamp::serialize")]
+    last_activity_at: i64,
 }

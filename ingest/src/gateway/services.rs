@@ -93,7 +93,7 @@ fn user_id_of(text: String) -> Result<String, Rejection> {
 
 /// The whole profile: what is absent or null is empty afterwards.
 fn profile_of(body: &mut Fields) -> Result<Profile, Rejection> {
-    let mut text = |field: &str, most: usize| match body.optional_text(field)? {
+    let mut text = |field: &str, most: usize| match body.optional_line(field)? {
         Some(text) if text.trim().is_empty() || text.chars().count() > most => {
             Err(Rejection::new(Code::BadField, format!("{field} is a text of 1 to {most} characters.")).at(field))
         }

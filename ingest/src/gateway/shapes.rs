@@ -288,6 +288,7 @@ pub(crate) struct MessagePage {
 /// How far one has read.
 #[derive(Deserialize, ToSchema)]
 pub(crate) struct ReadMark {
+    /// Up to 2^53 - 1.
     #[schema(minimum = 0)]
     seq: i64,
 }

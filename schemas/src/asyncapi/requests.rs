@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::ids::MAX_ID_BYTES;
 use crate::wire::Limits;
+use crate::wire::client::MAX_SEQ;
 
 const ID: &str = "^[A-Za-z0-9._:-]+$";
 
@@ -109,7 +110,8 @@ fn seqs(about: &str) -> RefOr<Schema> {
     let seq = ObjectBuilder::new()
         .schema_type(Type::Integer)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-        .minimum(Some(0));
+        .minimum(Some(0))
+        .maximum(Some(MAX_SEQ));
     ObjectBuilder::new()
         .property_names(Some(id.build()))
         .additional_properties(Some(AdditionalProperties::RefOr(seq.into())))

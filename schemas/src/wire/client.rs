@@ -3,11 +3,16 @@
 //! Pure. What needs no look at the world is decided here: JSON, event, fields, types, lengths, UUIDs. Whether the chat
 //! is the caller's is decided later, by those who know.
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{ClientEvent, Code, Rejection};
+use super::object::{self, Found};
+use super::{ClientEvent, Code, Rejection, names};
 use crate::ids;
+
+/// The highest `seq` that a client can name: up to here every reader of JSON has the same whole number (RFC 7493, section 2.2).
+pub const MAX_SEQ: i64 = (1 << 53) - 1;
 
 /// Limits that a client must keep; told to it in `hello`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,11 +107,7 @@ pub struct RefusedFrame {
 /// The request in a text frame.
 pub fn parse(text: &str, limits: &Limits) -> Result<Request, RefusedFrame> {
     let refuse = |id, rejection| RefusedFrame { id, chat_id: None, message_id: None, is_send: false, rejection };
-    let value: Value = serde_json::from_str(text).map_err(|error| {
-        let place = format!("Not JSON: line {}, column {}.", error.line(), error.column());
-        refuse(None, Rejection::new(Code::BadJson, place))
-    })?;
-    let Value::Object(mut frame) = value else {
+    let Found::Object(mut frame, payload) = object::frame(text).map_err(|rejection| refuse(None, rejection))? else {
         return Err(refuse(
             None,
             Rejection::new(Code::BadJson, "A frame is a JSON object {\"event\", \"id\", \"payload\"}."),
@@ -114,10 +115,10 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Request, RefusedFrame> {
     };
     let id = match frame.remove("id") {
         None | Some(Value::Null) => None,
-        Some(id @ (Value::String(_) | Value::Number(_))) if id.to_string().len() <= 128 => Some(id),
+        Some(id @ (Value::String(_) | Value::Number(_))) if id.to_string().len() <= 128 && comes_back(&id) => Some(id),
         Some(_) => {
-            let wrong = Rejection::new(Code::BadField, "id is a string or a number of at most 128 bytes.").at("id");
-            return Err(refuse(None, wrong));
+            let rule = "id is a string or a number, at most 128 bytes; numbers beyond 2^53 are whole and have 64 bits.";
+            return Err(refuse(None, Rejection::new(Code::BadField, rule).at("id")));
         }
     };
     let event = match frame.remove("event") {
@@ -125,19 +126,27 @@ pub fn parse(text: &str, limits: &Limits) -> Result<Request, RefusedFrame> {
         Some(_) => return Err(refuse(id, Rejection::new(Code::BadField, "event is a string.").at("event"))),
         None => return Err(refuse(id, Rejection::new(Code::MissingField, "event is missing.").at("event"))),
     };
-    let payload = match frame.remove("payload") {
-        None | Some(Value::Null) => Map::new(),
-        Some(Value::Object(payload)) => payload,
-        Some(_) => return Err(refuse(id, Rejection::new(Code::BadField, "payload is an object.").at("payload"))),
+    let payload = match payload {
+        None | Some(Found::Null) => Fields::of(Map::new(), "payload."),
+        Some(Found::Object(object, app_data)) => Fields { app_data, ..Fields::of(object, "payload.") },
+        Some(Found::Other) => {
+            return Err(refuse(id, Rejection::new(Code::BadField, "payload is an object.").at("payload")));
+        }
     };
-    let text_of =
-        |field: &str| payload.get(field).and_then(Value::as_str).filter(|text| text.len() <= 64).map(str::to_owned);
+    let text_of = |field: &str| {
+        payload.object.get(field).and_then(Value::as_str).filter(|text| text.len() <= 64).map(str::to_owned)
+    };
     let place = (text_of("chat_id").filter(|chat| ids::is_valid(chat)), text_of("message_id"));
     let is_send = event == ClientEvent::SendMessage.name();
-    match parse_payload(&event, Fields { object: payload, prefix: "payload." }, limits) {
+    match parse_payload(&event, payload, limits) {
         Ok(frame) => Ok(Request { id, frame }),
         Err(rejection) => Err(RefusedFrame { id, chat_id: place.0, message_id: place.1, is_send, rejection }),
     }
+}
+
+/// Whether an `id` is the same in the answer: one that isn't held exactly would come back as another.
+fn comes_back(id: &Value) -> bool {
+    !id.is_f64() || id.as_f64().is_some_and(|number| number.abs() <= MAX_SEQ as f64)
 }
 
 fn parse_payload(event: &str, mut fields: Fields, limits: &Limits) -> Result<ClientFrame, Rejection> {
@@ -220,18 +229,20 @@ pub struct Fields {
     pub object: Map<String, Value>,
     /// What goes before a field's name in refusals.
     pub prefix: &'static str,
+    app_data: Option<Box<RawValue>>,
 }
 
 impl Fields {
+    /// An object that is part of a request, without `app_data`.
+    pub fn of(object: Map<String, Value>, prefix: &'static str) -> Self {
+        Self { object, prefix, app_data: None }
+    }
+
     /// The body of an HTTP request.
     pub fn of_body(body: &[u8]) -> Result<Self, Rejection> {
-        match serde_json::from_slice(body) {
-            Ok(Value::Object(object)) => Ok(Self { object, prefix: "" }),
-            Ok(_) => Err(Rejection::new(Code::BadJson, "The body is a JSON object.")),
-            Err(error) => {
-                let place = format!("Not JSON: line {}, column {}.", error.line(), error.column());
-                Err(Rejection::new(Code::BadJson, place))
-            }
+        match object::body(body)? {
+            Found::Object(object, app_data) => Ok(Self { app_data, ..Self::of(object, "") }),
+            Found::Null | Found::Other => Err(Rejection::new(Code::BadJson, "The body is a JSON object.")),
         }
     }
 
@@ -270,6 +281,21 @@ impl Fields {
         }
     }
 
+    /// A text that may be absent and is shown in the middle of others', such as a name: none that breaks or turns them.
+    pub fn optional_line(&mut self, field: &str) -> Result<Option<String>, Rejection> {
+        let line = self.optional_text(field)?;
+        match line.as_deref().and_then(names::foreign) {
+            None => Ok(line),
+            Some(character) => {
+                let rule = format!(
+                    "{field} holds U+{:04X}: leave out control characters, line breaks, and what turns the direction of writing.",
+                    u32::from(character)
+                );
+                Err(Rejection::new(Code::BadField, rule).at(self.path(field)))
+            }
+        }
+    }
+
     /// A boolean that may be absent.
     pub fn optional_bool(&mut self, field: &str) -> Result<Option<bool>, Rejection> {
         match self.optional(field) {
@@ -282,7 +308,7 @@ impl Fields {
     /// A `seq`.
     pub fn seq(&mut self, field: &str) -> Result<i64, Rejection> {
         let value = self.optional(field).ok_or_else(|| self.missing(field))?;
-        value.as_i64().filter(|seq| *seq >= 0).ok_or_else(|| self.wrong(field, "a whole number from 0"))
+        seq_of(&value).ok_or_else(|| self.wrong(field, &format!("a whole number from 0 to {MAX_SEQ}")))
     }
 
     /// A `user_id` or `chat_id`.
@@ -349,20 +375,15 @@ impl Fields {
         Ok(content)
     }
 
-    /// The application's own JSON object, as text.
+    /// The application's own JSON object, as text: as the client wrote it, but for blanks between its parts.
     pub fn app_data(&mut self, limits: &Limits) -> Result<Option<String>, Rejection> {
-        match self.optional("app_data") {
-            None => Ok(None),
-            Some(value @ Value::Object(_)) => {
-                let text = value.to_string();
-                if text.len() > limits.app_data_bytes {
-                    return Err(
-                        self.wrong("app_data", &format!("an object of at most {} bytes", limits.app_data_bytes))
-                    );
-                }
-                Ok(Some(text))
+        let Some(written) = self.app_data.take() else { return Ok(None) };
+        let text = object::app_data(&written).map_err(|rejection| rejection.at(self.path("app_data")))?;
+        match text {
+            Some(text) if text.len() > limits.app_data_bytes => {
+                Err(self.wrong("app_data", &format!("an object of at most {} bytes", limits.app_data_bytes)))
             }
-            Some(_) => Err(self.wrong("app_data", "an object")),
+            text => Ok(text),
         }
     }
 
@@ -377,99 +398,21 @@ impl Fields {
         }
         entries
             .into_iter()
-            .map(|(chat_id, seq)| match seq.as_i64() {
-                Some(seq) if seq >= 0 && ids::is_valid(&chat_id) => Ok((chat_id, seq)),
-                _ => Err(self.wrong(field, "an object of seqs, whole numbers from 0, by chat_id")),
+            .map(|(chat_id, seq)| match seq_of(&seq) {
+                Some(seq) if ids::is_valid(&chat_id) => Ok((chat_id, seq)),
+                _ => {
+                    let rule = format!("an object of seqs, whole numbers from 0 to {MAX_SEQ}, by chat_id");
+                    Err(self.wrong(field, &rule))
+                }
             })
             .collect()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn refusal(text: &str) -> (Code, Option<String>) {
-        let refused = parse(text, &Limits::default()).expect_err("must be refused");
-        (refused.rejection.code, refused.rejection.field)
-    }
-
-    #[test]
-    fn each_wrong_frame_names_its_place() {
-        let at = |field: &str| Some(field.to_owned());
-        assert_eq!(refusal("{"), (Code::BadJson, None));
-        assert_eq!(refusal("[1]"), (Code::BadJson, None));
-        assert_eq!(refusal("{}"), (Code::MissingField, at("event")));
-        assert_eq!(refusal(r#"{"event":5}"#), (Code::BadField, at("event")));
-        assert_eq!(refusal(r#"{"event":"nope"}"#), (Code::UnknownEvent, at("event")));
-        assert_eq!(refusal(r#"{"event":"send_message"}"#), (Code::MissingField, at("payload.chat_id")));
-        assert_eq!(refusal(r#"{"event":"send_message","payload":[]}"#), (Code::BadField, at("payload")));
-        let send = |rest: &str| refusal(&format!(r#"{{"event":"send_message","payload":{{"chat_id":"c"{rest}}}}}"#));
-        assert_eq!(send(""), (Code::MissingField, at("payload.content")));
-        assert_eq!(send(r#","content":7"#), (Code::BadField, at("payload.content")));
-        assert_eq!(send(r#","content":" \n ""#), (Code::ContentEmpty, at("payload.content")));
-        assert_eq!(send(r#","content":"a\u0000b""#), (Code::ContentNotText, at("payload.content")));
-        assert_eq!(send(r#","content":"a","message_id":"x""#), (Code::BadUuid, at("payload.message_id")));
-        assert_eq!(send(r#","content":"a","app_data":3"#), (Code::BadField, at("payload.app_data")));
-        let long = format!(r#","content":"{}""#, "x".repeat(16_385));
-        assert_eq!(send(&long), (Code::ContentTooLong, at("payload.content")));
-        assert_eq!(send(r#","content":"a","attachments":"m""#), (Code::BadField, at("payload.attachments")));
-        assert_eq!(send(r#","attachments":["m","m"]"#), (Code::BadField, at("payload.attachments")));
-        assert_eq!(send(r#","attachments":["m"],"file":"n""#), (Code::BadField, at("payload.file")));
-        assert_eq!(send(r#","file":"../m""#), (Code::BadField, at("payload.file")));
-        let many: Vec<String> = (0..11).map(|number| format!("m{number}")).collect();
-        let many = format!(r#","attachments":{}"#, serde_json::json!(many));
-        assert_eq!(send(&many), (Code::BadField, at("payload.attachments")));
-        let marks = |marks: &str| refusal(&format!(r#"{{"event":"mark_read","payload":{{"marks":{marks}}}}}"#));
-        assert_eq!(marks("[]"), (Code::BadField, at("payload.marks")));
-        assert_eq!(marks(r#"{"c":1.5}"#), (Code::BadField, at("payload.marks")));
-        assert_eq!(marks(r#"{"c":-1}"#), (Code::BadField, at("payload.marks")));
-    }
-
-    #[test]
-    fn a_message_has_a_text_or_files_or_both() {
-        let sent = |rest: &str| {
-            let text = format!(r#"{{"event":"send_message","payload":{{"chat_id":"c"{rest}}}}}"#);
-            match parse(&text, &Limits::default()).expect("valid").frame {
-                ClientFrame::SendMessage(send) => (send.content, send.media_ids),
-                other => panic!("{other:?}"),
-            }
-        };
-        let one = || vec!["m".to_owned()];
-        assert_eq!(sent(r#","content":"a","attachments":[],"file":"""#), ("a".into(), vec![]));
-        assert_eq!(sent(r#","attachments":["m"]"#), (String::new(), one()));
-        assert_eq!(sent(r#","content":" ","file":"m""#), (String::new(), one()));
-        assert_eq!(sent(r#","content":"a","attachments":["m","n"]"#), ("a".into(), vec!["m".into(), "n".into()]));
-        let limits = Limits::new(100, false);
-        let text = r#"{"event":"send_message","payload":{"chat_id":"c","attachments":["m"]}}"#;
-        assert_eq!(parse(text, &limits).expect_err("no store").rejection.code, Code::NotSupported);
-    }
-
-    #[test]
-    fn refused_sends_are_remembered_by_chat_and_message() {
-        let text = r#"{"event":"send_message","id":7,"payload":{"chat_id":"c","message_id":"m","content":"a"}}"#;
-        let refused = parse(text, &Limits::default()).expect_err("bad uuid");
-        assert_eq!(refused.id, Some(Value::from(7)));
-        assert_eq!((refused.chat_id.as_deref(), refused.message_id.as_deref()), (Some("c"), Some("m")));
-        assert!(refused.is_send);
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_answered(text in ".{0,200}") {
-            let _ = parse(&text, &Limits::default());
-        }
-
-        #[test]
-        fn sends_come_through(content in "[^\u{0}]*[a-z][^\u{0}]*") {
-            let message_id = Uuid::now_v7();
-            let text = serde_json::json!({"event": "send_message", "id": "1",
-                "payload": {"chat_id": "c", "message_id": message_id, "content": content}}).to_string();
-            let request = parse(&text, &Limits::default()).expect("valid");
-            let is_same = matches!(&request.frame, ClientFrame::SendMessage(send)
-                if send.content == content && send.message_id == message_id);
-            prop_assert!(is_same);
-        }
-    }
+fn seq_of(value: &Value) -> Option<i64> {
+    value.as_i64().filter(|seq| (0..=MAX_SEQ).contains(seq))
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

@@ -6,6 +6,8 @@ pub mod client;
 pub mod close;
 pub mod events;
 pub mod json;
+pub mod names;
+mod object;
 pub mod payload;
 pub mod rejection;
 pub mod relay;

@@ -161,10 +161,11 @@ impl Socket {
         Ok(answer["payload"].clone())
     }
 
-    /// Waits for an error that answers a frame without id.
-    pub async fn expect_bare_error(&mut self, code: &str, field: Option<&str>) -> Result<()> {
+    /// Waits for an error that answers a frame without id; gives its text.
+    pub async fn expect_bare_error(&mut self, code: &str, field: Option<&str>) -> Result<String> {
         let frame = self.take("an error", |frame| frame["event"] == "error" && frame["id"].is_null()).await?;
-        check_error(&frame, code, field)
+        check_error(&frame, code, field)?;
+        Ok(frame["payload"]["message"].as_str().unwrap_or_default().to_owned())
     }
 
     /// Waits for an answer to a frame.

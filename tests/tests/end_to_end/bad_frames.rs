@@ -34,6 +34,36 @@ async fn frames_that_are_wrong_are_refused_with_their_place() -> Result<()> {
         socket.send_raw(Message::text(text)).await?;
         socket.expect_bare_error(code, field).await.with_context(|| text.to_owned())?;
     }
+    // Bytes that no JSON value of ours could be written as: keys that are there twice, half a surrogate pair, numbers of which a
+    // reader of doubles makes others.
+    let raw = |event: &str, payload: &str| format!("{{\"event\":\"{event}\",\"payload\":{{{payload}}}}}");
+    let send = |more: &str| raw("send_message", &format!("\"chat_id\":\"{chat_id}\",\"content\":\"text\",{more}"));
+    let mark = |seq: &str| raw("mark_read", &format!("\"marks\":{{\"{chat_id}\":{seq}}}"));
+    for (text, code, field, names) in [
+        ("{\"event\":\"heartbeat\",\"event\":\"heartbeat\"}".to_owned(), "bad_json", None, "\"event\" twice"),
+        ("{\"event\":\"heartbeat\",\"payload\":{},\"payload\":{}}".to_owned(), "bad_json", None, "\"payload\" twice"),
+        (send("\"content\":\"other\""), "bad_json", None, "\"content\" twice"),
+        (send("\"x\":[{\"a\":{\"b\":1,\"b\":1}}]"), "bad_json", None, "\"b\" twice"),
+        (send("\"app_data\":{\"a\":1,\"\\u0061\":1}"), "bad_json", Some("payload.app_data"), "\"a\" twice"),
+        (raw("mark_read", &format!("\"marks\":{{\"{chat_id}\":1,\"{chat_id}\":2}}")), "bad_json", None, "twice"),
+        (send("\"parent_message_id\":\"\\ud800\""), "bad_json", None, "line 1"),
+        (send("\"parent_message_id\":\"\\udc00\\ud800\""), "bad_json", None, "line 1"),
+        (send("\"app_data\":{\"n\":1e999}"), "bad_json", Some("payload.app_data"), "line 1"),
+        (mark("9007199254740992"), "bad_field", Some("payload.marks"), "9007199254740991"),
+        (mark("18446744073709551617"), "bad_field", Some("payload.marks"), "9007199254740991"),
+        ("{\"id\":18446744073709551617,\"event\":\"heartbeat\"}".to_owned(), "bad_field", Some("id"), "2^53"),
+        (
+            send(&format!("\"app_data\":{{\"a\":\"{}\"}}", "x".repeat(4_096))),
+            "bad_field",
+            Some("payload.app_data"),
+            "4096",
+        ),
+    ] {
+        let what = text.chars().take(200).collect::<String>();
+        socket.send_raw(Message::text(text)).await?;
+        let said = socket.expect_bare_error(code, field).await.with_context(|| what.clone())?;
+        ensure!(said.contains(names), "{what}: {said:?} doesn't name {names:?}");
+    }
     let deep = format!("{{\"event\":\"send_message\",\"payload\":{}1{}}}", "[".repeat(5_000), "]".repeat(5_000));
     socket.send_raw(Message::text(deep)).await?;
     socket.expect_bare_error("bad_json", None).await?;
@@ -100,6 +130,18 @@ async fn frames_that_are_wrong_are_refused_with_their_place() -> Result<()> {
     ensure!(fingerprint(&truth).await? == before, "something happened");
     // The connection has lived through all of it.
     ensure!(socket.say(&chat_id, &Uuid::now_v7().to_string(), "still here").await? == 3);
+    // Fields that nobody knows are no mistake: clients may be ahead of the server. What is opaque keeps its digits.
+    let (first, later) = ("123456789012345678901234567890", "0.1234567890123456789");
+    let payload = format!(
+        "\"chat_id\":\"{chat_id}\",\"content\":\"from the future\",\"mood\":{{\"good\":[1]}},
+         \"app_data\":{{\"n\": {first}, \"f\": {later}}}"
+    );
+    let text = format!("{{\"event\":\"send_message\",\"id\":\"x\",\"trace\":{{}},\"payload\":{{{payload}}}}}");
+    socket.send_raw(Message::text(text)).await?;
+    let sent = socket.wait("message", |message| message["content"] == "from the future").await?;
+    let path = format!("{}/v1/chats/{chat_id}/messages/{}", alice.base, sent["message_id"].as_str().context("no id")?);
+    let shown = reqwest::Client::new().get(path).bearer_auth(&alice.token).send().await?.text().await?;
+    ensure!(shown.contains(&format!("\"app_data\":{{\"n\":{first},\"f\":{later}}}")), "{shown}");
     Ok(())
 }
 

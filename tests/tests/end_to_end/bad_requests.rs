@@ -45,9 +45,13 @@ async fn requests_that_are_wrong_are_refused_with_their_place() -> Result<()> {
             .expect_problem(status, code, field)
             .with_context(|| format!("{path} {body}").chars().take(200).collect::<String>())?;
     }
-    for (query, field) in
-        [("limit=0", "limit"), ("limit=201", "limit"), ("limit=x", "limit"), ("before_seq=-1", "before_seq")]
-    {
+    for (query, field) in [
+        ("limit=0", "limit"),
+        ("limit=201", "limit"),
+        ("limit=x", "limit"),
+        ("before_seq=-1", "before_seq"),
+        ("after_seq=9007199254740992", "after_seq"),
+    ] {
         alice
             .get(&format!("{messages}?{query}"))
             .await?
@@ -59,8 +63,71 @@ async fn requests_that_are_wrong_are_refused_with_their_place() -> Result<()> {
     alice.post_raw("/v1/chats", "{not json").await?.expect_problem(400, "bad_json", None)?;
     alice.post_raw(&messages, vec![b'x'; 65_537]).await?.expect_problem(413, "frame_too_big", None)?;
     alice.post_raw("/v1/chats", vec![0xff, 0xfe]).await?.expect_problem(400, "bad_json", None)?;
+    for (path, body, code, field, names) in [
+        ("/v1/chats", String::new(), "bad_json", None, "line 1, column 0"),
+        ("/v1/chats", " \n\t ".to_owned(), "bad_json", None, "line 2"),
+        (&messages, "{\"content\":\"a\",\"content\":\"b\"}".to_owned(), "bad_json", None, "\"content\" twice"),
+        ("/v1/chats", "{\"x\":{\"a\":[{\"b\":1,\"b\":2}]}}".to_owned(), "bad_json", None, "\"b\" twice"),
+        (
+            "/v1/chats",
+            "{\"app_data\":{\"a\":{\"b\":1,\"b\":2}}}".to_owned(),
+            "bad_json",
+            Some("app_data"),
+            "\"b\" twice",
+        ),
+        (&messages, "{\"content\":\"\\ud800\"}".to_owned(), "bad_json", None, "line 1"),
+        (&messages, format!("{{\"content\":{}1{}}}", "[".repeat(5_000), "]".repeat(5_000)), "bad_json", None, "line 1"),
+        (&messages, "{\"content\":\"a\"} {}".to_owned(), "bad_json", None, "line 1"),
+        (
+            &messages,
+            format!("{{\"content\":\"{}\"}}", "x".repeat(16_385)),
+            "content_too_long",
+            Some("content"),
+            "16384",
+        ),
+        ("/v1/chats", "{\"name\":\"evil\\u202egpj.exe\"}".to_owned(), "bad_field", Some("name"), "U+202E"),
+        ("/v1/chats", "{\"name\":\"two\\nlines\"}".to_owned(), "bad_field", Some("name"), "U+000A"),
+        ("/v1/chats", format!("{{\"name\":\"{}\"}}", "é".repeat(201)), "bad_field", Some("name"), "200"),
+        (
+            &format!("/v1/chats/{chat_id}/read"),
+            "{\"seq\":9007199254740992}".to_owned(),
+            "bad_field",
+            Some("seq"),
+            "9007199254740991",
+        ),
+        (
+            "/v1/users/me/devices",
+            "{\"platform\":\"ios\",\"name\":\"\\u2066\"}".to_owned(),
+            "bad_field",
+            Some("name"),
+            "U+2066",
+        ),
+    ] as [(&str, String, &str, Option<&str>, &str); 14]
+    {
+        let what = format!("{path} {}", body.chars().take(200).collect::<String>());
+        let refused = alice.post_raw(path, body).await?;
+        refused.expect_problem(400, code, field).with_context(|| what.clone())?;
+        let said = refused.body["detail"].as_str().unwrap_or_default();
+        ensure!(said.contains(names), "{what}: {said:?} doesn't name {names:?}");
+    }
+    for name in ["evil\u{202e}gpj.exe", "\u{1b}[31mred", "two\u{2028}lines"] {
+        alice.patch("/v1/users/me", json!({ "name": name })).await?.expect_problem(400, "bad_field", Some("name"))?;
+        alice.patch(&format!("/v1/chats/{chat_id}"), json!({ "name": name })).await?.expect_problem(
+            400,
+            "bad_field",
+            Some("name"),
+        )?;
+    }
     alice.get("/v1/nothing").await?.expect_problem(404, "not_found", None)?;
     alice.delete("/v1/chats").await?.expect_problem(405, "method_not_allowed", None)?;
     ensure!(fingerprint(&truth).await? == before, "something happened");
+    // What isn't known is no mistake, and a name in two scripts is none either.
+    let known = json!({ "content": "from the future", "mood": { "good": [1] } });
+    ensure!(alice.post(&messages, known).await?.expect(201)?["content"] == "from the future");
+    alice.patch("/v1/users/me", json!({ "name": "שלום \u{200f}👩\u{200d}🚀" })).await?.expect(200)?;
+    // A token's name is somebody else's: what doesn't belong into one is left out.
+    let token = ingest::auth::development_token(&config, "eve", Some("Eve\u{202e} \nalice"), 60)?.0;
+    let eve = Person::with_token(gateway, "eve", &token).get("/v1/users/me").await?.expect(200)?;
+    ensure!(eve["name"] == "Eve alice", "{eve}");
     Ok(())
 }

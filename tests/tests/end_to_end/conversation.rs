@@ -1,6 +1,7 @@
 //! People talk: live in both directions, edits and deletes, pages of history, receipts, and sends that come again.
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use schemas::event_type;
 use schemas::topics::Topic;
 use serde_json::{Value, json};
@@ -28,6 +29,11 @@ async fn two_people_talk_live_and_change_what_they_said() -> Result<()> {
     let (installation, _process, [alice, bob]) = talk("live", ["alice", "bob"]).await?;
     let (mut here, mut there) = (alice.connect().await?, bob.connect().await?);
     ensure!(here.hello["user_id"] == "alice" && here.hello["development"] == true && here.chats.is_empty());
+    let hello = &here.hello;
+    ensure!(hello["session_id"].is_string() && hello["session_id"] != there.hello["session_id"], "{hello}");
+    ensure!(hello["heartbeat_ms"] == 5_000 && hello["epoch"].is_string(), "{hello}");
+    ensure!(hello["epoch"] == there.hello["epoch"], "{hello}");
+    ensure!(hello["limits"] == json!({ "content_bytes": 16_384, "frame_bytes": 65_536, "attachments": 0 }), "{hello}");
     let chat = alice.post("/v1/chats", json!({ "is_group": false, "member_ids": ["bob"] })).await?.expect(201)?;
     let chat_id = chat["chat_id"].as_str().context("no chat_id")?.to_owned();
     for socket in [&mut here, &mut there] {
@@ -207,22 +213,64 @@ async fn marks_move_cursors_and_empty_the_unread_count() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_one_to_one_chat_made_by_both_is_one() -> Result<()> {
     let (installation, _process, [alice, bob]) = talk("one-to-one", ["alice", "bob"]).await?;
-    let (from_alice, from_bob) = tokio::try_join!(
-        alice.post("/v1/chats", json!({ "is_group": false, "member_ids": ["bob"] })),
-        bob.post("/v1/chats", json!({ "is_group": false, "member_ids": ["alice"] })),
-    )?;
-    ensure!(from_alice.status.is_success() && from_bob.status.is_success(), "{from_alice:?} {from_bob:?}");
-    ensure!(from_alice.body["chat_id"] == from_bob.body["chat_id"]);
+    // By both, fifty times, at two gateways.
+    let other = installation.run(&["gateway"]).await?;
+    let (alice_there, bob_there) = (alice.at(other.gateway()?), bob.at(other.gateway()?));
+    let made = try_join_all((0..50).map(|number| {
+        let (person, peer) =
+            [(&alice, "bob"), (&bob, "alice"), (&alice_there, "bob"), (&bob_there, "alice")][number % 4];
+        person.post("/v1/chats", json!({ "is_group": false, "member_ids": [peer] }))
+    }))
+    .await?;
+    let chat_id = made[0].body["chat_id"].clone();
+    for answer in &made {
+        ensure!(answer.status.is_success() && answer.body["chat_id"] == chat_id, "{answer:?}");
+    }
     let again = alice.post("/v1/chats", json!({ "is_group": false, "member_ids": ["bob"] })).await?.expect(200)?;
-    ensure!(
-        again["chat_id"] == from_bob.body["chat_id"] && again["peer"]["user_id"] == "bob" && again["head_seq"] == 1
-    );
+    ensure!(again["chat_id"] == chat_id && again["peer"]["user_id"] == "bob" && again["head_seq"] == 1);
     until("the history", LONG, async || {
         let events = read_events(&installation.config()?).await?;
         ensure!(events.len() <= 1, "{events:?}");
         Ok((events.len() == 1).then_some(()))
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_or_delete_follows_its_send_at_once() -> Result<()> {
+    let (_installation, _process, [alice, bob]) = talk("pipelined", ["alice", "bob"]).await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let (mut here, mut there) = (alice.connect().await?, bob.connect().await?);
+    // Nothing is waited for: each is decided behind what went before it.
+    let mut asked = Vec::new();
+    let messages: Vec<String> = (0..5).map(|_| id()).collect();
+    for message_id in &messages {
+        let place = json!({ "chat_id": chat_id, "message_id": message_id });
+        let with = |content: &str| json!({ "chat_id": chat_id, "message_id": message_id, "content": content });
+        asked.push(here.send("send_message", with("sent")).await?);
+        asked.push(here.send("edit_message", with("edited")).await?);
+        asked.push(here.send("edit_message", with("edited again")).await?);
+        asked.push(here.send("delete_message", place).await?);
+        asked.push(here.send("edit_message", with("too late")).await?);
+    }
+    for (number, id) in asked.into_iter().enumerate() {
+        if number % 5 == 4 {
+            let refused = here.answer(id, |frame| frame["event"] == "error").await?;
+            ensure!(refused["payload"]["code"] == "message_not_found", "{refused}");
+        } else {
+            let seq = here.persisted(id).await?;
+            ensure!(seq == 2 + number as i64 / 5 * 4 + number as i64 % 5, "{number}: {seq}");
+        }
+    }
+    for message_id in &messages {
+        let mut seen = Vec::new();
+        for event in ["message", "message_edited", "message_edited", "message_deleted"] {
+            let message = there.wait(event, |message| message["message_id"] == message_id.as_str()).await?;
+            seen.push(message["content"].clone());
+        }
+        ensure!(seen == [json!("sent"), json!("edited"), json!("edited again"), Value::Null], "{seen:?}");
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

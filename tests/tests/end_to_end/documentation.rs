@@ -47,6 +47,13 @@ async fn every_page_and_every_error_is_served() -> Result<()> {
             ensure!(text.contains(part), "{name}: no {part}");
         }
     }
+    // Beside it: whether the process is well, for who balances load, and the web client.
+    for path in ["/healthz", "/readyz"] {
+        let (status, _, text) = get(path).await?;
+        ensure!(status == 200, "{path}: {status} {text}");
+    }
+    let (status, _, page) = get("/").await?;
+    ensure!(status == 200 && page.to_lowercase().starts_with("<!doctype html>"), "{status} {page}");
     for nothing in ["/docs/nothing", "/docs/errors/nothing", "/docs/..%2fREADME.md"] {
         ensure!(get(nothing).await?.0 == 404, "{nothing}");
     }

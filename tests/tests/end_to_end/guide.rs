@@ -5,7 +5,9 @@ use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context, Result, bail, ensure};
-use waltalkie_tests::harness::{Installation, RoleProcess, python, repository};
+use conformance::{check_client_frame, check_server_frame};
+use serde_json::{Value, json};
+use waltalkie_tests::harness::{Installation, Person, RoleProcess, python, repository};
 
 /// Blocks of a page, or of one of its sections, by language and in order.
 fn blocks(page: &str, section: Option<&str>) -> Result<Vec<(String, String)>> {
@@ -32,7 +34,11 @@ async fn follow(
     let mut script = String::from("set -e\n");
     for (language, text) in blocks {
         match language.as_str() {
-            "sh" => script.push_str(&text.replace("http://127.0.0.1:8080", process.gateway()?)),
+            "sh" => {
+                let gateway = process.gateway()?;
+                let text = text.replace("http://127.0.0.1:8080", gateway);
+                script.push_str(&text.replace("ws://127.0.0.1:8080", &gateway.replacen("http", "ws", 1)));
+            }
             "python" => fs::write(folder.path().join(python_file), text)?,
             // Run below, or by tests of their own.
             "json" | "sql" | "flinksql" | "console" => {}
@@ -65,11 +71,48 @@ async fn follow(
 async fn the_guide_ends_in_a_conversation() -> Result<()> {
     let installation = Installation::make("guide").await?;
     let process = installation.run(&["all"]).await?;
-    let blocks = blocks("api.md", Some("## From a token to a conversation"))?;
+    let blocks = blocks("api.md", None)?;
     let said = follow(&installation, &process, &blocks, "listen.py").await?;
-    for heard in ["alice: Noon?", "\"content\":\"Half past twelve works\"", "\"unread_count\":0", "\"edited_at\":\"2"] {
+    for heard in [
+        "alice: Noon?",
+        "\"content\":\"Half past twelve works\"",
+        "\"unread_count\":0",
+        "\"edited_at\":\"2",
+        "\"state\":\"accepted\"",
+        "\"state\":\"persisted\",\"seq\":5",
+    ] {
         ensure!(said.contains(heard), "no {heard} in\n{said}");
     }
+    // The examples: frames as the document has them, a message, and a chat as the server shows one.
+    let token = ingest::auth::development_token(&installation.config()?, "bob", None, 60)?.0;
+    let chat = Person::with_token(process.gateway()?, "bob", &token).get("/v1/chats/lunch").await?.expect(200)?;
+    let mut kinds = [0; 3];
+    for (_, text) in blocks.iter().filter(|(language, _)| language == "json") {
+        let example: Value = serde_json::from_str(text).with_context(|| text.clone())?;
+        if example["event"].is_string() {
+            let check = if example["event"] == "ack" { check_server_frame } else { check_client_frame };
+            check(&example).map_err(anyhow::Error::msg).with_context(|| text.clone())?;
+            kinds[0] += 1;
+        } else if example["message_seq"].is_i64() {
+            let frame = json!({ "event": "message", "payload": example });
+            check_server_frame(&frame).map_err(anyhow::Error::msg)?;
+            kinds[1] += 1;
+        } else {
+            let kinds_of = |chat: &Value| -> Result<Vec<(String, u8)>> {
+                let kind = |value: &Value| match value {
+                    Value::Null | Value::String(_) | Value::Object(_) => 0,
+                    Value::Bool(_) => 1,
+                    Value::Number(_) => 2,
+                    Value::Array(_) => 3,
+                };
+                let fields = chat.as_object().context("no object")?.iter();
+                Ok(fields.map(|(field, value)| (field.clone(), kind(value))).collect())
+            };
+            ensure!(kinds_of(&example)? == kinds_of(&chat)?, "{example} isn't like {chat}");
+            kinds[2] += 1;
+        }
+    }
+    ensure!(kinds == [3, 1, 1], "{kinds:?}");
     Ok(())
 }
 

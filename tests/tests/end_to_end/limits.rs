@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
 use rustix::process::Signal;
 use serde_json::json;
 use uuid::Uuid;
-use waltalkie_tests::harness::{Installation, LONG, Person, Servers, Socket, until};
+use waltalkie_tests::harness::{Answer, Installation, LONG, Person, Servers, Socket, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chat_takes_so_many_sends_and_keeps_each_senders_order() -> Result<()> {
@@ -69,7 +70,35 @@ async fn a_chat_takes_so_many_sends_and_keeps_each_senders_order() -> Result<()>
         .collect();
     let sent: Vec<&str> = texts.iter().map(|(_, content)| content.as_str()).collect();
     ensure!(seen == sent, "{seen:?}");
+
+    // By HTTP the headers tell it too, and operators see which limit it was.
+    let full = over(&alice, &chat_id).await?;
+    full.expect_problem(429, "rate_limited", Some("chat_id"))?;
+    ensure!(told(&full, "ratelimit-policy")?.contains("\"chat\";q=8;w=2"), "{:?}", full.headers);
+    ensure!(told(&full, "ratelimit")?.contains("\"chat\";r=0;t="), "{:?}", full.headers);
+    told(&full, "retry-after")?;
+    ensure!(process.metric("waltalkie_gateway_limited_total{limit=\"chat\"}").await? > 0.0);
+    let small = [("limits.node_commands_per_s", "1"), ("limits.node_commands_burst", "2")];
+    let small = installation.run_with(&["gateway"], &small).await?;
+    let full = over(&alice.at(small.gateway()?), &quiet).await?;
+    full.expect_problem(429, "rate_limited", None)?;
+    ensure!(told(&full, "ratelimit-policy")?.contains("\"node\";q=2;w=2"), "{:?}", full.headers);
+    ensure!(told(&full, "ratelimit")?.contains("\"node\";r=0;t="), "{:?}", full.headers);
+    ensure!(small.metric("waltalkie_gateway_limited_total{limit=\"node\"}").await? > 0.0);
+    // Another node has a limit of its own.
+    alice.say(&quiet, "by another node").await?;
     Ok(())
+}
+
+/// Sends many at once; gives a refusal.
+async fn over(person: &Person, chat_id: &str) -> Result<Answer> {
+    let path = format!("/v1/chats/{chat_id}/messages");
+    let answers = try_join_all((0..40).map(|_| person.post(&path, json!({ "content": "one of many" })))).await?;
+    answers.into_iter().find(|answer| answer.status == 429).context("nobody is refused")
+}
+
+fn told<'a>(answer: &'a Answer, header: &str) -> Result<&'a str> {
+    answer.headers.get(header).with_context(|| format!("no {header}"))?.to_str().context("not text")
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,15 @@
 //! Who is in a chat sees it, from where they may and until they leave; others see nothing, and can't tell that it exists.
 
 use anyhow::{Context, Result, ensure};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::util::Timeout;
+use runtime::kafka::producer_config;
+use schemas::registry::Registry;
+use schemas::topics::Topic;
+use schemas::{ChatCommand, CommandMember, Encoder, command_type};
 use serde_json::json;
 use uuid::Uuid;
-use waltalkie_tests::harness::{Installation, Person, RoleProcess};
+use waltalkie_tests::harness::{Installation, LONG, Person, RoleProcess, until};
 
 async fn people<const N: usize>(
     installation: &Installation,
@@ -128,12 +134,51 @@ async fn whoever_leaves_sees_no_more_and_a_stranger_sees_nothing() -> Result<()>
     let people = mallory.get("/v1/users?ids=alice,mallory").await?.expect(200)?;
     ensure!(people["users"].as_array().is_some_and(|users| users.len() == 1), "{people}");
 
+    // An adding that was on its way all the while, decided on a chat in which he still was, brings him back no more.
+    late_adding(&installation, &chat_id).await?;
+    let after = alice.say(&chat_id, "after the late adding").await?;
+    let members = alice.get(&format!("/v1/chats/{chat_id}/members")).await?.expect(200)?;
+    ensure!(!members.to_string().contains("\"bob\"") && after["seq"] == 5, "{after} {members}");
+    bob.get(&format!("/v1/chats/{chat_id}")).await?.expect_problem(404, "chat_not_found", Some("chat_id"))?;
+
     // Bob may look at what he saw before he left, and at nothing after it.
     there.send("resume", json!({ "cursors": { &chat_id: 0 } })).await?;
     let resumed = there.wait("resumed", |resumed| resumed["chat_id"] == chat_id).await?;
     ensure!(resumed["to_seq"] == 3 && resumed["complete"] == true, "{resumed}");
     ensure!(there.unread().iter().any(|frame| frame["payload"]["content"] == "while bob is here"));
     ensure!(!there.unread().iter().any(|frame| frame.to_string().contains("after bob left")));
+    Ok(())
+}
+
+/// A command of alice's that another gateway made before bob was removed, and that reaches the log only now.
+async fn late_adding(installation: &Installation, chat_id: &str) -> Result<()> {
+    let config = installation.config()?;
+    let registry = Registry::new(config.registry.url.expose(), config.names().prefix())?;
+    let encoder = Encoder::<ChatCommand>::new(registry.id_of::<ChatCommand>().await?);
+    let command = ChatCommand {
+        command_id: Uuid::now_v7().to_string(),
+        command_type: command_type::MEMBERS_ADD.into(),
+        chat_id: chat_id.to_owned(),
+        user_id: "alice".into(),
+        session_id: Uuid::now_v7().to_string(),
+        members: vec![CommandMember { user_id: "bob".into(), member_role: None }],
+        based_on_seq: Some(2),
+        issued_at: runtime::clock::now_ms(),
+        ..ChatCommand::default()
+    };
+    let value = encoder.encode(&command)?;
+    let producer: FutureProducer = producer_config(&config.kafka).create()?;
+    let topic = config.names().topic(Topic::ChatCommands);
+    let record = FutureRecord::to(&topic).key(chat_id).payload(&value).timestamp(command.issued_at);
+    producer.send(record, Timeout::After(LONG)).await.map_err(|(error, _)| error)?;
+    // It was decided, and refused.
+    let truth = installation.truth().await?;
+    let outcome = until("the decision", LONG, async || {
+        let sql = "SELECT row_to_json(r)::text FROM command_result r WHERE command_id = $1";
+        Ok(truth.query_opt(sql, &[&Uuid::try_parse(&command.command_id)?]).await?.map(|row| row.get::<_, String>(0)))
+    })
+    .await?;
+    ensure!(outcome.contains("conflict"), "{outcome}");
     Ok(())
 }
 
@@ -169,7 +214,17 @@ async fn roles_decide_who_may_do_what() -> Result<()> {
     let renamed = bob.patch(&format!("/v1/chats/{chat_id}"), json!({ "name": "Ours" })).await?.expect(200)?;
     ensure!(renamed["name"] == "Ours", "{renamed}");
     there.wait("chat_updated", |updated| updated["name"] == "Ours").await?;
+    // How deleted messages are shown is told; that one was deleted is kept either way.
+    ensure!(renamed["deleted_shown_as"] == "tombstone", "{renamed}");
+    let hiding = json!({ "deleted_shown_as": "hidden" });
+    let hidden = bob.patch(&format!("/v1/chats/{chat_id}"), hiding).await?.expect(200)?;
+    ensure!(hidden["deleted_shown_as"] == "hidden", "{hidden}");
+    there.wait("chat_updated", |updated| updated["deleted_shown_as"] == "hidden").await?;
     bob.delete(&message).await?.expect(200)?;
+    let page = alice.get(&format!("/v1/chats/{chat_id}/messages")).await?.expect(200)?;
+    ensure!(page["messages"][0]["deleted_at"].is_string() && page["messages"][0]["content"].is_null(), "{page}");
+    let made = alice.make_group(&[], json!({ "deleted_shown_as": "hidden" })).await?;
+    ensure!(alice.get(&format!("/v1/chats/{made}")).await?.expect(200)?["deleted_shown_as"] == "hidden");
     let list = carol.get(&members).await?.expect(200)?;
     let roles: Vec<_> = list["members"].as_array().into_iter().flatten().map(|member| member["role"].clone()).collect();
     ensure!(roles == ["owner", "admin", "member"], "{list}");

@@ -109,6 +109,9 @@ async fn a_removed_person_is_gone_from_everywhere() -> Result<()> {
     alice.say(&group, "before").await?;
     let role = json!({ "role": "admin" });
     alice.patch(&format!("/v1/chats/{group}/members/carol"), role).await?.expect(200)?;
+    let device = json!({ "platform": "ios", "address": "0a".repeat(32) });
+    alice.post("/v1/users/me/devices", device).await?.expect(201)?;
+    alice.patch("/v1/users/me/settings", json!({ "email": true })).await?.expect(200)?;
     let (mut hers, mut his) = (alice.connect().await?, bob.connect().await?);
 
     let removed = service.delete("/v1/users/alice").await?.expect(200)?;
@@ -137,6 +140,9 @@ async fn a_removed_person_is_gone_from_everywhere() -> Result<()> {
                     + (SELECT count(*) FROM user_change c WHERE c.user_id = 'alice' AND coalesce(c.name, c.email) IS NOT NULL)";
     ensure!(truth.query_one(sql, &[]).await?.get::<_, i64>(0) == 0);
     ensure!(bob.get("/v1/users?ids=alice").await?.expect(200)?["users"] == json!([]));
+
+    let sql = "SELECT (SELECT count(*) FROM user_device) + (SELECT count(*) FROM user_settings)";
+    ensure!(truth.query_one(sql, &[]).await?.get::<_, i64>(0) == 0, "her device or settings are still there");
 
     // A tombstone ends the compacted record.
     until("the tombstone on chat.users", LONG, async || {
@@ -237,13 +243,27 @@ async fn who_starts_chats_is_a_setting() -> Result<()> {
     not_found(here.post("/v1/chats", direct(carol)).await?, "member_ids")?;
     not_found(here.post("/v1/chats", direct("nobody")).await?, "member_ids")?;
     not_found(here.post("/v1/chats", json!({ "member_ids": [bob, carol] })).await?, "member_ids")?;
+    // Of several the first is named, whether there is such a person or not.
+    for (first, second) in [(carol, "zoe-is-nobody"), ("abe-is-nobody", carol)] {
+        let refused = here.post("/v1/chats", json!({ "member_ids": [second, first] })).await?;
+        let named = not_found(refused, "member_ids")?;
+        ensure!(named.to_string().contains(first), "{named} instead of {first}");
+    }
     not_found(here.post("/v1/chats/both/members", json!({ "user_ids": [carol] })).await?, "user_ids")?;
     service.at(shared.gateway()?).as_if(alice).post("/v1/chats", direct(carol)).await?.expect(201)?;
     here.post("/v1/chats/both/members", json!({ "user_ids": [carol] })).await?.expect(201)?;
 
     let services = installation.run_with(&["gateway"], &[("people.start_chats", "services")]).await?;
     let here = people[1].at(services.gateway()?);
-    here.post("/v1/chats", direct(carol)).await?.expect_problem(403, "forbidden", None)?;
+    // Whoever may start none isn't told by the answer who is there.
+    for wish in [direct(carol), direct("nobody"), json!({ "member_ids": [carol] }), json!({ "member_ids": ["nobody"] })]
+    {
+        let refused = here.post("/v1/chats", wish).await?;
+        refused.expect_problem(403, "forbidden", None)?;
+        ensure!(refused.body["detail"] == "Chats are started by the application here, not by people.", "{refused:?}");
+    }
+    // One that is there is theirs all the same.
+    people[0].at(services.gateway()?).post("/v1/chats", direct(bob)).await?.expect(200)?;
     service.at(services.gateway()?).as_if(bob).post("/v1/chats", direct(carol)).await?.expect(201)?;
     Ok(())
 }

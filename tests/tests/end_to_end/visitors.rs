@@ -27,6 +27,17 @@ async fn nobody_comes_in_with_a_wrong_token_or_from_a_foreign_page() -> Result<(
     let (status, body) = Socket::refused(gateway, "waltalkie.v1", None).await?;
     ensure!(status == 401 && body.contains("token_missing"), "{status} {body}");
     let token = ingest::auth::development_token(&config, "alice", None, 60)?.0;
+    // In an address it is nobody's token: addresses are kept in histories and logs.
+    for name in ["token", "access_token", "bearer"] {
+        let asked = reqwest::get(format!("{gateway}/v1/chats?{name}={token}")).await?;
+        ensure!(asked.status() == 401 && asked.text().await?.contains("token_missing"), "{name}");
+        let handshake = reqwest::Client::new().get(format!("{gateway}/v1/ws?{name}={token}"));
+        let handshake = handshake.header("connection", "upgrade").header("upgrade", "websocket");
+        let handshake =
+            handshake.header("sec-websocket-version", "13").header("sec-websocket-protocol", "waltalkie.v1");
+        let asked = handshake.header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==").send().await?;
+        ensure!(asked.status() == 401 && asked.text().await?.contains("token_missing"), "{name} at the handshake");
+    }
     for origin in ["https://evil.example", "null", &format!("{gateway}.evil.example")] {
         let (status, body) = Socket::refused(gateway, &format!("waltalkie.v1, bearer.{token}"), Some(origin)).await?;
         ensure!(status == 403 && body.contains("forbidden"), "{origin}: {status} {body}");

@@ -39,7 +39,10 @@ pub(super) async fn page(Path(name): Path<String>) -> Response {
 
 fn explanation(code: Code) -> (&'static str, &'static str) {
     match code {
-        Code::BadJson => ("The frame or body is not a JSON object.", "Send JSON; the error names line and column."),
+        Code::BadJson => (
+            "The frame or body is not a JSON object, or one in it has a key twice.",
+            "Send JSON; the error names line and column.",
+        ),
         Code::UnknownEvent => {
             ("The frame's event is not one that clients send.", "Use one of those that the error lists.")
         }
@@ -139,6 +142,8 @@ fn explanation(code: Code) -> (&'static str, &'static str) {
             "A server behind this one is away, or did not answer in time.",
             "Send again with the same message_id: if the first one was written after all, you get its seq.",
         ),
-        Code::Internal => ("Something failed that should not have.", "Tell the operators the Request-Id."),
+        Code::Internal => {
+            ("Something failed that should not have.", "Tell the operators the Request-Id: it is in their logs.")
+        }
     }
 }
