@@ -95,7 +95,7 @@ impl Worker {
     /// Asks the registry for what doesn't change while the worker lives.
     pub(crate) async fn prepare(config: Arc<Config>, failpoints: Failpoints) -> Result<Self, Error> {
         let names = config.names();
-        let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
+        let registry = Arc::new(config.registry_client()?);
         Ok(Self {
             schema_ids: SchemaIds::ask(&registry).await?,
             registry,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use deadpool_postgres::Pool;
 use runtime::retry::Backoff;
 use runtime::{Config, Names, RoleHealth, Shutdown, postgres};
-use schemas::registry::Registry;
 use schemas::wire::Limits;
 use schemas::{ChatEvent, Decoder};
 use tokio::sync::Semaphore;
@@ -59,7 +58,7 @@ impl Node {
         let size = config.postgres.pool_size.clamp(2, POOL_SIZE);
         let truth = postgres::pool(&config.postgres.truth_url, "postgres.truth_url", size)?;
         let read = postgres::pool(&config.postgres.read_url, "postgres.read_url", size)?;
-        let registry = Arc::new(Registry::new(config.registry.url.expose(), &config.names.prefix)?);
+        let registry = Arc::new(config.registry_client()?);
         // A registry that is away now is asked again with the first event; until then gaps are read from Postgres.
         let own_id = registry.id_of::<ChatEvent>().await.unwrap_or(u32::MAX);
         let decoder = Decoder::new(registry, own_id);

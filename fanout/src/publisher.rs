@@ -28,7 +28,6 @@ use runtime::redis::Commands;
 use runtime::retry::Backoff;
 use runtime::trace::Span;
 use runtime::{Config, Names, RoleHealth, Shutdown, Tracer, clock, kafka};
-use schemas::registry::Registry;
 use schemas::topics::Topic;
 use schemas::wire::relay::{Kind, Relayed};
 use schemas::{ChatEvent, Cursor, Decoder, event_type};
@@ -48,7 +47,7 @@ const DECODE_TRIES: u32 = 3;
 /// Runs the role until shutdown begins.
 pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
     let names = config.names();
-    let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
+    let registry = Arc::new(config.registry_client()?);
     let event_id = registry.id_of::<ChatEvent>().await.unwrap_or(u32::MAX);
     let cursor_id = registry.id_of::<Cursor>().await.unwrap_or(u32::MAX);
     let settings = Settings {

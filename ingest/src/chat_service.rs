@@ -16,7 +16,6 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer};
 use runtime::trace::Span;
 use runtime::{Config, Names, RoleHealth, Shutdown, Tracer, clock, kafka, postgres};
-use schemas::registry::Registry;
 use schemas::topics::Topic;
 use schemas::trace;
 use schemas::wire::client::SendMessage;
@@ -93,7 +92,7 @@ impl ChatService {
     ) -> Result<Option<Self>, Error> {
         let names: Names = config.names();
         let Some(ground) = start::ground(config, health, shutdown).await? else { return Ok(None) };
-        let registry = Registry::new(config.registry.url.expose(), names.prefix())?;
+        let registry = config.registry_client()?;
         let Some(schema_id) = start::schema_id::<ChatCommand>(&registry, health, shutdown).await else {
             return Ok(None);
         };

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::{Config, RoleHealth, Shutdown, clock, kafka};
-use schemas::registry::Registry;
 use schemas::topics::Topic;
 use schemas::wire::{Code, Rejection};
 use schemas::{Encoder, Mark};
@@ -52,7 +51,7 @@ impl Marks {
     /// Starts; `None` when it is time to stop before the registry was there.
     pub async fn start(config: &Config, health: &RoleHealth, shutdown: &Shutdown) -> Result<Option<Arc<Self>>, Error> {
         let names = config.names();
-        let registry = Registry::new(config.registry.url.expose(), names.prefix())?;
+        let registry = config.registry_client()?;
         let Some(schema_id) = start::schema_id::<Mark>(&registry, health, shutdown).await else { return Ok(None) };
         let marks = Arc::new(Self {
             slots: Mutex::default(),

@@ -117,7 +117,7 @@ impl Notifier {
         let (truth_url, read_url) = (&config.postgres.truth_url, &config.postgres.read_url);
         let truth = postgres::pool(truth_url, "postgres.truth_url", size)?;
         let read = postgres::pool(read_url, "postgres.read_url", size)?;
-        let registry = Arc::new(Registry::new(config.registry.url.expose(), &config.names.prefix)?);
+        let registry = Arc::new(config.registry_client()?);
         let outlets = Outlets::new(config)?;
         Ok(Self {
             people: People { truth: truth.clone(), read: read.clone(), platforms: outlets.platforms() },

@@ -36,7 +36,6 @@ use std::sync::Arc;
 
 use runtime::retry::Backoff;
 use runtime::{Config, RoleHealth, Shutdown};
-use schemas::registry::Registry;
 
 pub use error::Error;
 use failpoint::Failpoints;
@@ -72,7 +71,7 @@ async fn prepare(
     shutdown: &Shutdown,
     failpoints: Failpoints,
 ) -> Result<Option<Wiring>, Error> {
-    let registry = Arc::new(Registry::new(config.registry.url.expose(), &config.names.prefix)?);
+    let registry = Arc::new(config.registry_client()?);
     let mut backoff = Backoff::default();
     loop {
         match Box::pin(Wiring::prepare(Arc::clone(config), &registry, failpoints.clone())).await {

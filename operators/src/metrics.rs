@@ -14,6 +14,8 @@ pub const PUSHED: &str = "waltalkie_operators_pushed_watermarks_total";
 pub const UNKNOWN: &str = "waltalkie_operators_unknown_events_total";
 /// Events that can't be read, put aside.
 pub const DEAD_LETTERS: &str = "waltalkie_operators_dead_letters_total";
+/// When the last of them was, in seconds since 1970.
+pub const DEAD_LETTER_AT: &str = "waltalkie_operators_dead_letter_at_seconds";
 /// Age of the newest event of a transaction when it is committed.
 pub const LAG: &str = "waltalkie_operators_lag_seconds";
 /// Records of chat.events that wait, by `topic` and `partition`.

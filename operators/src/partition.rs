@@ -16,10 +16,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
-use runtime::kafka::{self, Received};
+use runtime::kafka::{self, Received, dead_letter};
 use schemas::{ChatEvent, OperatorProgress, OperatorState};
 
 use crate::error::Error;
@@ -200,11 +199,7 @@ impl Partition {
     }
 
     fn send_letter(&self, received: &Received, reason: &str, wiring: &Wiring) -> Result<(), Error> {
-        let headers = OwnedHeaders::new()
-            .insert(Header { key: "reason", value: Some(reason) })
-            .insert(Header { key: "source_topic", value: Some(&*received.topic) })
-            .insert(Header { key: "source_partition", value: Some(&received.partition.to_string()) })
-            .insert(Header { key: "source_offset", value: Some(&received.offset.to_string()) });
+        let headers = dead_letter::headers(received, "operators", reason);
         let mut record = BaseRecord::<[u8], [u8]>::to(&wiring.topics.dead_letters).headers(headers);
         if let Some(key) = &received.key {
             record = record.key(key);

@@ -227,6 +227,7 @@ fn tell(number: i32, done: &Done, newest_ms: i64, begun: Instant) {
     }
     if done.dead_letters > 0 {
         ::metrics::counter!(metrics::DEAD_LETTERS).increment(done.dead_letters);
+        ::metrics::gauge!(metrics::DEAD_LETTER_AT).set(clock::now_ms() as f64 / 1_000.0);
         tracing::error!(
             partition = number,
             records = done.dead_letters,

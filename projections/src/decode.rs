@@ -1,20 +1,38 @@
 //! From bytes to records, and what to do with bytes that are none.
+//!
+//! The worker writes nothing into the history that isn't framed: what isn't is no event, of whatever version, and nothing is missing
+//! without it. So it is passed over, by live runners and rebuilds alike. Bytes under the id of a schema may be an event, and stop
+//! the projection if they can't be read.
 
 use runtime::kafka::Received;
+use schemas::topics::Topic;
 use schemas::{Decoder, FrameError, Record};
 
-use crate::error::Error;
+use crate::error::{self, Error};
 use crate::metrics;
 
+const NO_VALUE: &str = "it has no value";
+
 /// The records of a batch, each with its place in it. Tombstones are left out where the topic is compacted.
+#[derive(Debug)]
 pub(crate) struct Decoded<R> {
     /// Index in the batch, by record.
     pub(crate) places: Vec<usize>,
     /// The records, in order.
     pub(crate) records: Vec<R>,
+    /// Index in the batch of what is no event, and why.
+    pub(crate) strange: Vec<(usize, String)>,
+}
+
+impl<R> Decoded<R> {
+    /// Nothing yet, and room for so many.
+    pub(crate) fn with_room(records: usize) -> Self {
+        Self { places: Vec::new(), records: Vec::with_capacity(records), strange: Vec::new() }
+    }
 }
 
 /// What came of decoding.
+#[derive(Debug)]
 pub(crate) enum DecodeError {
     /// The registry is away, or doesn't know the id yet: wait, then ask again.
     Waits(FrameError),
@@ -40,10 +58,14 @@ pub(crate) async fn decode<R: Record>(
                 }
                 // Whatever the registry says: a record that can't be read yet isn't one that never can be.
                 Err(error @ FrameError::Schema { .. }) => return Err(DecodeError::Waits(error)),
+                Err(error @ FrameError::Framing { .. }) if is_history::<R>() => {
+                    decoded.strange.push((*next, error::chain(&error)));
+                }
                 Err(error) => return Err(DecodeError::Poison(poison(projection, received, error))),
             },
             None if may_be_empty || is_compacted::<R>() => {}
-            None => return Err(DecodeError::Poison(poison(projection, received, "it has no value"))),
+            None if is_history::<R>() => decoded.strange.push((*next, NO_VALUE.to_owned())),
+            None => return Err(DecodeError::Poison(poison(projection, received, NO_VALUE))),
         }
         *next += 1;
     }
@@ -66,6 +88,10 @@ pub(crate) fn poison(
     }
 }
 
+fn is_history<R: Record>() -> bool {
+    R::TOPIC == Topic::ChatEvents
+}
+
 fn is_compacted<R: Record>() -> bool {
     R::TOPIC.config().contains(&("cleanup.policy", "compact"))
 }
@@ -76,7 +102,7 @@ mod tests {
 
     use super::*;
     use schemas::registry::Registry;
-    use schemas::{Cursor, Encoder, Mark};
+    use schemas::{ChatEvent, Cursor, Encoder, Mark};
 
     fn received(value: Option<Vec<u8>>) -> Received {
         Received {
@@ -94,7 +120,7 @@ mod tests {
     async fn decoded<R: Record>(batch: &[Received]) -> Result<Decoded<R>, DecodeError> {
         // Nothing listens there: a registry that is away.
         let decoder = Decoder::new(Arc::new(Registry::new("http://127.0.0.1:1", "").expect("a URL")), 7);
-        let mut decoded = Decoded { places: vec![], records: vec![] };
+        let mut decoded = Decoded::with_room(batch.len());
         decode(&decoder, batch, &mut decoded, "test", &mut 0, false).await.map(|()| decoded)
     }
 
@@ -109,6 +135,31 @@ mod tests {
         for bad in [None, Some(vec![]), Some(b"xyzzy".to_vec()), framed(7).map(|bytes| bytes[..6].to_vec())] {
             let outcome = decoded::<Mark>(&[received(framed(7)), received(bad)]).await;
             assert!(matches!(outcome, Err(DecodeError::Poison(Error::Poison { partition: 2, offset: 7, .. }))));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_event_is_passed_over_and_what_may_be_one_is_not() {
+        let event = ChatEvent {
+            event_id: "c/1".into(),
+            event_type: schemas::event_type::CHAT_CREATED.into(),
+            chat_id: "c".into(),
+            seq: 1,
+            actor_id: "u".into(),
+            occurred_at: 0,
+            origin: schemas::Origin::default(),
+            message: None,
+            memberships: vec![],
+            chat: None,
+        };
+        let framed = Encoder::<ChatEvent>::new(7).encode(&event).expect("fits");
+        let batch = [None, Some(b"xyzzy".to_vec()), Some(vec![]), Some(framed.clone())].map(received);
+        let decoded_events = decoded::<ChatEvent>(&batch).await.expect("decoded");
+        assert_eq!((decoded_events.places, decoded_events.records), (vec![3], vec![event]));
+        assert!(decoded_events.strange.iter().map(|(place, _)| *place).eq(0..3), "{:?}", decoded_events.strange);
+        for bad in [&framed[..9], &framed[..5]] {
+            let outcome = decoded::<ChatEvent>(&[received(Some(bad.to_vec()))]).await;
+            assert!(matches!(outcome, Err(DecodeError::Poison(_))), "{outcome:?}");
         }
     }
 

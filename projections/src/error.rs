@@ -1,6 +1,7 @@
 //! What ends a projection, and what only delays it.
 
 use deadpool_postgres::PoolError;
+use rdkafka::error::KafkaError;
 pub(crate) use runtime::chain;
 use runtime::kafka::ReaderError;
 use runtime::kafka::admin::AdminError;
@@ -15,7 +16,7 @@ use crate::projection::Projection;
 /// What a projection or the janitor can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A record that can't be read or makes no sense. A read model has no gaps, so nothing goes past it.
+    /// A record of one of our schemas that can't be read or makes no sense. A read model has no gaps, so nothing goes past it.
     #[error(
         "projection {projection} stopped: the record in {topic}, partition {partition}, offset {offset} can't be used. \
          Nothing was skipped; it goes on from there once this program can read the record"
@@ -33,6 +34,9 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What is no event can't be put aside.
+    #[error("a record that is no event can't be put into chat.events.dlq; `waltalkie migrate` makes the topic")]
+    DeadLetter(#[source] KafkaError),
     /// The offsets are of another cluster or of a topic that was made anew, so they mean nothing here.
     #[error(
         "projection {projection} has offsets of the log {recorded} (cluster/topic id), but `kafka.brokers` has {found}. \
@@ -193,6 +197,7 @@ impl Error {
             Self::Pool(source) => postgres::is_pool_error_transient(source),
             Self::Admin(AdminError::Away { .. } | AdminError::NoTopic { .. })
             | Self::Publish(_)
+            | Self::DeadLetter(_)
             | Self::Unregistered { .. } => true,
             Self::Registry(source) => source.is_transient(),
             Self::Store(source) => source.is_transient(),

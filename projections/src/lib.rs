@@ -7,6 +7,7 @@
 //!                 └──▶ timeline, chat_activity, user_export ──▶ tables of these names   (where `projector.also` has them)
 //!   chat.marks ──────▶ cursor ──────▶ chat_cursor ──▶ chat.cursors
 //!   chat.cursors ────▶ inbox ───────▶ inbox_cursor, inbox.is_delivered
+//!   what is no event in chat.events ──▶ chat.events.dlq
 //! ```
 //!
 //! [`rebuild`] makes the same tables again from the beginning.
@@ -21,6 +22,7 @@ mod chat_head;
 mod checkpoint;
 mod cursor;
 mod cursor_writer;
+mod dead_letter;
 mod decode;
 mod error;
 mod inbox;
@@ -55,6 +57,7 @@ pub use chat_activity::{ActivityState, ChatActivity, Day};
 pub use chat_head::{ChatHead, Head};
 pub use cursor::{CursorProjection, CursorReplay, Cursors, Reached};
 pub use cursor_writer::{CursorWriter, PublishError};
+pub use dead_letter::DeadLetters;
 pub use error::Error;
 pub use inbox::{CursorState, EventState, Inbox, PendingRow};
 pub use membership::{MembershipProjection, Stay, StayKey};

@@ -16,6 +16,10 @@ pub const RETRIES: &str = "waltalkie_projector_retries_total";
 pub const UNKNOWN: &str = "waltalkie_projector_unknown_records_total";
 /// Records that stopped a projection.
 pub const POISON: &str = "waltalkie_projector_poison_records_total";
+/// Records of chat.events that are no events, put aside.
+pub const DEAD_LETTERS: &str = "waltalkie_projector_dead_letters_total";
+/// When the last of them was, in seconds since 1970.
+pub const DEAD_LETTER_AT: &str = "waltalkie_projector_dead_letter_at_seconds";
 /// Merged cursors written to chat.cursors.
 pub const CURSORS: &str = "waltalkie_projector_published_cursors_total";
 

@@ -14,7 +14,8 @@
 //! *Failure.* Postgres or the registry being away, or a schema that the registry doesn't know yet, holds the batch and tries
 //! it again, with backoff, saying so in the status. If the outcome of a commit is unknown, the next attempt finds the offset moved, and reads again from there.
 //! A stopped process can't hold the lock for long: Postgres ends a transaction that does nothing
-//! ([`crate::Patience`]). A record that can't be used ends the loop with an error that names its place.
+//! ([`crate::Patience`]). What is no event goes to the dead letters before the offset moves past it. A record that can't be used
+//! ends the loop with an error that names its place.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -83,6 +84,9 @@ pub async fn run<P: Input<R>, R: Record>(
         }
         let (begun, is_full) = (Instant::now(), batch.records.len() >= most);
         let Some(decoded) = this.decode(&batch).await? else { return Ok(()) };
+        if !this.bury(&batch, &decoded).await {
+            return Ok(());
+        }
         match this.apply(&batch, &decoded, group).await? {
             Outcome::Committed => {
                 let rest = P::EVERY.saturating_sub(begun.elapsed());
@@ -192,7 +196,7 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
 
     /// The batch's records; `None` if it is time to stop.
     async fn decode(&self, batch: &Batch) -> Result<Option<Decoded<R>>, Error> {
-        let mut decoded = Decoded { places: Vec::new(), records: Vec::with_capacity(batch.records.len()) };
+        let mut decoded = Decoded::with_room(batch.records.len());
         let mut next = 0;
         let mut backoff = Backoff::default();
         loop {
@@ -208,6 +212,21 @@ impl<P: Input<R>, R: Record> Runner<'_, P, R> {
                 }
             }
         }
+    }
+
+    /// Puts aside what is no event, trying until Kafka has it; says whether to go on.
+    async fn bury(&self, batch: &Batch, decoded: &Decoded<R>) -> bool {
+        for (place, reason) in &decoded.strange {
+            let mut backoff = Backoff::default();
+            while let Err(failure) = self.wiring.dead_letters.bury(P::NAME, &batch.records[*place], reason).await {
+                tracing::warn!(projection = P::NAME, error = %error::chain(&failure), "trying a dead letter again");
+                self.status.not_ready(error::chain(&failure));
+                if !self.shutdown.pause(backoff.next_pause()).await {
+                    return false;
+                }
+            }
+        }
+        true
     }
 
     /// Brings the batch into the tables, trying until that is decided. One transaction, if it isn't too much for one.

@@ -7,6 +7,7 @@ use deadpool_postgres::Pool;
 use runtime::{Config, postgres};
 use schemas::registry::Registry;
 
+use crate::dead_letter::DeadLetters;
 use crate::error::Error;
 
 /// What the loops share.
@@ -18,6 +19,8 @@ pub struct Wiring {
     pub pool: Pool,
     /// Schemas.
     pub registry: Arc<Registry>,
+    /// Where what is no event goes.
+    pub dead_letters: DeadLetters,
     /// How long runners wait for each other.
     pub patience: Patience,
 }
@@ -41,7 +44,8 @@ impl Wiring {
     /// Clients of what the configuration names; nothing is connected yet.
     pub fn new(config: Arc<Config>) -> Result<Self, Error> {
         let pool = postgres::pool(&config.postgres.read_url, "postgres.read_url", config.postgres.pool_size)?;
-        let registry = Arc::new(Registry::new(config.registry.url.expose(), &config.names.prefix)?);
-        Ok(Self { config, pool, registry, patience: Patience::default() })
+        let registry = Arc::new(config.registry_client()?);
+        let dead_letters = DeadLetters::new(&config);
+        Ok(Self { config, pool, registry, dead_letters, patience: Patience::default() })
     }
 }

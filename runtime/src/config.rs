@@ -10,6 +10,7 @@ mod roles;
 mod secret;
 mod servers;
 
+use schemas::registry::{Registry, RegistryError};
 use serde::{Deserialize, Serialize};
 
 pub use clients::{Auth, Gateway, LimitsConfig, People, StartChats};
@@ -77,6 +78,13 @@ impl Config {
     /// The installation's names.
     pub fn names(&self) -> Names {
         Names::new(self.names.prefix.clone())
+    }
+
+    /// A client of the registry for a role: it starts with what it knows if the registry is away.
+    pub fn registry_client(&self) -> Result<Registry, RegistryError> {
+        let client = Registry::new(self.registry.url.expose(), &self.names.prefix)?;
+        let folder = &self.registry.cache_dir;
+        Ok(if folder.is_empty() { client } else { client.keeping(folder) })
     }
 }
 

@@ -1,6 +1,7 @@
 //! Kafka: client settings, topics, and the reader that hands out records in batches from offsets kept elsewhere.
 
 pub mod admin;
+pub mod dead_letter;
 mod flush;
 pub mod partition;
 mod quiet;

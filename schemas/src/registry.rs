@@ -2,9 +2,14 @@
 //!
 //! Subjects are `<topic>-value`, compatibility FULL_TRANSITIVE, set before the first version is registered. Ids and
 //! schemas never change once given, so they are kept for the life of the process and a registry that goes away later
-//! stops nobody who has met the id before.
+//! stops nobody who has met the id before. With a folder ([`Registry::keeping`]) they are kept longer: who starts while the registry
+//! is away or silent takes them from there, and only then.
+
+mod error;
+mod kept;
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -12,50 +17,13 @@ use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
+pub use self::error::RegistryError;
+use self::kept::Kept;
 use crate::record::{self, Record};
 
-/// What a call to the registry can fail with. The URL in it has no credentials.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    /// No answer.
-    #[error("schema registry {url}: no answer")]
-    Unreachable {
-        /// Address without credentials.
-        url: String,
-        /// What the client says.
-        #[source]
-        source: reqwest::Error,
-    },
-    /// An answer that says no.
-    #[error("schema registry {url}: {status} {message}")]
-    Refused {
-        /// Address without credentials.
-        url: String,
-        /// HTTP status.
-        status: u16,
-        /// The registry's own words.
-        message: String,
-    },
-    /// The address is no URL.
-    #[error("schema registry: `{0}` is not a URL")]
-    BadUrl(String),
-}
-
-impl RegistryError {
-    /// Whether trying again can help.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Refused { status, .. } => *status >= 500 || *status == 429,
-            Self::BadUrl(_) => false,
-        }
-    }
-
-    /// Whether the registry says that there is no such thing.
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Refused { status: 404, .. })
-    }
-}
+/// How long it may take to answer, and how long if there is an answer from before.
+const PATIENCE: Duration = Duration::from_secs(10);
+const SHORT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The level of every subject.
 pub const COMPATIBILITY: &str = "FULL_TRANSITIVE";
@@ -68,6 +36,7 @@ pub struct Registry {
     prefix: String,
     http: Client,
     schemas: RwLock<HashMap<u32, String>>,
+    kept: Option<Kept>,
 }
 
 /// What `schemas check` found for one subject.
@@ -121,10 +90,18 @@ impl Registry {
         // The HTTP client needs the process' TLS provider, and panics without; an error says that there is one.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let http = Client::builder()
-            .timeout(Duration::from_secs(10))
+            .timeout(PATIENCE)
             .build()
             .map_err(|source| RegistryError::Unreachable { url: shown.clone(), source })?;
-        Ok(Self { base, shown, credentials, prefix: prefix.to_owned(), http, schemas: RwLock::default() })
+        let (prefix, schemas) = (prefix.to_owned(), RwLock::default());
+        Ok(Self { base, shown, credentials, prefix, http, schemas, kept: None })
+    }
+
+    /// The same client with a folder for ids and schemas, which are taken from there if the registry doesn't answer.
+    #[must_use]
+    pub fn keeping(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.kept = Some(Kept::new(folder.into(), self.shown.clone()));
+        self
     }
 
     /// Subject of a record's values.
@@ -193,9 +170,14 @@ impl Registry {
 
     /// The id under which our own version of a record is registered; never registers anything.
     pub async fn id_of<R: Record>(&self) -> Result<u32, RegistryError> {
-        let request = self.http.post(self.url(&["subjects", &self.subject::<R>()]));
-        let id = self.ask::<Id>(request.json(&json!({ "schema": R::SCHEMA }))).await?.id;
+        let subject = self.subject::<R>();
+        let request = self.http.post(self.url(&["subjects", &subject])).json(&json!({ "schema": R::SCHEMA }));
+        let before = self.kept.as_ref().and_then(|kept| kept.id(&subject, R::SCHEMA));
+        let id = self.ask_or(request, before.map(|id| Id { id })).await?.id;
         self.keep(id, R::SCHEMA);
+        if let Some(kept) = &self.kept {
+            kept.keep_id(&subject, R::SCHEMA, id);
+        }
         Ok(id)
     }
 
@@ -205,8 +187,12 @@ impl Registry {
             return Ok(schema.clone());
         }
         let request = self.http.get(self.url(&["schemas", "ids", &id.to_string()]));
-        let schema = self.ask::<SchemaText>(request).await?.schema;
+        let before = self.kept.as_ref().and_then(|kept| kept.schema(id));
+        let schema = self.ask_or(request, before.map(|schema| SchemaText { schema })).await?.schema;
         self.keep(id, &schema);
+        if let Some(kept) = &self.kept {
+            kept.keep_schema(id, &schema);
+        }
         Ok(schema)
     }
 
@@ -254,6 +240,22 @@ impl Registry {
             path.pop_if_empty().extend(segments);
         }
         url
+    }
+
+    /// What the registry says; what it said before, if it doesn't answer.
+    async fn ask_or<T: serde::de::DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+        before: Option<T>,
+    ) -> Result<T, RegistryError> {
+        let Some(before) = before else { return self.ask(request).await };
+        match self.ask(request.timeout(SHORT_PATIENCE)).await {
+            Err(error) if error.is_transient() => {
+                tracing::warn!(%error, "the schema registry is away; going on with what it said before");
+                Ok(before)
+            }
+            answer => answer,
+        }
     }
 
     async fn ask<T: serde::de::DeserializeOwned>(

@@ -45,7 +45,7 @@ pub enum DlqTopic {
     Commands,
     /// chat.notifications
     Notifications,
-    /// chat.events: what stream operators found there and is no event
+    /// chat.events: what projections and stream operators found there and is no event
     Events,
 }
 
@@ -154,11 +154,12 @@ async fn list(letters: &Letters, settled: &Settled, all: bool, json: bool) -> Re
         println!("no open dead letters");
         return Ok(());
     }
-    println!("{:>8}  {:<24}  {:<9}  {:<24}  REASON", "OFFSET", "BURIED AT", "STATE", "KEY");
+    println!("{:>8}  {:<24}  {:<9}  {:<13}  {:<24}  REASON", "OFFSET", "BURIED AT", "STATE", "BY", "KEY");
     for letter in wanted() {
         let state = outcomes.get(&letter.offset).map_or("open", |outcome| outcome.name());
         let buried_at = timestamp::rfc3339(letter.buried_at_ms);
-        println!("{:>8}  {buried_at:<24}  {state:<9}  {:<24}  {}", letter.offset, letter.key_text(), letter.reason);
+        let (by, key) = (letter.consumer.as_deref().unwrap_or_default(), letter.key_text());
+        println!("{:>8}  {buried_at:<24}  {state:<9}  {by:<13}  {key:<24}  {}", letter.offset, letter.reason);
     }
     println!("\n`waltalkie dlq show <offset>` shows one, `dlq retry` and `dlq drop` settle it");
     Ok(())
@@ -171,6 +172,7 @@ fn line_of(letter: &Letter, outcome: Option<Outcome>) -> Value {
         "state": outcome.map_or("open", Outcome::name),
         (letter.key_name): letter.key_text(),
         "reason": letter.reason,
+        "consumer": letter.consumer,
         "source": { "topic": letter.source_topic, "partition": letter.source_partition, "offset": letter.source_offset },
         "bytes": letter.value.as_ref().map_or(0, Vec::len),
     })

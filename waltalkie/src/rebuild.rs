@@ -1,6 +1,7 @@
 //! `waltalkie rebuild` and `waltalkie verify`: read models made again from the history, and compared with it.
 
 mod bar;
+mod chat_events;
 mod verify;
 
 use std::io::IsTerminal;

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use runtime::config::Kafka;
-use runtime::kafka::Received;
+use runtime::kafka::{Received, dead_letter};
 use runtime::{Names, kafka};
 use schemas::topics::Topic;
 
@@ -36,11 +35,7 @@ impl DeadLetters {
             "a command can't be decided and goes to the dead-letter topic"
         );
         metrics::dead_letter();
-        let headers = OwnedHeaders::new()
-            .insert(Header { key: "reason", value: Some(reason) })
-            .insert(Header { key: "source_topic", value: Some(&*record.topic) })
-            .insert(Header { key: "source_partition", value: Some(&record.partition.to_string()) })
-            .insert(Header { key: "source_offset", value: Some(&record.offset.to_string()) });
+        let headers = dead_letter::headers(record, "persister", reason);
         let mut dead = FutureRecord::<[u8], [u8]>::to(&self.topic).headers(headers);
         if let Some(key) = &record.key {
             dead = dead.key(key);

@@ -40,7 +40,6 @@ use runtime::kafka::reader::{Place, Settings};
 use runtime::kafka::{Assignment, Reader, Received};
 use runtime::retry::Backoff;
 use runtime::{Config, RoleHealth, Shutdown, Tracer, kafka, postgres};
-use schemas::registry::Registry;
 use schemas::topics::Topic;
 use schemas::wire::{Answer, Code, Rejection};
 use schemas::{ChatCommand, Decoder};
@@ -61,7 +60,7 @@ pub(crate) use sequencer::MAX_MEMBERS;
 pub async fn run(config: Arc<Config>, health: RoleHealth, shutdown: Shutdown) -> Result<(), Error> {
     let names = config.names();
     let Some(ground) = start::ground(&config, &health, &shutdown).await? else { return Ok(()) };
-    let registry = Arc::new(Registry::new(config.registry.url.expose(), names.prefix())?);
+    let registry = Arc::new(config.registry_client()?);
     let Some(schema_id) = start::schema_id::<ChatCommand>(&registry, &health, &shutdown).await else { return Ok(()) };
     let store = offsets::Offsets { pool: ground.pool.clone(), log_id: ground.log_id.clone() };
     let settings = Settings {

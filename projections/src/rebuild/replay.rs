@@ -204,11 +204,19 @@ impl<P: Input<R>, R: Record> Work<P, R> {
                 record.value = None;
             }
         }
-        let mut decoded = Decoded { places: Vec::new(), records: Vec::with_capacity(received.len()) };
+        let mut decoded = Decoded::with_room(received.len());
         let mut next = 0;
         let skips = self.pass.until_ms.is_some();
         match decode::decode(&self.decoder, &received, &mut decoded, P::NAME, &mut next, skips).await {
-            Ok(()) => Ok(Waiting { received, decoded, next: (0, 0), bytes, is_end: chunk.is_end }),
+            Ok(()) => {
+                // Live runners have put it aside.
+                for (place, reason) in &decoded.strange {
+                    let Received { topic, partition, offset, .. } = &received[*place];
+                    let projection = P::NAME;
+                    tracing::warn!(projection, %topic, partition, offset, error = %reason, "passed over what is no event");
+                }
+                Ok(Waiting { received, decoded, next: (0, 0), bytes, is_end: chunk.is_end })
+            }
             Err(DecodeError::Poison(failure)) => Err(failure),
             Err(DecodeError::Waits(failure)) => Err(Error::Waits(error::chain(&failure))),
         }

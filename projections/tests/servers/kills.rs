@@ -131,6 +131,68 @@ async fn killed_at_random_offsets_and_in_the_swap_it_harms_none_of_the_seven() {
     .await;
 }
 
+/// Of the inbox, which reads two topics: ten kills at random places of what is left, each of a process that goes on from the one
+/// before, and the last one reads no more than what is left then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_ten_random_points_a_rebuild_goes_on_each_time() {
+    with_stack(|stack| async move {
+        let events = rest::events(3_000);
+        let total = events.len() as i64;
+        stack.events(&events).await;
+        let projector = rest::projector(&stack.config);
+        until("all is read", || rest::is_read_but_for_cursors(&stack, total)).await;
+        let holder = stack.another().await;
+        let sum =
+            "SELECT coalesce(sum(next_offset), 0)::bigint, obj_description('rebuild_inbox'::regnamespace) IS NOT NULL
+                     FROM rebuild_inbox.consumer_offset";
+        let reached =
+            || async { stack.db.query_one(sum, &[]).await.map_or((0, false), |row| (row.get(0), row.get(1))) };
+        let (mut hits, mut resumed, mut at) = (0, 0, 0);
+        // One that comes to its end before it is hit is none of the ten.
+        for _ in 0..40 {
+            let left = ((total - at) / 3).max(1) as u64;
+            let point = at + 1 + (Uuid::new_v4().as_u64_pair().1 % left) as i64;
+            let mut victim = rebuilding(&stack, "inbox");
+            until("a point is reached", || {
+                let is_over = !victim.is_there().expect("asked");
+                let reached = &reached;
+                async move { is_over || reached().await.0 >= point }
+            })
+            .await;
+            // It can't come past that now.
+            let hold = "BEGIN; LOCK TABLE rebuild_inbox.consumer_offset IN ACCESS EXCLUSIVE MODE";
+            let is_held = holder.batch_execute(hold).await.is_ok();
+            let was_killed = is_held && victim.kill().await.is_ok();
+            holder.batch_execute("ROLLBACK").await.expect("let go");
+            drop(victim);
+            until("its lock is free", || async { !is_locked(&stack).await }).await;
+            let (now, has_mark) = reached().await;
+            if !was_killed || now >= total {
+                at = 0;
+                continue;
+            }
+            assert!(now >= at, "it was at {at} and is at {now}");
+            (hits, resumed, at) = (hits + 1, resumed + u32::from(has_mark), now);
+            if hits == 10 {
+                break;
+            }
+            // Whoever begins anew makes another schema, without it.
+            stack.db.batch_execute("COMMENT ON SCHEMA rebuild_inbox IS 'killed'").await.expect("marked");
+        }
+        assert!(hits == 10 && resumed >= 5, "{hits} were killed, {resumed} of them went on from another one");
+        let whole = start(&stack, &["rebuild", "inbox", "--json"]);
+        let told = whole.report("its end", LONG, |report| report["projection"] == "inbox").await.expect("ends");
+        let records = told["records"].as_i64().expect("a number");
+        assert!(at > 0 && records <= total - at, "{at} of {total} were read, then {told}");
+        let verdict = verify(&stack, "inbox").await;
+        assert!(verdict.is_equal() && verdict.tables[0].1.rows > 0, "{verdict:?}");
+        assert!(!projector.is_finished(), "the projector gave up");
+        projector.abort();
+        no_schema_is_left(&stack).await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_comparison_that_is_told_to_stop_takes_its_copies_away() {
     with_stack(|stack| async move {

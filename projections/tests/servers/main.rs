@@ -5,6 +5,7 @@ mod faults;
 mod janitor;
 mod kills;
 mod more;
+mod poison;
 mod rebuild;
 mod registry;
 mod rest;

@@ -1,5 +1,7 @@
-//! Schemas that can't be had yet: the registry is away, or doesn't know the id. Nothing is poison because of that.
+//! Schemas that can't be had yet: the registry is away, or doesn't know the id. Nothing is poison because of that, and what was met
+//! before is known without it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use faults::Proxy;
@@ -58,6 +60,50 @@ async fn a_schema_that_the_registry_does_not_know_yet_is_waited_for() {
         until("ready", || async { health.is_ready() }).await;
         shutdown.begin();
         running.await.expect("no panic").expect("a good end");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ids_that_were_met_before_are_known_at_a_start_without_the_registry() {
+    with_stack(|stack| async move {
+        let url = stack.config.registry.url.expose();
+        let (proxy, through) = Proxy::before_url(url).await.expect("a proxy");
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("registry-{}", Uuid::new_v4()));
+        let mut config = Config::clone(&stack.config);
+        config.registry.url = Secret::new(through);
+        config.registry.cache_dir = folder.display().to_string();
+        let config = Arc::new(config);
+        let head = "SELECT coalesce(max(head_seq), 0) FROM chat_head";
+        let registry = Registry::new(url, stack.names.prefix()).expect("a registry");
+        let subject = format!("{}another-value", stack.names.prefix());
+        let another = registry.register(&subject, &unheard_of()).await.expect("registered");
+        let another = Encoder::<ChatEvent>::new(another);
+        stack.event(&created("c", &["alice"])).await;
+        let mut seq = 1;
+        // As it should be, then refused, then without an answer, as from a registry that hangs.
+        for fault in ["none", "refused", "frozen"] {
+            if fault == "refused" {
+                proxy.refuse();
+            } else if fault == "frozen" {
+                proxy.freeze();
+            }
+            let resets = proxy.resets();
+            let (health, shutdown) = (Health::default(), Shutdown::new());
+            let running = projections::run(Arc::clone(&config), health.role("projector"), shutdown.clone());
+            let running = tokio::spawn(running);
+            seq += 2;
+            stack.event(&sent("c", seq - 1, "alice")).await;
+            // Of a schema that isn't ours.
+            let event = sent("c", seq, "alice");
+            stack.value::<ChatEvent>("c", another.encode(&event).expect("fits"), event.occurred_at).await;
+            stack.until_count(head, seq).await;
+            until("ready", || async { health.is_ready() }).await;
+            assert!(proxy.resets() > resets || proxy.connections() > 0, "{fault}: nobody asked");
+            shutdown.begin();
+            running.await.expect("no panic").expect("a good end");
+        }
+        std::fs::remove_dir_all(folder).expect("removed");
     })
     .await;
 }

@@ -102,6 +102,8 @@ impl Default for Kafka {
 pub struct RegistryConfig {
     /// Address of a Confluent-compatible registry; `http://user:password@host:8081` where it wants a login.
     pub url: Secret,
+    /// Folder in which ids and schemas are kept for a start while the registry is away; empty for none.
+    pub cache_dir: String,
 }
 
 /// `[redis]`

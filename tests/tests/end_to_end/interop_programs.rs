@@ -1,9 +1,11 @@
-//! Programs that others write read the history: Flink SQL, Kafka Streams, Kafka Connect, plain consumers in Java and
-//! JavaScript. Each is a folder of `tests/interop/`, unchanged from what its own documentation tells people to do.
+//! Programs that others write read the history: Flink SQL, Kafka Streams, Kafka Connect, plain consumers in Java, JavaScript and
+//! Python. Each is a folder of `tests/interop/`, unchanged from what its own documentation tells people to do.
 //!
-//! One history for all of them (`history`): in each codec, with an aborted transaction and with an event of a version of
-//! the schema that doesn't exist yet. What they print is compared with the tables (`tables`).
+//! One history for all of them (`history`): in each codec, with an aborted transaction, with an event of a version of the
+//! schema that doesn't exist yet, and with the golden records of each one that did (`golden`). What they print is compared with the
+//! tables (`tables`).
 
+mod golden;
 mod history;
 mod tables;
 
@@ -12,10 +14,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use schemas::timestamp;
 use schemas::topics::Topic;
 use serde_json::{Value, json};
 use waltalkie_tests::harness::{
-    Installation, Lines, java_program, javascript_packages, repository, target_dir, until, within,
+    Installation, LONG, Lines, java_program, javascript_packages, python, repository, target_dir, until, within,
 };
 
 use self::tables::Tables;
@@ -25,14 +28,16 @@ const PATIENCE: Duration = Duration::from_mins(4);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_of_others_read_the_history() -> Result<()> {
-    let (installation, said) = history::make("interop-programs").await?;
-    let tables = Tables::read(&installation, &said).await?;
+    let goldens = golden::goldens()?;
+    let (installation, said) = history::make("interop-programs", &goldens).await?;
+    let tables = Tables::read(&installation, &said, &goldens).await?;
     let folder = tempfile::tempdir_in(target_dir()?)?;
     let readers = Readers { installation, tables, folder };
     // One after the other, for the machine's sake; all of them, so that one run tells about each.
     let outcomes = [
         ("java-consumer", readers.java_consumer().await),
         ("javascript", readers.javascript().await),
+        ("python", readers.python().await),
         ("kafka-connect", readers.kafka_connect().await),
         ("kafka-streams", readers.kafka_streams().await),
         ("flink-sql", readers.flink_sql().await),
@@ -67,6 +72,46 @@ impl Readers {
         let mut command = Command::new("node");
         command.arg("consumer.js").current_dir(self.folder.path());
         self.check_consumer(&self.run("javascript", command).await?)
+    }
+
+    /// It goes on until it is stopped, so it is when it has printed all.
+    async fn python(&self) -> Result<()> {
+        let (names, servers) = (self.installation.names(), self.installation.servers());
+        let mut command = Command::new(python()?);
+        command.arg(repository().join("tests/interop/python/consumer.py"));
+        command.args(["-b", &servers.kafka, "-s", &servers.registry]);
+        command.args(["-t", &names.topic(Topic::ChatEvents), "-g", &names.group("python")]);
+        let mut consumer = Lines::of(command)?;
+        // And the one of a type that isn't known yet.
+        let wanted = self.tables.events.len() + 1;
+        let printed = tokio::task::spawn_blocking(move || {
+            for _ in 0..wanted {
+                consumer.wait(|line| line.starts_with('{'), LONG)?;
+            }
+            Ok::<_, anyhow::Error>(std::mem::take(&mut consumer.printed))
+        })
+        .await??;
+        let (mut events, mut later) = (Vec::new(), Vec::new());
+        for line in printed.iter().filter(|line| line.starts_with('{')) {
+            let printed: Value = serde_json::from_str(line).with_context(|| line.clone())?;
+            let event = &printed["event"];
+            ensure!(printed["key"] == event["chat_id"], "{line}");
+            // As Python writes a time with its zone.
+            let at = event["occurred_at"].as_str().context("no time")?.replacen(' ', "T", 1);
+            let known = json!({
+                "event_id": event["event_id"], "event_type": event["event_type"], "chat_id": event["chat_id"],
+                "seq": event["seq"], "actor_id": event["actor_id"], "occurred_at": timestamp::parse(&at)?,
+                "content": event["message"]["content"],
+            });
+            if event["event_type"] == "reaction.added" {
+                later.push(event["reaction"].clone())
+            } else {
+                events.push(known)
+            }
+        }
+        same(&events, &self.tables.events())?;
+        ensure!(later == ["👍"], "{later:?}");
+        Ok(())
     }
 
     /// Every event as the tables have it, counts too, and what isn't known yet skipped.

@@ -1,4 +1,5 @@
-//! The pipeline page in a real browser, on three processes: rates while people talk, then real faults, each with its sentence.
+//! The pipeline page in a real browser, on three processes: rates while people talk, then eleven real faults, each with its
+//! sentence.
 
 use std::process::Command;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use faults::{Proxy, Victim};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use runtime::kafka::producer_config;
+use rustix::process::Signal;
 use schemas::topics::Topic;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -89,10 +91,9 @@ fn talk(person: Person, chat_id: String) -> JoinHandle<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
-    let servers = Servers::shared()?;
-    let (redis, redis_url) = Proxy::before_url(&servers.redis).await?;
-    let settings =
-        [("redis.url", redis_url.as_str()), ("limits.commands_per_s", "1000"), ("limits.commands_burst", "1000")];
+    let mut servers = Servers::shared()?;
+    let way = Proxies::before(&mut servers).await?;
+    let settings = [("limits.commands_per_s", "1000"), ("limits.commands_burst", "1000")];
     let installation = Installation::make_on(servers, "ops-page", &settings).await?;
     let mut worker = installation.run(&["cdc"]).await?;
     let mut rear = installation.run(&REAR).await?;
@@ -117,29 +118,68 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
 
     watch_a_rebuild(&installation, &mut eyes).await?;
 
-    ensure!(redis.refuse() > 0, "nobody was connected to Redis");
+    ensure!(way.redis.refuse() > 0, "nobody was connected to Redis");
     eyes.fault("Redis takes no events", "waltalkie doctor", "redis-is-away", "redis").await?;
     eyes.look("redis").await?;
-    redis.heal();
+    way.redis.heal();
     eyes.all_is_well().await?;
+    for (proxy, begins, runbook, segment) in [
+        (&way.kafka, "Kafka doesn’t answer, so no message", "kafka-is-away", "events"),
+        (&way.postgres, "PostgreSQL doesn’t answer, so accepted messages", "postgresql-is-away", "truth"),
+    ] {
+        ensure!(proxy.refuse() > 0, "nobody was connected: {begins}");
+        eyes.fault(begins, "waltalkie doctor", runbook, segment).await?;
+        proxy.heal();
+        eyes.all_is_well().await?;
+    }
 
     let listened = worker.ops_url.strip_prefix("http://").context("no address")?.to_owned();
     worker.kill()?;
     eyes.fault("The CDC worker has stopped: http://", "waltalkie run cdc", "no-cdc-worker-streams", "cdc").await?;
-    let _worker = installation.run_with(&["cdc"], &[("ops.listen", &listened)]).await?;
+    // The next one starts while the registry is away, and has met no id before.
+    way.registry.refuse();
+    let listen = [("ops.listen", listened.as_str())];
+    let away = async {
+        let begins = "The schema registry doesn’t answer, and the CDC worker waits";
+        let told = eyes.fault(begins, "waltalkie schemas check", "the-schema-registry-is-away", "registry").await;
+        way.registry.heal();
+        told
+    };
+    let (worker, told) = tokio::join!(installation.run_with(&["cdc"], &listen), away);
+    let _worker = worker?;
+    told?;
     eyes.all_is_well().await?;
 
     let listened = rear.ops_url.strip_prefix("http://").context("no address")?.to_owned();
-    rear.kill()?;
     let command = "waltalkie run persister publisher projector notifier operators";
+    rear.signal(Signal::STOP)?;
+    let frozen =
+        eyes.fault("The persister has stopped: http://", command, "the-persister-has-stopped", "persister").await;
+    rear.signal(Signal::CONT)?;
+    frozen?;
+    eyes.all_is_well().await?;
+    rear.kill()?;
     eyes.fault("The persister has stopped: http://", command, "the-persister-has-stopped", "persister").await?;
     let _rear = installation.run_with(&REAR, &[("ops.listen", &listened)]).await?;
     eyes.all_is_well().await?;
 
+    let read = installation.read().await?;
+    let of_version = |change: &str| {
+        format!("UPDATE projection_version SET version = version {change} WHERE projection = 'chat_head'")
+    };
+    read.batch_execute(&of_version("+ 90")).await?;
+    let begins = "The projector’s chat_head stands still before rows that another version made";
+    eyes.fault(begins, "waltalkie rebuild chat_head", "a-projection-has-stopped", "projector").await?;
+    read.batch_execute(&of_version("- 90")).await?;
+    eyes.all_is_well().await?;
+
     let producer: FutureProducer = producer_config(&config.kafka).create()?;
-    let topic = config.names().topic(Topic::ChatCommands);
-    let poison = FutureRecord::to(&topic).key(&chat_id).payload("not Avro at all");
-    producer.send(poison, Timeout::After(LONG)).await.map_err(|(error, _)| error)?;
+    let poison = async |topic: Topic| {
+        let topic = config.names().topic(topic);
+        let poison = FutureRecord::to(&topic).key(&chat_id).payload("not Avro at all");
+        producer.send(poison, Timeout::After(LONG)).await.map(drop).map_err(|(error, _)| error)
+    };
+    poison(Topic::ChatCommands).await?;
     eyes.fault("The persister has put 1 command aside", "waltalkie dlq list", "dead-letters-are-open", "persister")
         .await?;
     eyes.look("dead-letters").await?;
@@ -147,8 +187,40 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
     settle.args(["dlq", "drop", "--open"]);
     ensure!(tokio::task::spawn_blocking(move || settle.status()).await??.success());
     eyes.all_is_well().await?;
+
+    // These two are told for longer than a test lasts.
+    poison(Topic::ChatEvents).await?;
+    let command = "waltalkie dlq list --topic events";
+    eyes.fault("Something in chat.events is no event", command, "something-in-the-history-is-no-event", "events")
+        .await?;
+    let publication = config.names().publication();
+    let truth = installation.truth().await?;
+    truth.batch_execute(&format!("ALTER PUBLICATION \"{publication}\" DROP TABLE user_change")).await?;
+    eyes.fault("The CDC worker has stopped at http://", "waltalkie cdc status", "no-cdc-worker-streams", "cdc").await?;
     talking.abort();
     Ok(())
+}
+
+/// What stands between the installation and its servers.
+struct Proxies {
+    postgres: Proxy,
+    kafka: Proxy,
+    registry: Proxy,
+    redis: Proxy,
+}
+
+impl Proxies {
+    async fn before(servers: &mut Servers) -> Result<Self> {
+        let (postgres, through) = Proxy::before_url(&servers.postgres).await?;
+        servers.postgres = through;
+        let kafka = Proxy::before_kafka(&servers.kafka).await?;
+        servers.kafka = kafka.address().to_string();
+        let (registry, through) = Proxy::before_url(&servers.registry).await?;
+        servers.registry = through;
+        let (redis, through) = Proxy::before_url(&servers.redis).await?;
+        servers.redis = through;
+        Ok(Self { postgres, kafka, registry, redis })
+    }
 }
 
 /// A rebuild by another process is on the page while it lasts, and gone when it is swapped in. Its end is held up by what the

@@ -64,6 +64,14 @@ async fn read_models_are_verified_rebuilt_and_a_message_is_explained() -> Result
     ensure!(!output.status.success() && text.contains("DIFFERENT") && text.contains(&chat_id), "{text}");
     ensure!(text.contains("waltalkie tail --chat") && text.contains("waltalkie rebuild chat_head"), "{text}");
     ensure!(!text.contains("canary"), "{text}");
+    // The events that it follows from, by place and without what was said.
+    ensure!(text.contains("       2  message.persisted") && text.contains(", offset "), "{text}");
+    let output = run(&installation, &["verify", "chat_head", "--json"]).await?;
+    let verdict = &lines(&output)?[0];
+    let newest = verdict["events"][0]["newest"].as_array().context("no events")?;
+    ensure!(verdict["events"][0]["chat_id"] == chat_id && newest.len() >= 6, "{verdict}");
+    ensure!(newest[1]["seq"] == 2 && newest[1]["event_type"] == "message.persisted", "{verdict}");
+    ensure!(!verdict.to_string().contains("canary"), "{verdict}");
     let rebuild: Vec<&str> = ["rebuild"].into_iter().chain(PROJECTIONS).chain(["--json"]).collect();
     let output = run(&installation, &rebuild).await?;
     let rebuilt = lines(&output)?;

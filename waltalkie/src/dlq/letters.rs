@@ -34,6 +34,8 @@ pub(super) struct Letter {
     pub(super) source_topic: String,
     pub(super) source_partition: String,
     pub(super) source_offset: String,
+    /// Who put it aside; unknown of older ones.
+    pub(super) consumer: Option<String>,
 }
 
 impl Letter {
@@ -222,5 +224,6 @@ fn letter_of(message: &BorrowedMessage<'_>, which: DlqTopic) -> Letter {
         source_topic: header("source_topic").unwrap_or_default(),
         source_partition: header("source_partition").unwrap_or_default(),
         source_offset: header("source_offset").unwrap_or_default(),
+        consumer: header("consumer"),
     }
 }

@@ -12,7 +12,7 @@ use projections::rebuild::{Difference, Verdict};
 use runtime::Config;
 use serde_json::{Value, json};
 
-use super::Job;
+use super::{Job, chat_events};
 
 /// What is verified beside projections.
 const HISTORY: &str = "history";
@@ -47,10 +47,13 @@ pub(super) async fn projections(config: &Config, names: &[String], as_json: bool
     for name in names {
         let job = Job::new(config, name, false)?;
         let verdict = job.watched(job.verify()).await?;
+        let events = chat_events::of_differences(config, &verdict.differences).await;
+        let events = events.inspect_err(|error| tracing::warn!(error = %format!("{error:#}"), "the chats' events"));
+        let events = events.unwrap_or_default();
         if as_json {
-            println!("{}", line_of(name, &verdict));
+            println!("{}", line_of(name, &verdict, &events));
         } else {
-            println!("{}", text_of(name, &verdict));
+            println!("{}", text_of(name, &verdict, &events));
         }
         if !verdict.is_equal() {
             outcome = ExitCode::FAILURE;
@@ -75,7 +78,7 @@ async fn verify_history(config: &Config, as_json: bool) -> Result<ExitCode> {
     Ok(if verdict.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn line_of(name: &str, verdict: &Verdict) -> Value {
+fn line_of(name: &str, verdict: &Verdict, events: &[(String, Vec<Value>)]) -> Value {
     let side = |side: &projections::rebuild::Side| json!({ "rows": side.rows, "hash": side.hash });
     let tables = verdict.tables.iter().map(|(table, live, rebuilt)| {
         json!({ "table": table, "live": side(live), "rebuilt": side(rebuilt), "is_equal": live == rebuilt })
@@ -95,10 +98,11 @@ fn line_of(name: &str, verdict: &Verdict) -> Value {
         "tables": tables.collect::<Vec<_>>(),
         "offsets": offsets.collect::<Vec<_>>(),
         "differences": differences.collect::<Vec<_>>(),
+        "events": events.iter().map(|(chat_id, events)| json!({ "chat_id": chat_id, "newest": events })).collect::<Vec<_>>(),
     })
 }
 
-fn text_of(name: &str, verdict: &Verdict) -> String {
+fn text_of(name: &str, verdict: &Verdict, events: &[(String, Vec<Value>)]) -> String {
     let mut lines = Vec::new();
     for (table, live, rebuilt) in &verdict.tables {
         lines.push(if live == rebuilt {
@@ -113,11 +117,7 @@ fn text_of(name: &str, verdict: &Verdict) -> String {
     for Difference { table, is_live, row, .. } in &verdict.differences {
         lines.push(format!("  only {} {table}: {row}", if *is_live { "in the live" } else { "in the rebuilt" }));
     }
-    let mut chats: Vec<&str> = verdict.differences.iter().filter_map(|row| row.chat_id.as_deref()).collect();
-    chats.dedup();
-    for chat_id in chats {
-        lines.push(format!("  its events: waltalkie tail --chat {chat_id} --from beginning"));
-    }
+    lines.extend(chat_events::lines_of(events));
     if !verdict.is_equal() {
         lines.push(format!("  `waltalkie rebuild {name}` takes the rebuilt rows"));
     }

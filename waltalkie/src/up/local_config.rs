@@ -39,6 +39,9 @@ pub(super) async fn complete(mut config: Config, stack: &LocalStack) -> Result<C
     if let Some(url) = &endpoints.registry_url {
         config.registry.url = Secret::new(url.clone());
     }
+    if config.registry.cache_dir.is_empty() {
+        config.registry.cache_dir = stack.data_dir().join("registry-cache").display().to_string();
+    }
     if let Some(url) = &endpoints.redis_url {
         config.redis.url = Secret::new(url.clone());
     }

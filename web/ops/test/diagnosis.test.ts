@@ -214,6 +214,18 @@ const FAULTS: { name: string; now: Changes; before?: Changes; sentence: string; 
     segments: ['persister'],
   },
   {
+    name: 'a projection has put something aside',
+    now: { back: { 'waltalkie_projector_dead_letter_at_seconds{projection="inbox"}': 1_800_000_000 } },
+    sentence: 'Something in chat.events is no event and was put aside within the last hour: run `waltalkie dlq list --topic events`.',
+    segments: ['events'],
+  },
+  {
+    name: 'the stream operators have',
+    now: { back: { waltalkie_operators_dead_letter_at_seconds: 1_799_996_700 } },
+    sentence: 'Something in chat.events is no event and was put aside within the last hour: run `waltalkie dlq list --topic events`.',
+    segments: ['events'],
+  },
+  {
     name: 'a role beside the way of a message',
     now: { roles: [away('janitor', 'removing rows: permission denied for table inbox')] },
     sentence: `The janitor at ${BACK} isn’t ready (removing rows: permission denied for table inbox): run \`waltalkie doctor\`.`,
@@ -255,6 +267,7 @@ test('what is over or shrinks is no fault', () => {
   assert.equal(look({ back: lag('projector_inbox_events', 60_000) }).fault, null, 'behind on purpose');
   assert.equal(look({ front: { 'waltalkie_gateway_refusals_total{code="overloaded"}': 70 } }).fault, null, 'no new refusals');
   assert.equal(look({ back: { waltalkie_publisher_retries_total: 9 } }).fault, null, 'no new retries');
+  assert.equal(look({ back: { waltalkie_operators_dead_letter_at_seconds: 1_799_996_400 } }).fault, null, 'more than an hour ago');
   assert.equal(look({ back: { waltalkie_cdc_is_streaming: 0 } }, {}).fault, null, 'a takeover takes a moment');
 });
 

@@ -72,7 +72,10 @@ impl Stack {
                 min_insync_replicas: 1,
                 ..Kafka::default()
             },
-            registry: RegistryConfig { url: Secret::new(server("WALTALKIE_TEST_REGISTRY")) },
+            registry: RegistryConfig {
+                url: Secret::new(server("WALTALKIE_TEST_REGISTRY")),
+                ..RegistryConfig::default()
+            },
             operators: Operators { gather_ms: 20, ..Operators::default() },
             ..Config::default()
         };

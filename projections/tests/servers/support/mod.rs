@@ -74,7 +74,10 @@ impl Stack {
                 truth_url: of_database(&server_url, &truth),
                 ..Postgres::default()
             },
-            registry: RegistryConfig { url: Secret::new(server("WALTALKIE_TEST_REGISTRY")) },
+            registry: RegistryConfig {
+                url: Secret::new(server("WALTALKIE_TEST_REGISTRY")),
+                ..RegistryConfig::default()
+            },
             projector: Projector { batch_records: 50, inbox_delay_ms: 20, ..Projector::default() },
             janitor: Janitor { interval_ms: 50, batch_rows: 100, ..Janitor::default() },
             ..Config::default()

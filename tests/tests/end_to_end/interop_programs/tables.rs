@@ -1,9 +1,13 @@
-//! What PostgreSQL has, in the shape of what the programs print.
+//! What PostgreSQL has, in the shape of what the programs print, and beside it what golden records say.
+
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
+use schemas::timestamp;
 use serde_json::{Value, json};
 use waltalkie_tests::harness::Installation;
 
+use super::golden::Golden;
 use super::history::Said;
 
 /// An event, as a row says it.
@@ -55,7 +59,7 @@ const NAMED: &str = "
 
 impl Tables {
     /// Reads them. Of deleted messages they have no text any more, which the log has: that is taken from `said`.
-    pub async fn read(installation: &Installation, said: &Said) -> Result<Self> {
+    pub async fn read(installation: &Installation, said: &Said, goldens: &[Golden]) -> Result<Self> {
         let truth = installation.truth().await?;
         let original = |chat_id: &str, seq: i64| said.get(&(chat_id.to_owned(), seq)).cloned();
         let mut events = Vec::new();
@@ -80,7 +84,7 @@ impl Tables {
             let (chat_id, minute, messages): (String, String, i64) = (row.get(0), row.get(1), row.get(2));
             json!({ "chat_id": chat_id, "minute": minute, "messages": messages })
         });
-        let counts = counts.collect();
+        let mut counts: Vec<Value> = counts.collect();
         let rows = truth.query(NAMED, &[]).await?;
         let named = rows.iter().map(|row| {
             let (chat_id, seq, sender_id): (String, i64, String) = (row.get(0), row.get(1), row.get(2));
@@ -88,7 +92,25 @@ impl Tables {
             let name: Option<String> = row.get(4);
             json!({ "chat_id": chat_id, "seq": seq, "sender_id": sender_id, "sender_name": name, "content": content })
         });
-        let named = named.collect();
+        let mut named: Vec<Value> = named.collect();
+        let mut of_goldens = BTreeMap::<(String, String), i64>::new();
+        for golden in goldens {
+            let event = Entry::of(golden)?;
+            if event.event_type == "message.persisted" {
+                let minute = format!("{}:00Z", &event.occurred_at[..16]);
+                *of_goldens.entry((event.chat_id.clone(), minute)).or_default() += 1;
+                // Nobody was anybody yet.
+                named.push(json!({
+                    "chat_id": event.chat_id, "seq": event.seq, "sender_id": golden.says["message"]["sender_id"],
+                    "sender_name": null, "content": event.content,
+                }));
+            }
+            events.push(event);
+        }
+        let of_goldens = of_goldens.into_iter();
+        counts.extend(of_goldens.map(
+            |((chat_id, minute), messages)| json!({ "chat_id": chat_id, "minute": minute, "messages": messages }),
+        ));
         Ok(Self { events, counts, named })
     }
 
@@ -106,6 +128,22 @@ impl Tables {
 }
 
 impl Entry {
+    fn of(golden: &Golden) -> Result<Self> {
+        let says = &golden.says;
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let required = |name: &str| text(&says[name]).with_context(|| format!("{name} of {says}"));
+        let occurred_at_ms = golden.occurred_at();
+        Ok(Self {
+            chat_id: required("chat_id")?,
+            seq: says["seq"].as_i64().context("no seq")?,
+            event_type: required("event_type")?,
+            actor_id: required("actor_id")?,
+            occurred_at_ms,
+            occurred_at: timestamp::rfc3339(occurred_at_ms),
+            content: text(&says["message"]["content"]),
+        })
+    }
+
     fn event_id(&self) -> String {
         format!("{}/{}", self.chat_id, self.seq)
     }

@@ -3,7 +3,7 @@ import {
   deadLetters, notifierBehind, operatorsBehind, overloaded, persisterBehind, projectionBehind, providerAway, publisherBehind,
 } from './faults/backlogs.ts';
 import type { Fault, Rule } from './faults/fault.ts';
-import { nobodyStreams, slotLost, walPilesUp } from './faults/history.ts';
+import { noEvent, nobodyStreams, slotLost, walPilesUp } from './faults/history.ts';
 import { notReady, processSilent, projectionStopped, roleLost } from './faults/processes.ts';
 import { kafkaAway, postgresAway, redisAway, registryAway } from './faults/servers.ts';
 import { problemsOf } from './problems.ts';
@@ -12,7 +12,7 @@ import type { Window } from './window.ts';
 const RULES: readonly Rule[] = [
   kafkaAway, postgresAway, registryAway, redisAway, slotLost, roleLost, projectionStopped, nobodyStreams, walPilesUp,
   overloaded, persisterBehind, publisherBehind, projectionBehind, notifierBehind, providerAway,
-  operatorsBehind, deadLetters, processSilent, notReady,
+  operatorsBehind, deadLetters, noEvent, processSilent, notReady,
 ];
 
 /** The first that fits; null if nothing ails. */

@@ -39,6 +39,7 @@ export const SLOW = 'waltalkie_fanout_slow_connections_total';
 export const APPLIED = 'waltalkie_projector_applied_records_total';
 export const PROJECTION_AGE = 'waltalkie_projector_lag_seconds';
 export const POISON = 'waltalkie_projector_poison_records_total';
+export const PROJECTOR_PUT_ASIDE_AT = 'waltalkie_projector_dead_letter_at_seconds';
 /** `waltalkie_projector_membership_lag_records` and so on. */
 export const PROJECTION_LAG = { start: 'waltalkie_projector_', end: '_lag_records' };
 export const DECISIONS = 'waltalkie_notifier_decisions_total';
@@ -55,6 +56,7 @@ export const OPERATED = 'waltalkie_operators_events_total';
 export const OPERATORS_LAG = 'waltalkie_operators_lag_records';
 export const NUMBERS = 'waltalkie_operators_rows_total';
 export const NUMBERS_SECONDS = 'waltalkie_operators_transaction_seconds';
+export const OPERATORS_PUT_ASIDE_AT = 'waltalkie_operators_dead_letter_at_seconds';
 export const NUMBERS_FAILED = 'waltalkie_operators_failed_transactions_total';
 export const LATE = 'waltalkie_operators_late_events_total';
 

@@ -50,3 +50,17 @@ export function walKept(window: Window): number | null {
   }
   return window.peak(names.WAL_RETAINED);
 }
+
+/** How long a record that was put aside is told of, whether or not somebody has settled it. */
+const TOLD_SECONDS = 3_600;
+
+export function noEvent(view: View): Fault | null {
+  const { window } = view;
+  const at = Math.max(...[names.PROJECTOR_PUT_ASIDE_AT, names.OPERATORS_PUT_ASIDE_AT].map((name) => window.peak(name) ?? 0));
+  if (at < window.now.atMs / 1_000 - TOLD_SECONDS) return null;
+  return {
+    segments: ['events'],
+    sentence: 'Something in chat.events is no event and was put aside within the last hour: run `waltalkie dlq list --topic events`.',
+    runbook: 'something-in-the-history-is-no-event',
+  };
+}

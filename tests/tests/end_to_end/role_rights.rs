@@ -1,0 +1,86 @@
+//! Every role under a user of its own, on a broker with an authorizer, with the rights that the operators' page names and no more.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use local_stack::LoneKafka;
+use schemas::topics::Topic;
+use serde_json::json;
+use waltalkie_tests::harness::{Installation, LONG, Person, RoleProcess, Servers, read_all, repository, until};
+
+const PASSWORD: &str = "secret";
+/// Those that Kafka knows; the janitor doesn't need it.
+const ROLES: [&str; 7] = ["gateway", "persister", "cdc", "projector", "publisher", "operators", "notifier"];
+
+fn user(role: &str) -> String {
+    format!("waltalkie_{role}")
+}
+
+/// Runs the page's lines for a role.
+async fn allow(kafka: &LoneKafka, installation: &Installation, page: &str, role: &str) -> Result<()> {
+    let names = installation.names();
+    let of_role = format!(" User:{} ", user(role));
+    let lines = page.lines().filter(|line| line.starts_with("kafka-acls.sh ") && line.contains(&of_role));
+    let lines: Vec<String> =
+        lines.map(|line| line.replace("${P}", names.prefix()).replace("$SLOT", &names.slot())).collect();
+    ensure!(!lines.is_empty(), "the page has no rights for {role}");
+    for line in lines {
+        let (_, arguments) = line.split_once("\"$KAFKA\" ").context("another line than expected")?;
+        let arguments: Vec<&str> = arguments.split(' ').map(|argument| argument.trim_matches('"')).collect();
+        kafka.run_tool("org.apache.kafka.tools.AclCommand", &arguments).await?;
+    }
+    Ok(())
+}
+
+async fn run(installation: &Installation, kafka: &LoneKafka, role: &str) -> Result<RoleProcess> {
+    let (brokers, user) = (kafka.brokers(), user(role));
+    let login = [
+        ("kafka.brokers", brokers.as_str()),
+        ("kafka.security_protocol", "sasl_plaintext"),
+        ("kafka.sasl_username", &user),
+        ("kafka.sasl_password", PASSWORD),
+        ("operators.gather_ms", "50"),
+    ];
+    installation.run_with(&[role], &login).await.with_context(|| role.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_role_does_its_work_with_the_rights_of_the_page() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let users = ROLES.map(user);
+    let users: Vec<(&str, &str)> = users.iter().map(|user| (user.as_str(), PASSWORD)).collect();
+    let kafka = LoneKafka::start(folder.path(), &users).await?;
+    let servers = Servers { kafka: kafka.admin_brokers(), ..Servers::shared()? };
+    let installation = Installation::make_on(servers, "role-rights", &[]).await?;
+    let page = fs::read_to_string(repository().join("docs/operators.md"))?;
+    try_join_all(ROLES.iter().map(|role| allow(&kafka, &installation, &page, role))).await?;
+
+    let processes = try_join_all(ROLES.iter().map(|role| run(&installation, &kafka, role))).await?;
+    let config = installation.config()?;
+    let alice = Person::arrive(&config, processes[0].gateway()?, "alice").await?;
+    let bob = Person::arrive(&config, processes[0].gateway()?, "bob").await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let mut socket = bob.connect().await?;
+    let said = alice.say(&chat_id, "hello").await?;
+    socket.wait("message", |payload| payload["message_id"] == said["message_id"]).await?;
+    socket.send("mark_read", json!({ "marks": { &chat_id: said["seq"] } })).await?;
+    let read = installation.read().await?;
+    let sql = "SELECT EXISTS (SELECT FROM chat_cursor WHERE read_seq = $1) AND EXISTS (SELECT FROM inbox_cursor WHERE delivered_seq = $1)
+                  AND EXISTS (SELECT FROM chat_head WHERE head_seq = $1)";
+    let seq = said["seq"].as_i64().context("no seq")?;
+    until("the read models", LONG, async || Ok(read.query_one(sql, &[&seq]).await?.get::<_, bool>(0).then_some(())))
+        .await?;
+    until("the operators' state and a notification", LONG, async || {
+        let (states, notifications) =
+            (read_all(&config, Topic::OperatorsState).await?, read_all(&config, Topic::ChatNotifications).await?);
+        Ok((!states.is_empty() && !notifications.is_empty()).then_some(()))
+    })
+    .await?;
+    for (role, process) in ROLES.iter().zip(&processes) {
+        ensure!(process.is_ready().await, "{role}: {}", process.log_end());
+        let log = process.log_end();
+        ensure!(!log.contains("uthorization failed"), "{role}: {log}");
+    }
+    Ok(())
+}
