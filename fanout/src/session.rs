@@ -7,8 +7,9 @@
 //! Witnesses end sooner than sessions do: they are kept every second, and where one is missing, whoever asks who is online doesn't
 //! rely on what Redis says.
 //!
-//! Beside it a set for each person names their sessions, so that whoever notifies can ask for them without knowing ids. It
-//! may name sessions that are gone, of a node that died: only a key that is there counts.
+//! Beside it a set for each person names their sessions, so that whoever notifies can ask for them without knowing ids. It names
+//! them also while their node is cut from Redis and their keys have run out, and may name sessions that are gone, of a node that
+//! died, until the set ends.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,10 +26,10 @@ use crate::metrics;
 
 /// Lifetime of a key.
 const TTL_MS: u64 = witness::SESSION_TTL.as_millis() as u64;
-/// Rounds after which everything is written anew: an hour. What Redis has dropped of the sets comes back by it.
-const ROUNDS: u32 = 720;
-/// Sets live for two of these hours, so that those of people who never come back end.
-const SET_TTL_S: u64 = 7_200;
+/// Rounds after which everything is written anew: ten minutes. What Redis has dropped of the sets comes back by it.
+const ROUNDS: u32 = 120;
+/// Sets live for two of these times, so that those of people who were on a node that died end.
+const SET_TTL_S: u64 = 1_200;
 /// Commands in one pipeline.
 const PIPELINE: usize = 1_000;
 

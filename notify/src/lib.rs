@@ -17,6 +17,7 @@ pub mod decide;
 pub mod digest;
 #[cfg(feature = "fakes")]
 pub mod fakes;
+pub mod languages;
 pub mod mail;
 pub mod payload;
 pub mod provider;

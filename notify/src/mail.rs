@@ -9,12 +9,12 @@ mod templates;
 #[cfg(test)]
 mod tests;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
 pub use templates::{Part, TemplateError, Templates};
 
+use crate::languages::Texts;
 use crate::settings::ContentMode;
 use crate::text::{Language, one_line};
 use crate::unsubscribe::Unsubscribe;
@@ -82,7 +82,7 @@ pub struct ChatContent<'a> {
 pub struct MessageContent<'a> {
     /// What its sender is called.
     pub sender: &'a str,
-    /// Its words, or [`Phrase::text`](crate::text::Phrase::text) where it has none.
+    /// Its words, or a [`Phrase`](crate::text::Phrase) where it has none.
     pub text: &'a str,
     /// When, in milliseconds since 1970.
     pub sent_at_ms: i64,
@@ -118,9 +118,10 @@ impl Mailer {
     /// Makes a digest's mail, dated at the time given. The error is a template's.
     pub fn digest(&self, content: &DigestContent<'_>, now_ms: i64) -> Result<Mail, TemplateError> {
         let unsubscribe = self.unsubscribe.as_ref();
-        let mut seen = seen(content, &self.config);
+        let texts = self.templates.languages().texts(content.language);
+        let mut seen = seen(content, &self.config, texts);
         seen.unsubscribe = unsubscribe.map(|links| links.link(content.user_id));
-        let rendered = self.templates.render(content.language, &mut seen)?;
+        let rendered = self.templates.render(texts.language(), &mut seen)?;
         let headers = unsubscribe.map(|links| links.headers(content.user_id));
         let raw = message::build(&self.config, content, &rendered, headers.into_iter().flatten(), now_ms);
         let templates::Rendered { subject, text, html } = rendered;
@@ -159,7 +160,7 @@ struct SeenMessage {
     time: Option<String>,
 }
 
-fn seen(content: &DigestContent<'_>, config: &MailConfig) -> Seen {
+fn seen(content: &DigestContent<'_>, config: &MailConfig, texts: &Texts) -> Seen {
     let mode = config.content.stricter(content.content);
     let zone = content.time_zone.and_then(|name| TimeZone::get(name).ok()).unwrap_or(TimeZone::UTC);
     let chats =
@@ -172,18 +173,18 @@ fn seen(content: &DigestContent<'_>, config: &MailConfig) -> Seen {
         name: content.name.map(|name| one_line(name, NAME_CHARS)).filter(|name| !name.is_empty()),
         subject: String::new(),
         total: content.chats.iter().map(|chat| chat.count).sum(),
-        chats: chats.iter().map(|chat| seen_chat(chat, mode, content.language, &zone)).collect(),
+        chats: chats.iter().map(|chat| seen_chat(chat, mode, texts, &zone)).collect(),
     }
 }
 
-fn seen_chat(chat: &ChatContent<'_>, mode: ContentMode, language: Language, zone: &TimeZone) -> SeenChat {
+fn seen_chat(chat: &ChatContent<'_>, mode: ContentMode, texts: &Texts, zone: &TimeZone) -> SeenChat {
     let first = chat.messages.len().saturating_sub(MOST_MESSAGES);
     let messages: Vec<SeenMessage> = chat.messages[first..]
         .iter()
         .map(|message| SeenMessage {
             sender: one_line(message.sender, NAME_CHARS),
             text: (mode == ContentMode::Full).then(|| one_line(message.text, TEXT_CHARS)),
-            time: time_of(message.sent_at_ms, language, zone),
+            time: texts.time(message.sent_at_ms, zone),
         })
         .collect();
     let more = chat.count.saturating_sub(messages.len() as u64);
@@ -194,13 +195,4 @@ fn seen_chat(chat: &ChatContent<'_>, mode: ContentMode, language: Language, zone
         more: (more > 0 && !messages.is_empty()).then_some(more),
         messages,
     }
-}
-
-fn time_of(ms: i64, language: Language, zone: &TimeZone) -> Option<String> {
-    let at = zone.to_datetime(Timestamp::from_millisecond(ms).ok()?);
-    let format = match language {
-        Language::En => "%-d %b %Y, %H:%M",
-        Language::De => "%d.%m.%Y, %H:%M",
-    };
-    Some(at.strftime(format).to_string())
 }

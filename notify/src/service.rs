@@ -37,6 +37,7 @@ mod sender;
 mod sending;
 mod shown;
 mod tasks;
+mod templates;
 mod transaction;
 pub mod trial;
 mod verdict;
@@ -57,6 +58,7 @@ use tokio::task::JoinSet;
 
 pub use error::Error;
 pub use outlets::{Outlets, mailer, reach, unsubscribe, web_push_public_key};
+pub use templates::languages;
 
 use self::board::Board;
 use self::error::chain;

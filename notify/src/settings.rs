@@ -41,7 +41,7 @@ impl Default for Settings {
             muted_chat_ids: BTreeSet::new(),
             mentions_only_chat_ids: BTreeSet::new(),
             content: ContentMode::Full,
-            language: Language::En,
+            language: Language::EN,
         }
     }
 }
@@ -108,7 +108,7 @@ mod tests {
             "do_not_disturb": {"from": "22:00", "to": "07:30", "time_zone": "Europe/Berlin"}}"#;
         let settings: Settings = serde_json::from_str(json).unwrap();
         assert!(!settings.push && settings.email && settings.muted_chat_ids.contains("c1"));
-        assert_eq!((settings.content, settings.language), (ContentMode::Full, Language::En));
+        assert_eq!((settings.content, settings.language), (ContentMode::Full, Language::EN));
         let again: Settings = serde_json::from_str(&serde_json::to_string(&settings).unwrap()).unwrap();
         assert_eq!(again, settings);
         assert_eq!(serde_json::from_str::<Settings>("{}").unwrap(), Settings::default());

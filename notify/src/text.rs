@@ -3,33 +3,54 @@
 use schemas::wire::names;
 use serde::{Deserialize, Serialize};
 
-/// A language that there are templates and sentences in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A language, by the first part of its tag (BCP 47), such as `de` of `de-AT`. Which there are texts in is
+/// [`Languages`](crate::languages::Languages)' to know.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
-pub enum Language {
-    /// English, also for those whose language isn't here.
-    #[default]
-    En,
-    /// German.
-    De,
+pub struct Language {
+    /// Two or three small letters, and zeros.
+    letters: [u8; 3],
 }
 
 impl Language {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::En, Self::De];
+    /// English, also for those whose language can't be read.
+    pub const EN: Self = Self { letters: *b"en\0" };
+    /// German.
+    pub const DE: Self = Self { letters: *b"de\0" };
+    /// Those that all texts are in.
+    pub const BUILT_IN: [Self; 2] = [Self::EN, Self::DE];
 
-    /// Its code (BCP 47).
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::En => "en",
-            Self::De => "de",
+    /// The one that is called exactly so.
+    pub fn named(code: &str) -> Option<Self> {
+        let mut letters = [0; 3];
+        if !(2..=3).contains(&code.len()) || !code.bytes().all(|letter| letter.is_ascii_lowercase()) {
+            return None;
         }
+        letters[..code.len()].copy_from_slice(code.as_bytes());
+        Some(Self { letters })
     }
 
-    /// The best one for a tag such as `de-AT`.
+    /// That of a tag such as `de-AT`; English if it is none.
     pub fn of(tag: &str) -> Self {
         let primary = tag.split(['-', '_']).next().unwrap_or_default();
-        Self::ALL.into_iter().find(|language| primary.eq_ignore_ascii_case(language.code())).unwrap_or_default()
+        Self::named(&primary.to_ascii_lowercase()).unwrap_or_default()
+    }
+
+    /// Its code.
+    pub fn code(&self) -> &str {
+        std::str::from_utf8(&self.letters).unwrap_or_default().trim_end_matches('\0')
+    }
+}
+
+impl Default for Language {
+    fn default() -> Self {
+        Self::EN
+    }
+}
+
+impl std::fmt::Debug for Language {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.code())
     }
 }
 
@@ -82,22 +103,22 @@ impl Phrase {
         }
     }
 
-    /// In a language.
-    pub const fn text(self, language: Language) -> &'static str {
-        match (language, self) {
+    /// In our words: English where they aren't in that language.
+    pub(crate) fn built_in(self, language: Language) -> &'static str {
+        match (language == Language::DE, self) {
             (_, Self::Video) => "Video",
-            (Language::En, Self::Message) => "New message",
-            (Language::En, Self::Mention) => "You were mentioned",
-            (Language::En, Self::MentionAll) => "Everybody was mentioned",
-            (Language::En, Self::Photo) => "Photo",
-            (Language::En, Self::Audio) => "Audio recording",
-            (Language::En, Self::File) => "File",
-            (Language::De, Self::Message) => "Neue Nachricht",
-            (Language::De, Self::Mention) => "Du wurdest erwähnt",
-            (Language::De, Self::MentionAll) => "Alle wurden erwähnt",
-            (Language::De, Self::Photo) => "Foto",
-            (Language::De, Self::Audio) => "Audioaufnahme",
-            (Language::De, Self::File) => "Datei",
+            (false, Self::Message) => "New message",
+            (false, Self::Mention) => "You were mentioned",
+            (false, Self::MentionAll) => "Everybody was mentioned",
+            (false, Self::Photo) => "Photo",
+            (false, Self::Audio) => "Audio recording",
+            (false, Self::File) => "File",
+            (true, Self::Message) => "Neue Nachricht",
+            (true, Self::Mention) => "Du wurdest erwähnt",
+            (true, Self::MentionAll) => "Alle wurden erwähnt",
+            (true, Self::Photo) => "Foto",
+            (true, Self::Audio) => "Audioaufnahme",
+            (true, Self::File) => "Datei",
         }
     }
 }
@@ -148,12 +169,16 @@ mod tests {
 
     #[test]
     fn languages_are_found_by_their_tags() {
-        for (tag, language) in [("de", Language::De), ("de-AT", Language::De), ("DE_de", Language::De)] {
-            assert_eq!(Language::of(tag), language);
+        for (tag, code) in
+            [("de", "de"), ("de-AT", "de"), ("DE_de", "de"), ("en-GB", "en"), ("fr", "fr"), ("gsw-CH", "gsw")]
+        {
+            assert_eq!(Language::of(tag).code(), code);
+            assert_eq!(serde_json::to_value(Language::of(tag)).unwrap(), code);
         }
-        for tag in ["en-GB", "fr", "", "deutsch"] {
-            assert_eq!(Language::of(tag), Language::En);
+        for tag in ["", "deutsch", "d", "d3", "../de", "é"] {
+            assert_eq!(Language::of(tag), Language::EN);
         }
+        assert_eq!((Language::named("de"), Language::named("DE")), (Some(Language::DE), None));
     }
 
     proptest! {

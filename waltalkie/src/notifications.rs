@@ -31,6 +31,7 @@ const LANGUAGE: &str = "SELECT settings->>'language' FROM user_settings WHERE us
 /// What clients are told of notifications.
 pub(crate) fn offered(config: &Config) -> Result<Notifications> {
     let reach = notify::service::reach(&config.notify);
+    let languages = notify::service::languages(&config.notify.templates_dir)?;
     Ok(Notifications {
         web_push_public_key: notify::service::web_push_public_key(&config.notify)?,
         check_browser: Box::new(move |endpoint, p256dh, auth| {
@@ -42,6 +43,7 @@ pub(crate) fn offered(config: &Config) -> Result<Notifications> {
             })
         }),
         check_zone: Box::new(notify::quiet::is_zone),
+        languages: languages.all().map(|language| language.code().to_owned()).collect(),
     })
 }
 
@@ -111,19 +113,20 @@ async fn act(State(page): State<Arc<Page>>, Query(Token { token }): Query<Token>
 }
 
 impl Page {
-    /// The person's; English where it isn't known.
+    /// The person's, if this page is in it; else English.
     async fn language(&self, user_id: &str) -> Language {
         let asked = async {
             let client = self.truth.get().await.ok()?;
             client.query_opt(LANGUAGE, &[&user_id]).await.ok()??.get::<_, Option<String>>(0)
         };
-        asked.await.map(|tag| Language::of(&tag)).unwrap_or_default()
+        let asked = asked.await.map(|tag| Language::of(&tag)).unwrap_or_default();
+        if Language::BUILT_IN.contains(&asked) { asked } else { Language::EN }
     }
 
     fn unknown(&self) -> Response {
         let text = "<p>This link isn't one of ours, or isn't whole: mail programs sometimes break long links. Open it again \
                     from the mail, or switch mails off in the application's settings.</p>";
-        self.answer(StatusCode::BAD_REQUEST, Language::En, "This link can't be read", text)
+        self.answer(StatusCode::BAD_REQUEST, Language::EN, "This link can't be read", text)
     }
 
     fn answer(&self, status: StatusCode, language: Language, title: &str, body: &str) -> Response {
@@ -157,26 +160,26 @@ struct Words {
 }
 
 impl Words {
-    const fn of(language: Language) -> Self {
-        match language {
-            Language::En => Self {
-                title: "Mails of unread messages",
-                question: "Do you want no more mails of unread messages from {brand}?",
-                button: "No more mails",
-                done: "You get no more mails of unread messages from {brand}. The application's settings switch them on again.",
-                later: "This can't be done just now. Try again in a minute.",
-            },
-            Language::De => Self {
-                title: "Mails zu ungelesenen Nachrichten",
-                question: "Möchtest du keine Mails zu ungelesenen Nachrichten von {brand} mehr?",
-                button: "Keine Mails mehr",
-                done: "Du bekommst keine Mails zu ungelesenen Nachrichten von {brand} mehr. In den Einstellungen der Anwendung \
-                       kannst du sie wieder einschalten.",
-                later: "Das geht gerade nicht. Versuch es in einer Minute noch einmal.",
-            },
-        }
+    fn of(language: Language) -> Self {
+        if language == Language::DE { GERMAN } else { ENGLISH }
     }
 }
+
+const ENGLISH: Words = Words {
+    title: "Mails of unread messages",
+    question: "Do you want no more mails of unread messages from {brand}?",
+    button: "No more mails",
+    done: "You get no more mails of unread messages from {brand}. The application's settings switch them on again.",
+    later: "This can't be done just now. Try again in a minute.",
+};
+const GERMAN: Words = Words {
+    title: "Mails zu ungelesenen Nachrichten",
+    question: "Möchtest du keine Mails zu ungelesenen Nachrichten von {brand} mehr?",
+    button: "Keine Mails mehr",
+    done: "Du bekommst keine Mails zu ungelesenen Nachrichten von {brand} mehr. In den Einstellungen der Anwendung kannst du sie wieder \
+           einschalten.",
+    later: "Das geht gerade nicht. Versuch es in einer Minute noch einmal.",
+};
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")

@@ -200,17 +200,24 @@ describe('a group', { timeout: 180_000 }, () => {
     await textbox(here).fill('');
   });
 
-  test('a line stands where the unread begins, and the list counts it', async () => {
-    await there.goto(`${base}/?as=${other}#/`);
-    await inList(there, name).waitFor();
+  test('a line stands where the unread begins, and the list counts it, on all devices of a person', async () => {
+    const beside = await newPage(browser);
+    for (const page of [there, beside]) {
+      await page.goto(`${base}/?as=${other}#/`);
+      await inList(page, name).waitFor();
+      await connection(page, 'connected').waitFor({ state: 'attached' });
+    }
     for (const text of [`unread 1 ${run}`, `unread 2 ${run}`]) await say(here, text);
-    await inList(there, name).getByText('2 unread').waitFor({ state: 'attached' });
+    for (const page of [there, beside]) await inList(page, name).getByText('2 unread').waitFor({ state: 'attached' });
     await picture(there, 'unread-1280');
     await inList(there, name).click();
     await messages(there, `unread 2 ${run}`).waitFor();
     const below = await there.locator('h3.unread').evaluate((line) => line.nextElementSibling.querySelector('p.body').textContent);
     assert.equal(below, `unread 1 ${run}`);
-    await inList(there, name).getByText('2 unread').waitFor({ state: 'detached' });
+    // Read on one, read on the other.
+    for (const page of [there, beside]) await inList(page, name).getByText('2 unread').waitFor({ state: 'detached' });
+    assert.deepEqual(beside.problems, []);
+    await beside.context().close();
     await say(there, `answered ${run}`);
     await there.locator('h3.unread').waitFor({ state: 'detached' });
   });

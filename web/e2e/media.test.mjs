@@ -4,7 +4,11 @@
  * The variables are those of two-people.test.mjs.
  */
 import assert from 'node:assert/strict';
-import { randomUUID } from 'node:crypto';
+import { execFileSync } from 'node:child_process';
+import { randomBytes, randomUUID } from 'node:crypto';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { deflateSync } from 'node:zlib';
 import { api, base, enter, launch, messages, newPage, picture, say, sharedChat, violations } from './browser.mjs';
@@ -71,6 +75,17 @@ function wav() {
   return Buffer.concat([head, data]);
 }
 
+/** What ffmpeg makes of these arguments, as a file of this kind. */
+async function made(name, mimeType, ...options) {
+  const folder = await mkdtemp(join(tmpdir(), 'waltalkie-'));
+  try {
+    execFileSync('ffmpeg', ['-v', 'error', '-nostdin', '-f', 'lavfi', ...options, join(folder, name)]);
+    return { name, mimeType, buffer: await readFile(join(folder, name)) };
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
 const photo = { name: 'sea.png', mimeType: 'image/png', buffer: png(1_600, 1_000) };
 
 /** Gives files to a page as a drop or a paste would. */
@@ -117,18 +132,23 @@ describe('files', { timeout: 180_000 }, () => {
   });
 
   test('a photo is sent, and seen on the other side within two seconds', async () => {
-    await pick(here, photo);
-    await ready(here, 'sea.png').waitFor();
-    const began = Date.now();
+    // Of 12 megapixels, with the noise of a camera.
+    const camera = await made('sea.jpg', 'image/jpeg', '-i', 'testsrc2=size=4000x3000', '-vf', 'noise=alls=12', '-frames:v', '1', '-q:v', '4');
+    const picked = Date.now();
+    await pick(here, camera);
+    await ready(here, 'sea.jpg').waitFor();
+    const sent = Date.now();
     await here.getByRole('button', { name: 'Send' }).click();
     const seen = there.getByTestId('picture').last();
     await there.locator('[data-testid=picture][data-shown=true]').last().waitFor();
-    const took = Date.now() - began;
-    console.log(`a photo was seen on the other side after ${took} ms`);
-    assert.ok(took < 2_000, `${took} ms`);
+    const [sinceSend, sincePick] = [Date.now() - sent, Date.now() - picked];
+    console.log(`a photo of ${camera.buffer.length} bytes was seen on the other side ${sinceSend} ms after it was sent, ${sincePick} ms after it was picked`);
+    assert.ok(sinceSend < 2_000, `${sinceSend} ms`);
+    // Brought and looked into meanwhile, by programs that aren't optimized, beside other tests: two seconds where it is installed.
+    assert.ok(sincePick < 15_000, `${sincePick} ms`);
     // What is drawn is the small preview, which has another size than the file.
     const drawn = await seen.locator('img').evaluate((img) => [img.naturalWidth, img.naturalHeight]);
-    assert.ok(drawn[0] > 0 && drawn[0] < 1_600, `${drawn}`);
+    assert.ok(drawn[0] > 0 && drawn[0] <= 1_280, `${drawn}`);
     await here.getByTestId('uploads').waitFor({ state: 'detached' });
     assert.match(await there.locator('.sidebar li a').first().innerText(), /Photo/);
   });
@@ -168,6 +188,31 @@ describe('files', { timeout: 180_000 }, () => {
     assert.deepEqual(await violations(there), []);
   });
 
+  test('a film shows its poster and its length, and plays, by a fresh URL where one has ended', async () => {
+    const film = await made(`film ${run}.webm`, 'video/webm', '-i', 'testsrc2=size=320x180:rate=15:duration=3', '-c:v', 'libvpx', '-deadline', 'realtime', '-b:v', '300k');
+    await pick(here, film);
+    await ready(here, film.name).waitFor();
+    await say(here, `a film ${run}`);
+    const message = messages(there, `a film ${run}`);
+    await message.getByTestId('video').getByText('0:03').waitFor();
+    await there.waitForFunction((img) => img.naturalWidth > 0, await message.getByTestId('video').locator('img').elementHandle());
+    assert.deepEqual(await violations(there), []);
+    await picture(there, 'media-film-1280');
+    // The first URL leads nowhere any more, as after five minutes.
+    let refused = 0;
+    const signed = /X-Amz-Signature/;
+    await there.route(signed, (route) => (route.request().resourceType() === 'media' && refused++ === 0 ? route.fulfill({ status: 403 }) : route.continue()));
+    await message.getByRole('button', { name: `Play the video ${film.name}` }).click();
+    const player = message.locator('video');
+    await there.waitForFunction((video) => video.currentTime > 0 && video.videoWidth === 320, await player.elementHandle());
+    assert.ok(refused > 1, 'the first URL was not even tried');
+    await there.unroute(signed);
+    // To another place, and to the end.
+    await player.evaluate((video) => void (video.currentTime = 2));
+    await there.waitForFunction((video) => video.ended, await player.elementHandle());
+    assert.equal(await player.evaluate((video) => video.error), null);
+  });
+
   test('what isn’t what it says is refused in words, and can be taken out', async () => {
     await pick(here, { name: 'page.png', mimeType: 'image/png', buffer: Buffer.from('<!doctype html><script>alert(1)</script>') });
     const failed = here.getByTestId('uploads').locator('li[data-state=failed]');
@@ -178,16 +223,32 @@ describe('files', { timeout: 180_000 }, () => {
     await here.getByTestId('uploads').waitFor({ state: 'detached' });
   });
 
-  test('an upload that fails on its way can be tried again, and one can be cancelled', async () => {
-    // The store is away for this page, until it isn't.
-    await here.route(/X-Amz-Signature/, (route) => (route.request().method() === 'PUT' ? route.abort() : route.continue()));
-    await pick(here, { ...photo, name: 'later.png' });
+  test('a large file goes in parts, and on where it was cut when it is tried again', async () => {
+    // One part of 16 MiB and one of what is left: the second is cut again and again, while it is under way.
+    const large = { name: `large ${run}.bin`, mimeType: 'application/octet-stream', buffer: randomBytes(17 << 20) };
+    const second = /partNumber=2&/;
+    const parts = [];
+    here.on('requestfinished', (request) => {
+      const part = request.method() === 'PUT' && new URL(request.url()).searchParams.get('partNumber');
+      if (part) parts.push(part);
+    });
+    await here.route(second, (route) => route.abort('connectionreset'));
+    await pick(here, large);
     const failed = here.getByTestId('uploads').locator('li[data-state=failed]');
-    await failed.waitFor({ timeout: 40_000 });
-    await here.unroute(/X-Amz-Signature/);
-    await failed.getByRole('button', { name: 'Try later.png again' }).click();
-    await ready(here, 'later.png').waitFor();
-    await here.getByRole('button', { name: 'Remove later.png' }).click();
+    await failed.waitFor({ timeout: 60_000 });
+    assert.deepEqual(parts, ['1'], 'the first part is brought once');
+    await here.unroute(second);
+    await failed.getByRole('button', { name: `Try ${large.name} again` }).click();
+    await ready(here, large.name).waitFor({ timeout: 60_000 });
+    assert.deepEqual(parts, ['1', '2'], 'only what was missing is brought');
+    await say(here, `large ${run}`);
+    const saving = there.waitForEvent('download');
+    await messages(there, `large ${run}`).getByRole('button', { name: `Save ${large.name}` }).click();
+    const saved = await readFile(await (await saving).path());
+    assert.ok(saved.equals(large.buffer), `${saved.length} bytes, or others`);
+  });
+
+  test('an upload can be cancelled while it is under way', async () => {
     // Held back, an upload shows how far it is, and is cancelled.
     await here.route(/X-Amz-Signature/, (route) => (route.request().method() === 'PUT' ? undefined : route.continue()));
     await pick(here, { ...photo, name: 'never.png' });

@@ -35,16 +35,19 @@ pub struct NewFile<'a> {
     pub bytes: &'a [u8],
 }
 
+/// An upload as the server has it.
 #[derive(Deserialize)]
 struct Begun {
     media_id: String,
-    upload: Upload,
+    /// Nothing where all is there.
+    upload: Option<Upload>,
 }
 
 #[derive(Deserialize)]
 struct Upload {
     url: Option<String>,
     headers: HashMap<String, String>,
+    /// Those that are missing.
     parts: Vec<Part>,
     part_bytes: Option<usize>,
 }
@@ -57,29 +60,81 @@ struct Part {
 
 impl Api {
     /// Brings a file to the store and has it looked into; gives the `media_id` that [`Command::with_attachments`] takes. What is
-    /// refused for now or gets no answer is asked again for a while.
+    /// refused for now or gets no answer is asked again for a while, of a large file only the parts that are missing.
     ///
     /// [`Command::with_attachments`]: crate::Command::with_attachments
     pub async fn upload(&self, token: &str, file: &NewFile<'_>) -> Result<String, ApiError> {
+        let begun = self.begin(token, file).await?;
+        self.bring_all(token, &begun.media_id, file, begun.upload).await?;
+        Ok(begun.media_id)
+    }
+
+    /// Only begins an upload: gives its `media_id`, by which [`Api::go_on_with_upload`] brings the file, as often as it takes.
+    pub async fn begin_upload(&self, token: &str, file: &NewFile<'_>) -> Result<String, ApiError> {
+        Ok(self.begin(token, file).await?.media_id)
+    }
+
+    /// Brings what the store doesn't have yet of a file whose upload was begun, and has it looked into. The server keeps what is
+    /// there for a day.
+    pub async fn go_on_with_upload(&self, token: &str, media_id: &str, file: &NewFile<'_>) -> Result<(), ApiError> {
+        let begun = self.begun(token, media_id).await?;
+        self.bring_all(token, media_id, file, begun.upload).await
+    }
+
+    async fn begin(&self, token: &str, file: &NewFile<'_>) -> Result<Begun, ApiError> {
         let mut wanted =
             json!({ "chat_id": file.chat_id, "file_name": file.file_name, "size_bytes": file.bytes.len() });
         if let Some(content_type) = file.content_type {
             wanted["content_type"] = content_type.into();
         }
-        let begun: Begun =
-            patiently(async || self.request(Method::POST, "/v1/media", token, Some(&wanted)).await).await?;
-        let Upload { url, headers, parts, part_bytes } = begun.upload;
+        patiently(async || self.request(Method::POST, "/v1/media", token, Some(&wanted)).await).await
+    }
+
+    async fn begun(&self, token: &str, media_id: &str) -> Result<Begun, ApiError> {
+        let path = format!("/v1/media/{media_id}");
+        patiently(async || self.request(Method::GET, &path, token, None).await).await
+    }
+
+    /// Brings what is missing and completes it. Where that fails for now, or URLs have ended, the server is asked what is missing.
+    async fn bring_all(
+        &self,
+        token: &str,
+        media_id: &str,
+        file: &NewFile<'_>,
+        mut missing: Option<Upload>,
+    ) -> Result<(), ApiError> {
+        let complete = format!("/v1/media/{media_id}/complete");
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            let outcome = async {
+                self.bring_missing(missing.as_ref(), file).await?;
+                self.request::<Value>(Method::POST, &complete, token, None).await
+            };
+            let error = match outcome.await {
+                Ok(_) => return Ok(()),
+                Err(error) => error,
+            };
+            match pauses.next() {
+                Some(pause) if is_for_now(&error) || is_incomplete(&error) => {
+                    tokio::time::sleep(error.retry_after().unwrap_or_default().max(pause)).await;
+                }
+                _ => return Err(error),
+            }
+            missing = self.begun(token, media_id).await?.upload;
+        }
+    }
+
+    async fn bring_missing(&self, missing: Option<&Upload>, file: &NewFile<'_>) -> Result<(), ApiError> {
+        let Some(Upload { url, headers, parts, part_bytes }) = missing else { return Ok(()) };
         if let Some(url) = url {
-            patiently(async || self.bring(&url, &headers, file.bytes).await).await?;
+            self.bring(url, headers, file.bytes).await?;
         }
-        let part_bytes = part_bytes.unwrap_or(file.bytes.len());
+        let part_bytes = part_bytes.unwrap_or(file.bytes.len()).max(1);
         for Part { part_number, url } in parts {
-            let piece = file.bytes.chunks(part_bytes.max(1)).nth(part_number.saturating_sub(1)).unwrap_or_default();
-            patiently(async || self.bring(&url, &headers, piece).await).await?;
+            let piece = file.bytes.chunks(part_bytes).nth(part_number.saturating_sub(1)).unwrap_or_default();
+            self.bring(url, headers, piece).await?;
         }
-        let complete = format!("/v1/media/{}/complete", begun.media_id);
-        patiently(async || self.request::<Value>(Method::POST, &complete, token, None).await).await?;
-        Ok(begun.media_id)
+        Ok(())
     }
 
     /// `GET /v1/media/{id}`: what was found of a file, and URLs to read it with for five minutes.
@@ -123,6 +178,17 @@ fn is_for_now(error: &ApiError) -> bool {
         ApiError::NoAnswer { .. } => true,
         ApiError::Refused { status, problem, .. } => {
             *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() || problem.code == "media_busy"
+        }
+    }
+}
+
+/// Bytes are missing, or their URLs counted no more: the store says 403, then.
+fn is_incomplete(error: &ApiError) -> bool {
+    let is_of_store = matches!(error, ApiError::Refused { path, .. } if path == STORE);
+    match error {
+        ApiError::NoAnswer { .. } => false,
+        ApiError::Refused { status, problem, .. } => {
+            problem.code == "upload_incomplete" || (is_of_store && *status == StatusCode::FORBIDDEN)
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Notifications {
     pub check_browser: Box<BrowserCheck>,
     /// Decides which time zones are taken: by the table of whoever follows them.
     pub check_zone: Box<ZoneCheck>,
+    /// Languages that notifications and mails come in.
+    pub languages: Vec<String>,
 }
 
 impl Notifications {
@@ -52,8 +54,7 @@ pub(crate) struct NotificationOptions {
     /// The most that a notification shows of a message here.
     content: Content,
     /// Languages that notifications and mails come in.
-    #[schema(value_type = Vec<String>)]
-    languages: [&'static str; 2],
+    languages: Vec<String>,
 }
 
 /// How people can be told of messages here.
@@ -72,6 +73,6 @@ pub(crate) async fn show(State(gateway): Shared, _caller: Caller) -> Result<Json
             NotifyContent::SenderOnly => Content::SenderOnly,
             NotifyContent::Nothing => Content::Nothing,
         },
-        languages: ["en", "de"],
+        languages: gateway.notify.languages.clone(),
     }))
 }

@@ -90,8 +90,10 @@ pub enum Instead {
     },
     /// None, ever.
     Hang,
-    /// The connection ends.
+    /// The connection ends, and nothing came of the request.
     Cut,
+    /// The connection ends before the answer: what came of the request stays.
+    CutAfter,
 }
 
 impl Instead {
@@ -197,7 +199,10 @@ async fn handle(
             Ok(answer)
         }
         Some(Instead::Hang) => std::future::pending().await,
-        Some(Instead::Cut) => {
+        Some(instead @ (Instead::Cut | Instead::CutAfter)) => {
+            if matches!(instead, Instead::CutAfter) {
+                let _lost = provider.answer(&Request::from_parts(parts, body));
+            }
             cut.notify_one();
             std::future::pending().await
         }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use minijinja::value::{Serde, Value};
-use minijinja::{AutoEscape, Environment, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
 use super::{Seen, SeenChat, SeenMessage};
+use crate::languages::Languages;
 use crate::text::{Language, one_line};
 
 const SUBJECT_CHARS: usize = 150;
@@ -22,10 +23,15 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 3] = [Self::Subject, Self::Text, Self::Html];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Subject, Self::Text, Self::Html];
 
-    /// Ends the file's name, as in `en/digest.html`.
-    pub const fn extension(self) -> &'static str {
+    /// The file's name, in its language's folder.
+    pub fn file_name(self) -> String {
+        format!("digest.{}", self.extension())
+    }
+
+    const fn extension(self) -> &'static str {
         match self {
             Self::Subject => "subject",
             Self::Text => "txt",
@@ -33,15 +39,16 @@ impl Part {
         }
     }
 
-    const fn built_in(self, language: Language) -> &'static str {
-        match (language, self) {
-            (Language::En, Self::Subject) => include_str!("../../templates/en/digest.subject"),
-            (Language::En, Self::Text) => include_str!("../../templates/en/digest.txt"),
-            (Language::En, Self::Html) => include_str!("../../templates/en/digest.html"),
-            (Language::De, Self::Subject) => include_str!("../../templates/de/digest.subject"),
-            (Language::De, Self::Text) => include_str!("../../templates/de/digest.txt"),
-            (Language::De, Self::Html) => include_str!("../../templates/de/digest.html"),
-        }
+    fn built_in(self, language: Language) -> Option<&'static str> {
+        Some(match (language, self) {
+            (Language::EN, Self::Subject) => include_str!("../../templates/en/digest.subject"),
+            (Language::EN, Self::Text) => include_str!("../../templates/en/digest.txt"),
+            (Language::EN, Self::Html) => include_str!("../../templates/en/digest.html"),
+            (Language::DE, Self::Subject) => include_str!("../../templates/de/digest.subject"),
+            (Language::DE, Self::Text) => include_str!("../../templates/de/digest.txt"),
+            (Language::DE, Self::Html) => include_str!("../../templates/de/digest.html"),
+            _ => return None,
+        })
     }
 }
 
@@ -58,6 +65,7 @@ pub struct TemplateError {
 #[derive(Debug)]
 pub struct Templates {
     environment: Environment<'static>,
+    languages: Languages,
 }
 
 pub(super) struct Rendered {
@@ -69,27 +77,33 @@ pub(super) struct Rendered {
 impl Templates {
     /// Ours.
     pub fn built_in() -> Result<Self, TemplateError> {
-        Self::with(BTreeMap::new())
+        Self::with(Languages::built_in(), BTreeMap::new())
     }
 
-    /// Ours, except for those given.
-    pub fn with(mut replaced: BTreeMap<(Language, Part), String>) -> Result<Self, TemplateError> {
+    /// Of all these languages: ours, except for those given. A language that isn't ours needs all parts.
+    pub fn with(languages: Languages, mut replaced: BTreeMap<(Language, Part), String>) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         let is_html = |name: &str| name.rsplit_once('.').is_some_and(|(_, extension)| extension == "html");
         environment
             .set_auto_escape_callback(move |name| if is_html(name) { AutoEscape::Html } else { AutoEscape::None });
-        for language in Language::ALL {
+        for language in languages.all() {
             for part in Part::ALL {
                 let name = name_of(language, part);
                 let own = replaced.remove(&(language, part));
-                let source = own.unwrap_or_else(|| part.built_in(language).to_owned());
+                let Some(source) = own.or_else(|| part.built_in(language).map(str::to_owned)) else {
+                    let why = "a language that isn't built in needs all of its templates";
+                    return Err(TemplateError {
+                        name,
+                        source: minijinja::Error::new(ErrorKind::TemplateNotFound, why),
+                    });
+                };
                 let added = environment.add_template_owned(name.clone(), source);
                 added.map_err(|source| TemplateError { name, source })?;
             }
         }
-        let templates = Self { environment };
-        for language in Language::ALL {
+        let templates = Self { environment, languages: languages.clone() };
+        for language in languages.all() {
             for mut sample in samples() {
                 templates.render(language, &mut sample)?;
             }
@@ -97,6 +111,11 @@ impl Templates {
         Ok(templates)
     }
 
+    pub(super) fn languages(&self) -> &Languages {
+        &self.languages
+    }
+
+    /// In a language that there is.
     pub(super) fn render(&self, language: Language, seen: &mut Seen) -> Result<Rendered, TemplateError> {
         seen.subject = one_line(&self.part(language, Part::Subject, seen)?, SUBJECT_CHARS);
         Ok(Rendered {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use runtime::Secret;
 
 use super::*;
+use crate::languages::Languages;
 
 fn config() -> MailConfig {
     MailConfig {
@@ -32,7 +33,7 @@ fn content(chats: Vec<ChatContent<'_>>) -> DigestContent<'_> {
         user_id: "u-carol",
         name: Some("Carol"),
         address: "carol@mail.example",
-        language: Language::En,
+        language: Language::EN,
         content: ContentMode::Full,
         time_zone: Some("Europe/Berlin"),
         chats,
@@ -92,7 +93,7 @@ No more of these mails: [link]"
 fn german_and_one_message() {
     let mut chats = two_chats();
     chats.remove(0);
-    let content = DigestContent { language: Language::De, name: None, ..content(chats) };
+    let content = DigestContent { language: Language::DE, name: None, ..content(chats) };
     let mail = mailer(config()).digest(&content, 1_768_480_000_000).unwrap();
     assert_eq!(mail.subject, "1 ungelesene Nachricht in Waltalkie");
     let expected =
@@ -171,10 +172,12 @@ fn the_same_digest_has_the_same_id() {
 
 #[test]
 fn operators_templates_are_tried_out_before_they_are_used() {
-    let with = |part, source: &str| Templates::with(BTreeMap::from([((Language::De, part), source.to_owned())]));
+    let with = |part, source: &str| {
+        Templates::with(Languages::built_in(), BTreeMap::from([((Language::DE, part), source.to_owned())]))
+    };
     let own = with(Part::Subject, "Post\nvon {{ brand }}: {{ total }}").unwrap();
     let mailer = Mailer::new(config(), own, None);
-    let german = DigestContent { language: Language::De, ..content(two_chats()) };
+    let german = DigestContent { language: Language::DE, ..content(two_chats()) };
     let mail = mailer.digest(&german, 0).unwrap();
     assert_eq!(mail.subject, "Post von Waltalkie: 8");
     assert!(!mail.text.contains("Keine dieser Mails") && !String::from_utf8(mail.raw).unwrap().contains("List-Unsub"));

@@ -3,6 +3,7 @@ use schemas::Attachment;
 use serde_json::json;
 
 use super::*;
+use crate::languages::Languages;
 use crate::text::Language;
 
 const MESSAGE: &str = "0190b5a0-1c2d-7e3f-8a4b-5c6d7e8f9012";
@@ -22,6 +23,10 @@ fn alert() -> Alert<'static> {
         badge: 3,
         link: "https://chat.example/#/chats/team-1?message=0190b5a0-1c2d-7e3f-8a4b-5c6d7e8f9012",
     }
+}
+
+fn web_push(alert: &Alert<'_>, mode: ContentMode, language: Language) -> WebPushPush {
+    WebPushPush::message(alert, mode, Languages::built_in().texts(language))
 }
 
 fn file(kind: &str) -> Attachment {
@@ -129,7 +134,7 @@ fn fcm_of_other_modes() {
 #[test]
 fn web_push_of_a_one_to_one_chat() {
     let alert = Alert { chat_name: None, ..alert() };
-    let push = WebPushPush::message(&alert, ContentMode::Full, Language::En);
+    let push = web_push(&alert, ContentMode::Full, Language::EN);
     assert_eq!(
         push.payload,
         json!({
@@ -152,19 +157,19 @@ fn web_push_of_a_one_to_one_chat() {
     assert_eq!((push.urgency, push.ttl_s), (Urgency::Normal, 604_800));
     let (topic, other) = (push.topic, Alert { chat_id: "team-2", ..alert });
     assert_eq!(topic.len(), 32);
-    assert_ne!(WebPushPush::message(&other, ContentMode::Full, Language::En).topic, topic);
+    assert_ne!(web_push(&other, ContentMode::Full, Language::EN).topic, topic);
 }
 
 #[test]
 fn web_push_of_other_modes() {
     let alert = Alert { cause: Cause::MentionAll, ..alert() };
-    let push = WebPushPush::message(&alert, ContentMode::SenderOnly, Language::De);
+    let push = web_push(&alert, ContentMode::SenderOnly, Language::DE);
     assert_eq!(push.urgency, Urgency::High);
     assert_eq!(
         (&push.payload["title"], &push.payload["subtitle"], &push.payload["body"], &push.payload["body_loc_key"]),
         (&json!("Team"), &json!("Alice"), &json!("Alle wurden erwähnt"), &json!("WALTALKIE_MENTION_ALL"))
     );
-    let nothing = WebPushPush::message(&alert, ContentMode::Nothing, Language::De).payload;
+    let nothing = web_push(&alert, ContentMode::Nothing, Language::DE).payload;
     assert_eq!((&nothing["title"], &nothing["body"]), (&json!(null), &json!("Neue Nachricht")));
 }
 
@@ -204,6 +209,35 @@ fn reading_clears_where_the_platform_lets_it() {
     );
 }
 
+/// Blocks of JSON of a section, in order.
+fn documented(page: &str, section: &str) -> Vec<serde_json::Value> {
+    let (_, rest) = page.split_once(&format!("\n## {section}\n")).unwrap();
+    let section = rest.split("\n## ").next().unwrap();
+    let blocks = section.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    blocks.map(|block| serde_json::from_str(block).unwrap()).collect()
+}
+
+#[test]
+fn what_apps_receive_is_what_the_documentation_says() {
+    let alert = Alert {
+        chat_id: "launch",
+        chat_name: Some("Launch"),
+        message_id: "0197f9d2-8a5b-7c3e-9f10-2b6d4e8a1c55",
+        sender_id: "alice",
+        link: "https://chat.example.com/#/chats/launch",
+        ..alert()
+    };
+    let read = ReadElsewhere { chat_id: "launch", read_seq: 42, badge: 0 };
+    let expected = [
+        ApnsPush::message(&alert, ContentMode::Full).payload,
+        ApnsPush::read(&read, alert.sent_at_ms).payload,
+        FcmPush::message(&alert, ContentMode::Full).message,
+        FcmPush::read(&read).message,
+        web_push(&alert, ContentMode::Full, Language::EN).payload,
+    ];
+    assert_eq!(documented(include_str!("../../../docs/notifications.md"), "What apps receive"), expected);
+}
+
 #[test]
 fn links_come_from_the_operators_template() {
     let links = Links::new("https://chat.example/#/chats/{chat_id}?message={message_id}").unwrap();
@@ -235,7 +269,7 @@ proptest! {
             let all = [
                 ApnsPush::message(&alert, mode).payload.to_string(),
                 FcmPush::message(&alert, mode).message.to_string(),
-                WebPushPush::message(&alert, mode, Language::De).payload.to_string(),
+                web_push(&alert, mode, Language::DE).payload.to_string(),
             ];
             for json in all {
                 prop_assert!(json.len() <= 3_993, "{} bytes", json.len());

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::face::{Body, Face};
 use super::{Alert, Cause, ContentMode, KEPT_S};
-use crate::text::Language;
+use crate::languages::Texts;
 
 /// How much of a device's battery it is worth (RFC 8030, section 5.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +42,12 @@ pub struct WebPushPush {
 }
 
 impl WebPushPush {
-    /// A message.
-    pub fn message(alert: &Alert<'_>, mode: ContentMode, language: Language) -> Self {
+    /// A message, with sentences of a language.
+    pub fn message(alert: &Alert<'_>, mode: ContentMode, texts: &Texts) -> Self {
         let face = Face::of(alert, mode);
         let (body, key) = match face.body {
             Body::Words(words) => (words, None),
-            Body::Phrase(phrase) => (phrase.text(language).to_owned(), Some(phrase.key())),
+            Body::Phrase(phrase) => (texts.phrase(phrase).to_owned(), Some(phrase.key())),
         };
         let mut payload = json!({
             "type": "message",
@@ -55,7 +55,7 @@ impl WebPushPush {
             "subtitle": face.subtitle,
             "body": body,
             "body_loc_key": key,
-            "lang": language.code(),
+            "lang": texts.language().code(),
             "tag": alert.message_id,
             "chat_id": alert.chat_id,
             "message_id": alert.message_id,

@@ -11,6 +11,7 @@ use runtime::tls::CaError;
 use schemas::FrameError;
 use schemas::registry::RegistryError;
 
+use crate::languages::PhrasesError;
 use crate::mail::TemplateError;
 use crate::payload::LinksError;
 use crate::provider::SetupError;
@@ -91,6 +92,18 @@ pub enum Error {
     /// Templates can't be used.
     #[error("the mail templates can't be used")]
     Template(#[from] TemplateError),
+    /// Sentences of a language can't be used.
+    #[error("phrases.json in notify.templates_dir can't be used")]
+    Phrases(#[from] PhrasesError),
+    /// A file isn't the JSON that it should be.
+    #[error("{path} can't be used")]
+    Json {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
     /// A file can't be read.
     #[error("{path} can't be read")]
     File {

@@ -9,10 +9,10 @@ use super::messages::Sent;
 use super::people::settings_of;
 use super::sending::{Call, Ready};
 use super::tasks::Task;
+use crate::languages::Texts;
 use crate::mail::{ChatContent, DigestContent, MessageContent};
 use crate::payload::Phrase;
 use crate::settings::Settings;
-use crate::text::Language;
 
 /// Messages of a chat that a mail shows; the latest.
 const SHOWN: usize = 5;
@@ -56,6 +56,7 @@ pub(crate) async fn ready(notifier: &Notifier, task: &Task) -> Result<Ready, Err
         return Ok(Ready::Cancelled("read"));
     }
     let zone = settings.do_not_disturb.clone().map(|hours| crate::quiet::DoNotDisturb::from(hours).time_zone);
+    let texts = notifier.outlets.languages.texts(settings.language);
     let content = DigestContent {
         id: &task.message_id,
         user_id: &task.user_id,
@@ -64,7 +65,7 @@ pub(crate) async fn ready(notifier: &Notifier, task: &Task) -> Result<Ready, Err
         language: settings.language,
         content: settings.content,
         time_zone: zone.as_deref(),
-        chats: parts.iter().map(|part| content_of(part, settings.language)).collect(),
+        chats: parts.iter().map(|part| content_of(part, texts)).collect(),
     };
     // Dated when it was taken, so that the same mail sent again is the same in every byte.
     let dated_ms = if digest.decided_at > 0 { digest.decided_at } else { clock::now_ms() };
@@ -118,14 +119,14 @@ async fn parts(
     Ok(parts)
 }
 
-fn content_of(part: &Part, language: Language) -> ChatContent<'_> {
+fn content_of<'a>(part: &'a Part, texts: &'a Texts) -> ChatContent<'a> {
     let messages = part.messages.iter().map(|message| MessageContent {
         sender: message.sender(),
         text: message
             .text
             .as_deref()
             .filter(|text| !text.trim().is_empty())
-            .unwrap_or_else(|| file_of(message).text(language)),
+            .unwrap_or_else(|| texts.phrase(file_of(message))),
         sent_at_ms: message.sent_at_ms,
     });
     ChatContent { name: &part.name, link: &part.link, count: part.count, messages: messages.collect() }

@@ -1,6 +1,5 @@
 //! The ways out that the operator has configured, made of `[notify]`.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,10 +7,12 @@ use runtime::config::{Notify, NotifyContent, SmtpTls as TlsSetting};
 use runtime::{Config, clock, tls};
 
 use super::error::Error;
+use super::templates;
 use crate::backoff::Backoff;
 use crate::decide;
 use crate::digest;
-use crate::mail::{MailConfig, Mailer, Part, Templates};
+use crate::languages::Languages;
+use crate::mail::{MailConfig, Mailer};
 use crate::payload::Links;
 use crate::provider::HttpOptions;
 use crate::provider::address::Reach;
@@ -20,7 +21,6 @@ use crate::provider::fcm::{Fcm, FcmConfig};
 use crate::provider::smtp::{Smtp, SmtpConfig, SmtpTls};
 use crate::provider::web_push::{VapidKey, WebPush, WebPushConfig};
 use crate::settings::ContentMode;
-use crate::text::Language;
 use crate::unsubscribe::Unsubscribe;
 
 /// Platforms of `user_device` and what reaches them.
@@ -36,6 +36,7 @@ pub struct Outlets {
     pub(crate) web: Option<WebPush>,
     pub(crate) mail: Option<MailOutlet>,
     pub(crate) content: ContentMode,
+    pub(crate) languages: Languages,
     pub(crate) links: Links,
 }
 
@@ -91,6 +92,7 @@ impl Outlets {
             web: web.transpose()?,
             mail,
             content: content(notify),
+            languages: templates::languages(&notify.templates_dir)?,
             links: links(notify)?,
         })
     }
@@ -140,28 +142,7 @@ pub fn mailer(config: &Config) -> Result<Mailer, Error> {
         settings: Some(format!("{}/#/settings", notify.home())),
         content: content(notify),
     };
-    Ok(Mailer::new(mail, templates(&notify.templates_dir)?, Some(unsubscribe(config)?)))
-}
-
-/// The built-in templates, with those of the folder in their places.
-fn templates(folder: &str) -> Result<Templates, Error> {
-    let mut replaced = BTreeMap::new();
-    if folder.is_empty() {
-        return Ok(Templates::built_in()?);
-    }
-    for language in Language::ALL {
-        for part in [Part::Subject, Part::Text, Part::Html] {
-            let path = Path::new(folder).join(language.code()).join(format!("digest.{}", part.extension()));
-            match std::fs::read_to_string(&path) {
-                Ok(text) => {
-                    replaced.insert((language, part), text);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(source) => return Err(Error::File { path: path.display().to_string(), source }),
-            }
-        }
-    }
-    Ok(Templates::with(replaced)?)
+    Ok(Mailer::new(mail, templates::templates(&notify.templates_dir)?, Some(unsubscribe(config)?)))
 }
 
 /// Makes and reads the links that end mails.

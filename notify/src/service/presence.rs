@@ -1,10 +1,14 @@
-//! Who has a connection, asked of Redis: a set of each person's sessions, and a key for each that is alive.
+//! Who has a connection, asked of Redis: a set of each person's sessions.
 //!
 //! *A flush or restart of Redis, or a cut from it, makes nobody offline.* Gateways write what Redis has forgotten or let run out
 //! with their next round, and keep witnesses of it, enough of them that each master of a cluster has one: keys that end sooner than
 //! sessions do. They are asked for before and after each question. Where one is missing, or was written anew within 10 s, this
 //! process doesn't rely on what Redis says; nor for 10 s after Redis didn't answer it. No clocks are compared: what is new is
 //! a key that ends by itself.
+//!
+//! *Nor does the cut of one gateway*, of which no witness tells, since the others keep them. Its sessions stay in people's sets, where
+//! it can't take them out, though their own keys run out: so those aren't asked for. Sessions of a gateway that died stay there too
+//! until the set ends; its people are looked at again, as everybody who looks online.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -36,7 +40,13 @@ impl Presences {
 
     /// Whether Redis answers, for the role's health.
     pub(crate) async fn check(&self) -> Result<(), RedisError> {
-        self.unsure().await.map(drop)
+        // Whoever asks next may not notice that it was away.
+        self.unsure().await.map(drop).inspect_err(|_| self.failed())
+    }
+
+    fn failed(&self) {
+        let until = Instant::now() + witness::UNSURE;
+        *self.failed_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
     /// Presence of each of these people. Redis being away isn't an error: it is [`Presence::NotKnown`].
@@ -49,8 +59,7 @@ impl Presences {
             Ok(Err(unsure)) => unsure,
             Err(error) => {
                 tracing::warn!(%error, "Redis doesn't say who is online; it is asked again");
-                *self.failed_until.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Instant::now() + witness::UNSURE);
+                self.failed();
                 witness::UNSURE
             }
         };
@@ -73,29 +82,15 @@ impl Presences {
 
     async fn ask(&self, user_ids: &[&str]) -> Result<HashMap<String, Presence>, RedisError> {
         let mut redis = self.redis.clone();
-        let mut found: HashMap<String, Presence> =
-            user_ids.iter().map(|&user_id| (user_id.to_owned(), Presence::Offline)).collect();
+        let mut found = HashMap::with_capacity(user_ids.len());
         for part in user_ids.chunks(PIPELINE) {
             let mut pipeline = Pipeline::with_capacity(part.len());
             for user_id in part {
-                pipeline.cmd("SMEMBERS").arg(self.names.sessions_key(user_id));
+                pipeline.cmd("EXISTS").arg(self.names.sessions_key(user_id));
             }
-            let sessions: Vec<Vec<String>> = pipeline.query_async(&mut redis).await?;
-            let claimed: Vec<(&str, &String)> = part
-                .iter()
-                .zip(&sessions)
-                .flat_map(|(&user_id, sessions)| sessions.iter().map(move |session_id| (user_id, session_id)))
-                .collect();
-            for part in claimed.chunks(PIPELINE) {
-                let mut pipeline = Pipeline::with_capacity(part.len());
-                for (user_id, session_id) in part {
-                    pipeline.cmd("EXISTS").arg(self.names.session_key(user_id, session_id));
-                }
-                let alive: Vec<bool> = pipeline.query_async(&mut redis).await?;
-                for ((user_id, _), _) in part.iter().zip(alive).filter(|(_, is_alive)| *is_alive) {
-                    found.insert((*user_id).to_owned(), Presence::Online);
-                }
-            }
+            let there: Vec<bool> = pipeline.query_async(&mut redis).await?;
+            let presence = |is_there| if is_there { Presence::Online } else { Presence::Offline };
+            found.extend(part.iter().zip(there).map(|(&user_id, is_there)| (user_id.to_owned(), presence(is_there))));
         }
         Ok(found)
     }

@@ -221,7 +221,12 @@ fn ready_one(notifier: &Notifier, known: &Known, task: &Task) -> Ready {
     match device.platform.as_str() {
         IOS => call(device, Some(ApnsPush::message(&alert, mode)), None, None),
         ANDROID => call(device, None, Some(FcmPush::message(&alert, mode)), None),
-        _ => call(device, None, None, Some(WebPushPush::message(&alert, mode, member.settings.language))),
+        _ => call(
+            device,
+            None,
+            None,
+            Some(WebPushPush::message(&alert, mode, notifier.outlets.languages.texts(member.settings.language))),
+        ),
     }
 }
 

@@ -113,7 +113,7 @@ fn device(
             (shown, Ok(Call::Fcm { device: address, push, registered_at }), notifier.outlets.fcm.is_some())
         }
         _ => {
-            let push = WebPushPush::message(alert, mode, settings.language);
+            let push = WebPushPush::message(alert, mode, notifier.outlets.languages.texts(settings.language));
             let shown = json!({
                 "topic": push.topic, "urgency": push.urgency.name(), "ttl": push.ttl_s, "payload": push.payload,
             });

@@ -88,7 +88,7 @@ async fn hangs_and_cuts_end_and_the_next_one_works() {
     let fake = ApnsFake::start().await;
     let config = ApnsConfig { http: impatient(fake.config().http), ..fake.config() };
     let apns = Apns::new(&config).unwrap();
-    for instead in [Instead::Hang, Instead::Cut] {
+    for instead in [Instead::Hang, Instead::Cut, Instead::CutAfter] {
         fake.next(instead.clone());
         let outcome = apns.send(&device(), &push()).await;
         assert!(outcome.is_unknown() && outcome.is_fault_of_provider(), "{instead:?}: {outcome:?}");

@@ -139,7 +139,7 @@ async fn hangs_and_cuts_end_and_the_next_one_works() {
     let fake = FcmFake::start().await;
     let fcm = Fcm::new(&FcmConfig { http: impatient(fake.config().http), ..fake.config() }).unwrap();
     assert!(matches!(fcm.send(&device(), &push()).await, Outcome::Sent { .. }));
-    for instead in [Instead::Hang, Instead::Cut] {
+    for instead in [Instead::Hang, Instead::Cut, Instead::CutAfter] {
         fake.next(instead.clone());
         let outcome = fcm.send(&device(), &push()).await;
         assert!(outcome.is_unknown() && outcome.is_fault_of_provider(), "{instead:?}: {outcome:?}");

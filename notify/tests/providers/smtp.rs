@@ -84,7 +84,7 @@ fn mail() -> Mail {
         user_id: "u-carol",
         name: Some("Carol Müller"),
         address: "carol@mail.example",
-        language: Language::De,
+        language: Language::DE,
         content: ContentMode::Full,
         time_zone: None,
         chats: vec![ChatContent { name: "Büro", link: "https://chat.example/#/chats/1", count: 2, messages }],

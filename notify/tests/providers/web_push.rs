@@ -1,4 +1,5 @@
 use notify::fakes::{Instead, PushServiceFake};
+use notify::languages::Languages;
 use notify::payload::{ContentMode, WebPushPush};
 use notify::provider::address::Reach;
 use notify::provider::web_push::{Subscription, SubscriptionError, VapidKey, WebPush, WebPushConfig};
@@ -19,7 +20,7 @@ fn config(service: &PushServiceFake) -> WebPushConfig {
 }
 
 fn push() -> WebPushPush {
-    WebPushPush::message(&alert(), ContentMode::Full, Language::En)
+    WebPushPush::message(&alert(), ContentMode::Full, Languages::built_in().texts(Language::EN))
 }
 
 #[tokio::test]
@@ -74,7 +75,7 @@ async fn hangs_and_cuts_end_and_the_next_one_works() {
     let config = config(&service);
     let web_push = WebPush::new(&WebPushConfig { http: impatient(service.http()), ..config.clone() }).unwrap();
     let browser = service.subscribe(None);
-    for instead in [Instead::Hang, Instead::Cut] {
+    for instead in [Instead::Hang, Instead::Cut, Instead::CutAfter] {
         service.next(instead.clone());
         let outcome = web_push.send(&browser.subscription(), &push()).await;
         assert!(outcome.is_unknown() && outcome.is_fault_of_provider(), "{instead:?}: {outcome:?}");

@@ -74,7 +74,8 @@ pub struct Notify {
     pub mail_from: String,
     /// Mail: the sender's name; empty for `notify.brand`.
     pub mail_from_name: String,
-    /// Mail: folder with templates that take the place of the built-in ones, such as `en/digest.html`.
+    /// Folder with one for each language, such as `fr/digest.html`: templates of mails and sentences, in the place of the built-in
+    /// ones or beside them.
     pub templates_dir: String,
     /// Mail: signs the links that end it, at least 32 bytes. Gateways need it too. An older one may follow after a comma, so that
     /// links in old mails keep working.

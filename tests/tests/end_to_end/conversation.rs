@@ -168,7 +168,7 @@ async fn history_comes_in_pages() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn marks_move_cursors_and_empty_the_unread_count() -> Result<()> {
+async fn marks_move_cursors_and_empty_the_unread_count_on_all_devices() -> Result<()> {
     let (installation, _process, [alice, bob]) = talk("marks", ["alice", "bob"]).await?;
     let chat_id = alice.make_group(&[&bob], json!({})).await?;
     let mut here = alice.connect().await?;
@@ -183,15 +183,18 @@ async fn marks_move_cursors_and_empty_the_unread_count() -> Result<()> {
     });
     ensure!(list.await?["chats"][0]["last_message"]["content"] == "number 4");
 
-    let mut there = bob.connect().await?;
+    // Two devices of his: what one reads, the other is told of.
+    let (mut there, mut beside) = (bob.connect().await?, bob.connect().await?);
     // Beyond the head is no further than the head.
     for (event, seq) in [("mark_delivered", 1_000_000), ("mark_read", 3)] {
         let asked = there.send(event, json!({ "marks": { &chat_id: seq } })).await?;
         let answer = there.answer(asked, |_| true).await?;
         ensure!(answer["event"] == "ack" && answer["payload"]["state"] == "accepted", "{answer}");
     }
-    let told = here.wait("receipt", |receipt| receipt["users"]["bob"]["read_seq"] == 3).await?;
-    ensure!(told["chat_id"] == chat_id && told["users"]["bob"]["delivered_seq"] == 4, "{told}");
+    for socket in [&mut here, &mut beside] {
+        let told = socket.wait("receipt", |receipt| receipt["users"]["bob"]["read_seq"] == 3).await?;
+        ensure!(told["chat_id"] == chat_id && told["users"]["bob"]["delivered_seq"] == 4, "{told}");
+    }
     until("the cursor", LONG, async || {
         let chat = chat_of(&bob).await?;
         Ok((chat["unread_count"] == 1 && chat["read_seq"] == 3 && chat["delivered_seq"] == 4).then_some(()))
@@ -205,6 +208,12 @@ async fn marks_move_cursors_and_empty_the_unread_count() -> Result<()> {
         Ok((chat["unread_count"] == 0 && chat["read_seq"] == 4).then_some(()))
     })
     .await?;
+    for socket in [&mut there, &mut beside] {
+        socket.wait("receipt", |receipt| receipt["users"]["bob"]["read_seq"] == 4).await?;
+    }
+    // And whoever comes back is told with the chats.
+    let back = bob.connect().await?;
+    ensure!(back.chats.iter().any(|chat| chat["read_seq"] == 4 && chat["head_seq"] == 4), "{:?}", back.chats);
     let cursors = read_all(&installation.config()?, Topic::ChatCursors).await?;
     ensure!(cursors.iter().any(|cursor| cursor.key == format!("{chat_id}/bob")), "{cursors:?}");
     Ok(())

@@ -1,6 +1,8 @@
 //! People who aren't looking are told, once, by every way out, as they want it; people who are looking aren't.
 
+mod breaker;
 mod browser;
+mod company;
 mod crowd;
 mod crowding;
 mod devices;
@@ -8,8 +10,10 @@ mod faults;
 mod mail;
 mod outages;
 mod redis_cluster;
+mod redis_restarts;
 mod several;
 mod standstill;
+mod trial;
 mod world;
 
 use anyhow::{Context, Result, ensure};

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::sync::mpsc::Receiver;
 use waltalkie_client::api::Api;
 use waltalkie_client::{Command, Event, NewFile, Observation, Observed, Options, connect};
-use waltalkie_tests::harness::{LONG, store_client, within};
+use waltalkie_tests::harness::{LONG, store_client, until, within};
 
 use super::media::{World, picture, world};
 
@@ -24,6 +24,42 @@ fn message(observation: Observation) -> Option<Event> {
         Observation::Event(event) if event.kind == "message" => Some(event),
         _ => None,
     }
+}
+
+/// A try that was given up had brought the second part: the next one, cut as well, brings the first and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_was_given_up_goes_on_where_it_was() -> Result<()> {
+    let world = world("rust-client-parts", &[]).await?;
+    let World { alice, store, chat, .. } = &world;
+    let api = Api::new(&alice.base);
+    let bytes = vec![b'1'; 17 << 20];
+    let file = NewFile { chat_id: chat, file_name: "data.bin", content_type: None, bytes: &bytes };
+    let media_id = api.begin_upload(&alice.token, &file).await?;
+    let begun = api.file(&alice.token, &media_id).await?;
+    let mut second = begun["upload"].clone();
+    second["parts"] = serde_json::json!([second["parts"][1]]);
+    // Other bytes, by which it shows whose came.
+    let others = vec![b'2'; bytes.len()];
+    ensure!(alice.bring(&second, &others).await? == [200]);
+    store.proxy.refuse();
+    let healed = async {
+        until("the client to meet the fault", LONG, async || Ok((store.proxy.resets() > 0).then_some(()))).await?;
+        store.proxy.heal();
+        anyhow::Ok(())
+    };
+    let (brought, healed) = tokio::join!(api.go_on_with_upload(&alice.token, &media_id, &file), healed);
+    healed?;
+    brought?;
+    let ready = api.file(&alice.token, &media_id).await?;
+    let url = ready["urls"]["download_url"].as_str().context("no URL")?;
+    let read = store_client()?.get(url).send().await?.bytes().await?;
+    ensure!(read.len() == bytes.len(), "{} bytes", read.len());
+    let (first, second) = read.split_at(16 << 20);
+    ensure!(first.iter().all(|byte| *byte == b'1'), "the first part is not the client's");
+    ensure!(second.iter().all(|byte| *byte == b'2'), "the second part was brought again");
+    // What is complete stays so.
+    api.go_on_with_upload(&alice.token, &media_id, &file).await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

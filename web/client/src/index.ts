@@ -8,7 +8,7 @@ export type {
   Api, Device, DoNotDisturb, Media, NewDevice, NotificationChanges, NotificationOptions, NotificationSettings, Person, Settings,
   UploadUrls,
 } from './api.ts';
-export { upload, type CancelSignal, type UploadFile, type UploadOptions, type UploadStep } from './upload.ts';
+export { isTemporary, upload, type CancelSignal, type UploadFile, type UploadOptions, type UploadStep } from './upload.ts';
 export { ChatState, seqOf, type ChatRow, type Delivery, type LastMessage, type MemberRow, type Note, type Sequenced } from './chat-state.ts';
 export type { Attachment, ChatEvent, Hello, Marked, Membership, MessageEvent, MessageState, Presence, Way } from './frames.ts';
 export type { HistoryPage, Message, MessageLog } from './message-log.ts';

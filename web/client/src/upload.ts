@@ -2,8 +2,8 @@
  * Brings a file to the store: begun at the server, its bytes straight to where the server's URLs lead, and looked into.
  *
  * *Failure*: what the store or the network refuses for a moment is tried again, and of a file that goes in parts only the parts
- * that are missing. What the server refuses for good is a `WaltalkieError`. Cancelled or failed, the server is told, and keeps
- * nothing.
+ * that are missing. Where that doesn't pass, what is there is kept, and `resume` goes on with it later. What the server refuses for
+ * good is a `WaltalkieError`. Cancelled or refused, the server is told, and keeps nothing.
  */
 import type { Api, Media, UploadUrls } from './api.ts';
 import type { Attachment } from './frames.ts';
@@ -30,6 +30,10 @@ export type UploadStep = { step: 'sending'; sent: number; size: number } | { ste
 
 export interface UploadOptions {
   onStep?: (step: UploadStep) => void;
+  /** Told the upload's `media_id` as soon as it has one: what `resume` takes, should it fail. */
+  onBegun?: (mediaId: string) => void;
+  /** An upload of the same file that failed, in the same chat: goes on with it. One that is gone begins anew. */
+  resume?: string | null;
   /** Cancels. */
   signal?: CancelSignal;
 }
@@ -40,33 +44,51 @@ const AGAIN_MS = 1_000;
 const AT_ONCE = 3;
 
 /** Uploads a file for a message in a chat; gives what `Client.send` takes. */
-export async function upload(api: Api, chatId: string, file: UploadFile, { onStep, signal }: UploadOptions): Promise<Attachment> {
-  const key = newId();
-  let media: Media | null = null;
+export async function upload(api: Api, chatId: string, file: UploadFile, { onStep, onBegun, resume, signal }: UploadOptions): Promise<Attachment> {
+  let id = resume ?? null;
   try {
-    media = await tried(() => api.beginMedia(chatId, file, key), signal);
-    const { media_id: id } = media;
+    let media: Media = (id === null ? null : await kept(api, id, file, signal)) ?? (await begun(api, chatId, file, signal));
+    const { media_id } = media;
+    id = media_id;
+    onBegun?.(id);
     for (let attempt = 1; ; attempt++) {
       try {
         if (media.upload) await send(media.upload, file as unknown as Blob, (sent) => onStep?.({ step: 'sending', sent, size: file.size }), signal);
         onStep?.({ step: 'checking' });
-        return attachment(await tried(() => api.completeMedia(id), signal));
+        return attachment(await tried(() => api.completeMedia(media_id), signal));
       } catch (error) {
-        if (signal?.aborted || !again(error) || attempt >= TRIES) throw error;
+        if (signal?.aborted || !isTemporary(error) || attempt >= TRIES) throw error;
         await pause(AGAIN_MS * attempt, signal);
         // New URLs, and those parts only that are missing.
-        media = await tried(() => api.media(id), signal);
+        media = await tried(() => api.media(media_id), signal);
       }
     }
   } catch (error) {
-    if (media) void api.removeMedia(media.media_id).catch(() => undefined);
+    if (id !== null && (signal?.aborted || !isTemporary(error))) void api.removeMedia(id).catch(() => undefined);
     throw signal?.aborted ? new WaltalkieError('cancelled', 'The upload was cancelled.') : error;
   }
 }
 
-/** A connection that fails, a store that does, and what the server says will pass. */
-function again(error: unknown): boolean {
-  return error instanceof WaltalkieError && ['unreachable', 'store_failed', 'upload_incomplete', 'media_busy', 'unavailable', 'overloaded'].includes(error.code);
+function begun(api: Api, chatId: string, file: UploadFile, signal: CancelSignal | undefined): Promise<Media> {
+  const key = newId();
+  return tried(() => api.beginMedia(chatId, file, key), signal);
+}
+
+/** What the server has of an upload, unless that is gone, was refused or is another file's. */
+async function kept(api: Api, mediaId: string, file: UploadFile, signal: CancelSignal | undefined): Promise<Media | null> {
+  try {
+    const media = await tried(() => api.media(mediaId), signal);
+    return media.state !== 'refused' && media.size_bytes === file.size ? media : null;
+  } catch (error) {
+    if (error instanceof WaltalkieError && error.status === 404) return null;
+    throw error;
+  }
+}
+
+/** Whether it may work later: a connection that fails, a store that does, and what the server says will pass. */
+export function isTemporary(error: unknown): boolean {
+  return error instanceof WaltalkieError && (error.status === 429 || error.status === 503 ||
+    ['unreachable', 'store_failed', 'upload_incomplete', 'media_busy', 'unavailable', 'overloaded'].includes(error.code));
 }
 
 /** The server's own answers, tried again while they say that it will pass. */
@@ -76,8 +98,8 @@ async function tried<T>(ask: () => Promise<T>, signal: CancelSignal | undefined)
     try {
       return await ask();
     } catch (error) {
-      const passes = error instanceof WaltalkieError && (error.code === 'unreachable' || error.code === 'media_busy' || error.status === 503 || error.status === 429);
-      if (!passes || attempt >= 2 * TRIES) throw error;
+      const isForNow = error instanceof WaltalkieError && (error.code === 'unreachable' || error.code === 'media_busy' || error.status === 503 || error.status === 429);
+      if (!isForNow || attempt >= 2 * TRIES) throw error;
       await pause(AGAIN_MS * Math.min(attempt, 4), signal);
     }
   }
@@ -93,19 +115,28 @@ async function send(urls: UploadUrls, file: Blob, onSent: (bytes: number) => voi
   const size = urls.part_bytes ?? file.size;
   const done = new Map<number, number>(urls.uploaded_parts.map((number) => [number, Math.min(size, file.size - (number - 1) * size)]));
   const told = () => onSent([...done.values()].reduce((sum, bytes) => sum + bytes, 0));
+  told();
   const left = [...urls.parts];
   const worker = async () => {
     for (let part = left.shift(); part; part = left.shift()) {
       const { part_number: number, url } = part;
       // Without a type: a part's signature has none.
       const piece = new Blob([file.slice((number - 1) * size, Math.min(number * size, file.size))]);
-      await put(url, {}, piece, (bytes) => {
-        done.set(number, bytes);
-        told();
-      }, signal);
+      try {
+        await put(url, {}, piece, (bytes) => {
+          done.set(number, bytes);
+          told();
+        }, signal);
+      } catch (error) {
+        // The others begin no more, and what they have under way comes to its end: it needn't be sent again.
+        left.length = 0;
+        throw error;
+      }
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, worker));
+  const ended = await Promise.allSettled(Array.from({ length: AT_ONCE }, worker));
+  const failed = ended.find((one) => one.status === 'rejected');
+  if (failed) throw failed.reason;
 }
 
 /** One request to the store. Browsers tell how far an upload is only of an XMLHttpRequest. */

@@ -6,6 +6,7 @@ use notify::fakes::Instead;
 use serde_json::{Value, json};
 use waltalkie_tests::harness::{LONG, until};
 
+use super::company::Pair;
 use super::world::{OTHERS, World, apple_token};
 
 fn patience(status: u16) -> Instead {
@@ -36,6 +37,44 @@ async fn providers_that_fail_are_tried_again_and_nothing_comes_twice() -> Result
     ensure!(world.android(1).len() == 4 && world.browser(&browser).len() == 4, "each once");
     ensure!(process.metric("waltalkie_notifier_tries_total").await? >= 12.0 + 10.0, "the faults hit");
     ensure!(process.metric("waltalkie_notifier_dead_letters_total").await? < 0.5);
+    Ok(())
+}
+
+/// Each provider takes a message and its answer is lost: the same goes out again, with what makes a device show it once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_without_an_answer_goes_out_again_under_the_same_key() -> Result<()> {
+    let world = World::make("lost-answers", &[]).await?;
+    let process = world.run().await?;
+    let (alice, bob) = (world.arrive(&process, "alice").await?, world.arrive(&process, "bob").await?);
+    let browser = world.give_devices(&bob, 1).await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    // Google's token first: behind this, the next request is a message's.
+    alice.say(&chat_id, "answered").await?;
+    world.apple_has(1, 1).await?;
+    world.settled().await?;
+    world.apns.next(Instead::CutAfter);
+    world.fcm.next(Instead::CutAfter);
+    world.push.next(Instead::CutAfter);
+    let said = alice.say(&chat_id, "and not").await?;
+    let message_id = said["message_id"].as_str().context("an id")?;
+    let pushed = || world.push.delivered().into_iter().filter(|pushed| pushed.endpoint == browser.endpoint);
+    until("each to come twice", LONG, async || {
+        Ok((world.apple(1).len() >= 3 && world.android(1).len() >= 3 && pushed().count() >= 3).then_some(()))
+    })
+    .await?;
+    world.settled().await?;
+
+    let apple = world.apple(1);
+    ensure!(apple.len() == 3 && apple[1].payload == apple[2].payload, "{apple:?}");
+    ensure!(apple[1..].iter().all(|sent| sent.fields["apns-collapse-id"] == message_id), "{apple:?}");
+    let android = world.android(1);
+    ensure!(android.len() == 3 && android[1] == android[2], "{android:?}");
+    ensure!(android[1].message["android"]["notification"]["tag"] == message_id, "{android:?}");
+    ensure!(android[1].message["android"]["collapse_key"] == chat_id, "{android:?}");
+    // A push service keeps the last of a topic; the service worker shows one of a tag.
+    let pushed: Vec<_> = pushed().collect();
+    ensure!(pushed.len() == 3 && pushed[1] == pushed[2] && pushed[1].topic.is_some(), "{pushed:?}");
+    ensure!(world.browser(&browser)[2]["tag"] == message_id, "{pushed:?}");
     Ok(())
 }
 
@@ -71,10 +110,7 @@ async fn a_notifier_that_is_killed_loses_nothing_and_repeats_nothing() -> Result
     let world = World::make("killed-notifier", &[]).await?;
     let rest = world.installation.run(&OTHERS).await?;
     let mut notifier = world.installation.run(&["notifier"]).await?;
-    let (alice, bob) = (world.arrive(&rest, "alice").await?, world.arrive(&rest, "bob").await?);
-    let ios = json!({ "device_id": "phone", "platform": "ios", "address": apple_token(1) });
-    bob.post("/v1/users/me/devices", ios).await?.expect(201)?;
-    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let Pair { alice, chat_id, .. } = world.pair(&rest).await?;
     alice.say(&chat_id, "before").await?;
     world.apple_has(1, 1).await?;
     // Until the notifier has written down that it is done: a killed one has to send it again.
@@ -105,35 +141,17 @@ async fn a_notifier_that_is_killed_loses_nothing_and_repeats_nothing() -> Result
 async fn a_redis_that_forgets_makes_nobody_offline() -> Result<()> {
     let world = World::make("forgetful-redis", &[]).await?;
     let process = world.run().await?;
-    let (alice, bob) = (world.arrive(&process, "alice").await?, world.arrive(&process, "bob").await?);
-    let carol = world.arrive(&process, "carol").await?;
-    world.give_devices(&bob, 1).await?;
-    world.give_devices(&carol, 2).await?;
-    let chat_id = alice.make_group(&[&bob, &carol], json!({})).await?;
-    let mut there = bob.connect().await?;
-    alice.say(&chat_id, "before").await?;
-    world.apple_has(2, 1).await?;
-    let message = there.wait("message", |message| message["content"] == "before").await?;
-    there.send("mark_delivered", json!({ "marks": { &chat_id: message["seq"] } })).await?;
+    let mut company = world.company(&process).await?;
     ensure!(world.flush().await? > 0, "there was something to forget");
-    alice.say(&chat_id, "after").await?;
-    let message = there.wait("message", |message| message["content"] == "after").await?;
-    there.send("mark_delivered", json!({ "marks": { &chat_id: message["seq"] } })).await?;
-    // Who is really away hears of it, later.
-    world.apple_has(2, 2).await?;
-    world.settled().await?;
-    ensure!(world.apple(1).is_empty(), "bob was here all the time: {:?}", world.apple(1));
-    Ok(())
+    company.say("after").await?;
+    world.only_who_is_away_is_told(2).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_try_brings_through_is_a_dead_letter_that_can_be_tried_again() -> Result<()> {
     let world = World::make("dead-notification", &[("notify.tries", "2")]).await?;
     let process = world.run().await?;
-    let (alice, bob) = (world.arrive(&process, "alice").await?, world.arrive(&process, "bob").await?);
-    let ios = json!({ "device_id": "phone", "platform": "ios", "address": apple_token(1) });
-    bob.post("/v1/users/me/devices", ios).await?.expect(201)?;
-    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let Pair { alice, chat_id, .. } = world.pair(&process).await?;
     world.apns.next(Instead::status(500));
     world.apns.next(Instead::status(500));
     alice.say(&chat_id, "twice in vain").await?;

@@ -1,9 +1,9 @@
 //! Presence on Redis Cluster: one master that forgets makes nobody offline, though the others remember.
 
-use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use anyhow::{Context, Result};
 use waltalkie_tests::harness::{LONG, Servers, until};
 
+use super::company::take;
 use super::world::World;
 use crate::redis_cluster::cluster;
 
@@ -14,7 +14,6 @@ async fn a_master_that_forgets_makes_nobody_offline() -> Result<()> {
     let servers = Servers { redis: config.url.expose().to_owned(), ..Servers::shared()? };
     let world = World::make_on(servers, "notified-on-cluster", &[("redis.ca_file", &config.ca_file)]).await?;
     let process = world.run().await?;
-    let alice = world.arrive(&process, "alice").await?;
     let names = world.installation.names();
     let mut master_of = async |key: &str| -> Result<usize> {
         for master in cluster.masters().await {
@@ -36,27 +35,16 @@ async fn a_master_that_forgets_makes_nobody_offline() -> Result<()> {
         }
     }
     let (user_id, master) = found.context("all on one master")?;
-    let bob = world.arrive_with_phone(&process, &user_id, 1).await?;
-    let carol = world.arrive_with_phone(&process, "carol", 2).await?;
-    let chat_id = alice.make_group(&[&bob, &carol], json!({})).await?;
-    let mut there = bob.connect().await?;
-    alice.say(&chat_id, "before").await?;
-    world.apple_has(2, 1).await?;
-    let message = there.wait("message", |message| message["content"] == "before").await?;
-    there.send("mark_delivered", json!({ "marks": { &chat_id: message["seq"] } })).await?;
+    let mut company = world.company_at(&process, &process, &user_id).await?;
 
     cluster.order(master, "FLUSHALL").await?;
-    alice.say(&chat_id, "after").await?;
+    company.alice.say(&company.chat_id, "after").await?;
     let read = world.installation.read().await?;
     until("both to be looked at again", LONG, async || {
         let sql = "SELECT coalesce(max(cardinality(user_ids)), 0) FROM notify_look";
         Ok((read.query_one(sql, &[]).await?.get::<_, i32>(0) == 2).then_some(()))
     })
     .await?;
-    let message = there.wait("message", |message| message["content"] == "after").await?;
-    there.send("mark_delivered", json!({ "marks": { &chat_id: message["seq"] } })).await?;
-    world.apple_has(2, 2).await?;
-    world.settled().await?;
-    ensure!(world.apple(1).is_empty(), "bob was here all the time: {:?}", world.apple(1));
-    Ok(())
+    take(&mut company.there, "after").await?;
+    world.only_who_is_away_is_told(2).await
 }

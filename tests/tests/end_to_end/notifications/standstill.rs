@@ -7,9 +7,10 @@ use notify::fakes::Instead;
 use rustix::process::Signal;
 use serde_json::json;
 use tokio_postgres::Client;
-use waltalkie_tests::harness::{LONG, Socket, until};
+use waltalkie_tests::harness::{LONG, until};
 
-use super::world::{World, apple_token};
+use super::company::{Pair, take};
+use super::world::{OTHERS, World};
 
 async fn there_is(client: &Client, what: &str, sql: &str) -> Result<()> {
     until(what, LONG, async || {
@@ -19,25 +20,15 @@ async fn there_is(client: &Client, what: &str, sql: &str) -> Result<()> {
     .await
 }
 
-/// A device of whoever is there takes a message.
-async fn take(there: &mut Socket, content: &str) -> Result<()> {
-    let message = there.wait("message", |message| message["content"] == content).await?;
-    let marks = json!({ "marks": { message["chat_id"].as_str().unwrap_or_default(): message["seq"] } });
-    there.send("mark_delivered", marks).await.map(drop)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notifier_that_stops_in_the_middle_of_a_transaction_holds_nobody_up() -> Result<()> {
     let world = World::make("frozen-notifier", &[("notify.mail_after_ms", "3600000")]).await?;
-    let rest = world.installation.run(&["gateway", "persister", "cdc", "projector", "publisher"]).await?;
+    let rest = world.installation.run(&OTHERS).await?;
     let frozen = world.installation.run(&["notifier"]).await?;
-    let (alice, bob) = (world.arrive(&rest, "alice").await?, world.arrive(&rest, "bob").await?);
-    let ios = json!({ "device_id": "phone", "platform": "ios", "address": apple_token(1) });
-    bob.post("/v1/users/me/devices", ios).await?.expect(201)?;
+    let Pair { alice, bob, chat_id } = world.pair(&rest).await?;
     let truth = world.installation.truth().await?;
     truth.execute("UPDATE \"user\" SET email = 'bob@mail.example' WHERE id = 'bob'", &[]).await?;
     bob.patch("/v1/users/me/settings", json!({ "email": true })).await?.expect(200)?;
-    let chat_id = alice.make_group(&[&bob], json!({})).await?;
     alice.say(&chat_id, "before").await?;
     world.apple_has(1, 1).await?;
     world.settled().await?;
@@ -62,9 +53,7 @@ async fn cursors_that_stand_still_make_nobody_look_as_if_they_had_taken_nothing(
     let world = World::make("stopped-projector", &[("notify.look_again_ms", "6000")]).await?;
     let rest = world.installation.run(&["gateway", "persister", "cdc", "publisher", "notifier"]).await?;
     let mut projector = world.installation.run(&["projector"]).await?;
-    let (alice, bob) = (world.arrive(&rest, "alice").await?, world.arrive(&rest, "bob").await?);
-    world.give_devices(&bob, 1).await?;
-    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let Pair { alice, bob, chat_id } = world.pair(&rest).await?;
     let mut there = bob.connect().await?;
     alice.say(&chat_id, "before").await?;
     take(&mut there, "before").await?;
@@ -85,47 +74,49 @@ async fn cursors_that_stand_still_make_nobody_look_as_if_they_had_taken_nothing(
 async fn gateways_that_are_cut_from_redis_make_nobody_offline() -> Result<()> {
     let world = World::make("cut-from-redis", &[]).await?;
     let (proxy, through) = Proxy::before_url(&world.installation.servers().redis).await?;
-    let roles = ["gateway", "persister", "cdc", "projector", "publisher"];
-    let rest = world.installation.run_with(&roles, &[("redis.url", &through)]).await?;
+    let rest = world.installation.run_with(&OTHERS, &[("redis.url", &through)]).await?;
     // It sees no failure at all: what it is told is only out of date.
     let _notifier = world.installation.run(&["notifier"]).await?;
-    let (alice, bob) = (world.arrive(&rest, "alice").await?, world.arrive(&rest, "bob").await?);
-    let carol = world.arrive(&rest, "carol").await?;
-    world.give_devices(&bob, 1).await?;
-    world.give_devices(&carol, 2).await?;
-    let chat_id = alice.make_group(&[&bob, &carol], json!({})).await?;
-    let mut there = bob.connect().await?;
-    alice.say(&chat_id, "before").await?;
-    world.apple_has(2, 1).await?;
-    take(&mut there, "before").await?;
-    world.settled().await?;
+    let mut company = world.company(&rest).await?;
     proxy.refuse();
+    sessions_run_out(&world).await?;
+    ensure!(proxy.resets() > 0, "the fault never hit");
+    company.say("after").await?;
+    proxy.heal();
+    // Who is really away hears of it, later.
+    world.only_who_is_away_is_told(2).await
+}
+
+/// No witness tells of this: the other gateway keeps them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_alone_is_cut_from_redis_makes_nobody_offline() -> Result<()> {
+    let world = World::make("one-cut-from-redis", &[]).await?;
+    let process = world.run().await?;
+    let (proxy, through) = Proxy::before_url(&world.installation.servers().redis).await?;
+    let his = world.installation.run_with(&["gateway"], &[("redis.url", &through)]).await?;
+    let mut company = world.company_at(&process, &his, "bob").await?;
+    proxy.refuse();
+    sessions_run_out(&world).await?;
+    ensure!(proxy.resets() > 0, "the fault never hit");
+    company.say("after").await?;
+    world.only_who_is_away_is_told(2).await
+}
+
+async fn sessions_run_out(world: &World) -> Result<()> {
     let mut redis = runtime::redis::commands(&world.config.redis)?;
     let pattern = format!("{}session:*", world.installation.names().prefix());
-    until("bob's session to run out", LONG, async || {
+    until("sessions to run out", LONG, async || {
         let keys: Vec<String> = redis::cmd("KEYS").arg(&pattern).query_async(&mut redis).await?;
         Ok(keys.is_empty().then_some(()))
     })
-    .await?;
-    ensure!(proxy.resets() > 0, "the fault never hit");
-    alice.say(&chat_id, "after").await?;
-    take(&mut there, "after").await?;
-    proxy.heal();
-    // Who is really away hears of it, later.
-    world.apple_has(2, 2).await?;
-    world.settled().await?;
-    ensure!(world.apple(1).is_empty(), "bob was here all the time: {:?}", world.apple(1));
-    Ok(())
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_of_a_try_is_written_only_while_nobody_has_begun_another() -> Result<()> {
     let world = World::make("late-outcome", &[]).await?;
     let process = world.run().await?;
-    let (alice, bob) = (world.arrive(&process, "alice").await?, world.arrive(&process, "bob").await?);
-    let ios = json!({ "device_id": "phone", "platform": "ios", "address": apple_token(1) });
-    bob.post("/v1/users/me/devices", ios).await?.expect(201)?;
-    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let Pair { alice, chat_id, .. } = world.pair(&process).await?;
     world.apns.next(Instead::Hang);
     alice.say(&chat_id, "taken over").await?;
     let read = world.installation.read().await?;

@@ -1,5 +1,5 @@
 /** Files that a person is about to send, a chat: on their way to the store while the message is written. */
-import { newId, upload, WaltalkieError, type Api, type Attachment } from '@waltalkie/client';
+import { isTemporary, newId, upload, WaltalkieError, type Api, type Attachment } from '@waltalkie/client';
 import { SvelteMap } from 'svelte/reactivity';
 
 /** One file in a composer. */
@@ -14,22 +14,25 @@ export class Upload {
   problem = $state('');
   attachment = $state.raw<Attachment | null>(null);
   #abort = new AbortController();
+  /** What the server has of it: another try goes on with that. */
+  #mediaId: string | null = null;
 
   constructor(file: File) {
     this.file = file;
     this.preview = file.type.startsWith('image/') ? URL.createObjectURL(file) : null;
   }
 
-  /** Begins, or begins again. */
+  /** Begins, or goes on where it failed. */
   async start(api: Api, chatId: string): Promise<void> {
     this.#abort = new AbortController();
     const { signal } = this.#abort;
     this.state = 'sending';
     this.problem = '';
-    this.progress = 0;
     try {
       this.attachment = await upload(api, chatId, this.file, {
         signal,
+        resume: this.#mediaId,
+        onBegun: (mediaId) => (this.#mediaId = mediaId),
         onStep: (step) => {
           if (signal.aborted) return;
           this.state = step.step;
@@ -39,14 +42,18 @@ export class Upload {
       this.state = 'ready';
     } catch (error) {
       if (signal.aborted) return;
+      if (!isTemporary(error)) this.#mediaId = null;
       this.state = 'failed';
       this.problem = error instanceof WaltalkieError ? error.message : 'The file could not be read.';
     }
   }
 
-  /** Ends what is under way. */
-  cancel(): void {
+  /** Ends it: the server keeps nothing of it. */
+  cancel(api: Api): void {
     this.#abort.abort();
+    // An upload under way sees to that itself.
+    const isAtRest = this.state === 'ready' || this.state === 'failed';
+    if (isAtRest && this.#mediaId !== null) void api.removeMedia(this.#mediaId).catch(() => undefined);
     if (this.preview) URL.revokeObjectURL(this.preview);
   }
 }
@@ -80,8 +87,7 @@ export class Uploads {
 
   /** Takes one out; the server keeps nothing of it. */
   remove(chatId: string, one: Upload): void {
-    one.cancel();
-    if (one.attachment) void this.#api.removeMedia(one.attachment.media_id).catch(() => undefined);
+    one.cancel(this.#api);
     this.#of.set(chatId, this.of(chatId).filter((other) => other !== one));
   }
 
