@@ -31,12 +31,13 @@ pub enum Fault {
 }
 
 /// Each fault once: what must be survived whatever else is tried.
-pub const EACH: [Fault; 10] = [
+pub const EACH: [Fault; 11] = [
     Fault::KillRole("persister"),
     Fault::KillRole("cdc"),
     Fault::KillRole("projector"),
     Fault::KillRole("gateway"),
     Fault::KillRole("publisher"),
+    Fault::FreezeRole("gateway"),
     Fault::KillServer(Service::Kafka),
     Fault::KillServer(Service::Postgres),
     Fault::KillServer(Service::Redis),

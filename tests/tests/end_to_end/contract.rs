@@ -109,7 +109,8 @@ fn every_promise_has_a_test() -> Result<()> {
         for test in tests {
             let (file, name) = test.split_once("::").with_context(|| test.to_owned())?;
             let path = match file.split_once('/') {
-                Some(("end_to_end", file)) => format!("tests/tests/end_to_end/{file}.rs"),
+                _ if file.ends_with(".rs") => file.to_owned(),
+                Some((binary @ ("end_to_end" | "own_servers"), file)) => format!("tests/tests/{binary}/{file}.rs"),
                 Some((part, file)) => format!("{part}/tests/servers/{file}.rs"),
                 None => file.to_owned(),
             };
