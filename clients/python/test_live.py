@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from waltalkie import Client, Event, Refused
+from waltalkie.files import upload
 
 BOT = Path(__file__).parents[2] / "examples" / "bot" / "bot.py"
 PATIENCE_S = 60
@@ -165,8 +166,8 @@ class Files(Live):
         small, large = b"some words", bytes(range(256)) * (20 << 12)
         async with device("alice") as alice, device("bob") as bob:
             hears = asyncio.create_task(seen(bob, chat_id, lambda event: event.name == "message"))
-            one = await alice.upload(chat_id, "words.txt", small, "text/plain")
-            other = await alice.upload(chat_id, "large.bin", large)
+            one = await upload(alice, chat_id, "words.txt", small, "text/plain")
+            other = await upload(alice, chat_id, "large.bin", large)
             seq = await alice.send(chat_id, "", attachments=[one, other])
             [events] = await self.within(hears)
             self.assertEqual(events[-1].seq, seq)
@@ -176,7 +177,7 @@ class Files(Live):
                 urls = (await ask("bob", f"/v1/media/{media_id}"))["urls"]
                 self.assertEqual(await asyncio.to_thread(fetched, urls["download_url"]), content)
             with self.assertRaises(Refused) as refusal:
-                await alice.upload(chat_id, "photo.png", b"no picture at all", "image/png")
+                await upload(alice, chat_id, "photo.png", b"no picture at all", "image/png")
             self.assertEqual(refusal.exception.code, "media_refused")
             with self.assertRaises(Refused) as refusal:
                 await alice.send(chat_id, "", attachments=["nothing"])

@@ -16,12 +16,17 @@ class Device:
         self.session = Session()
 
     def connect(self, head: int, now: int) -> None:
+        """With one chat, c1."""
+        self.greet("e1", {"c1": head}, now)
+
+    def greet(self, epoch: str, heads: dict[str, int], now: int) -> None:
         limits = {"content_bytes": 16_384, "frame_bytes": 65_536}
-        hello = {"user_id": "alice", "session_id": "s", "heartbeat_ms": 5_000, "epoch": "e1", "limits": limits}
-        chat = {"chat_id": "c1", "head_seq": head, "delivered_seq": 0, "read_seq": 0, "visible": [[1, None]]}
+        hello = {"user_id": "alice", "session_id": "s", "heartbeat_ms": 5_000, "epoch": epoch, "limits": limits}
+        marks = {"delivered_seq": 0, "read_seq": 0, "visible": [[1, None]]}
+        chats = [{"chat_id": chat_id, "head_seq": head} | marks for chat_id, head in heads.items()]
         self.session.lost(now, 0.5)
         self.receive({"event": "hello", "payload": hello}, now)
-        self.receive({"event": "chats", "payload": {"chats": [chat], "complete": True}}, now)
+        self.receive({"event": "chats", "payload": {"chats": chats, "complete": True}}, now)
 
     def receive(self, frame: dict, now: int) -> None:
         self.session.receive(frame, now, 0.5)
@@ -30,23 +35,24 @@ class Device:
         """What the application is shown since it was asked before."""
         return [self.session.shown.get_nowait() for _ in range(self.session.shown.qsize())]
 
-    def turn(self, now: int) -> tuple[list[int | None], int | None]:
-        """Lets time pass; gives the shown events' `seq`, and the cursor of c1 in a resume if one was sent."""
+    def turn(self, now: int) -> tuple[list[list], dict[str, int]]:
+        """Lets time pass; gives chat and `seq` of the events that were shown, and the cursors of resumes that were sent."""
         self.session.tick(now)
-        shown = [event.seq for event in self.shown()]
-        asked = [frame["payload"]["cursors"]["c1"] for frame in self.session.frames if frame["event"] == "resume"]
+        shown = [[event.chat_id, event.seq] for event in self.shown() if event.seq is not None]
+        asked: dict[str, int] = {}
+        for frame in self.session.frames:
+            if frame["event"] == "resume":
+                asked |= frame["payload"]["cursors"]
         self.session.frames.clear()
-        return shown, asked[0] if asked else None
+        return shown, asked
 
 
 class Vectors(unittest.TestCase):
     def test_every_case(self) -> None:
         cases = json.loads(VECTORS.read_text())["cases"]
-        self.assertGreater(len(cases), 10)
+        self.assertGreater(len(cases), 40)
         for case in cases:
             device = Device()
-            device.connect(case["head"], 0)
-            device.turn(0)
             for step in case["steps"]:
                 with self.subTest(case["name"], **step):
                     self.take(device, step)
@@ -56,14 +62,14 @@ class Vectors(unittest.TestCase):
         if step.get("disconnect"):
             device.session.lost(now, 0.5)
         elif "connect" in step:
-            device.connect(step["connect"]["head"], now)
+            device.greet(step["connect"]["epoch"], step["connect"]["heads"], now)
         elif "frame" in step:
             device.receive(step["frame"], now)
         shown, asked = device.turn(now)
-        self.assertEqual(device.session.chats["c1"].cursor, step["cursor"])
+        self.assertEqual({chat_id: chat.cursor for chat_id, chat in device.session.chats.items()}, step["cursors"])
         self.assertEqual(shown, step["shown"])
-        if "resumes_from" in step:
-            self.assertEqual(asked, step["resumes_from"])
+        for chat_id, wanted in step["resumes"].items():
+            self.assertEqual(asked.get(chat_id), wanted, chat_id)
 
 
 if __name__ == "__main__":

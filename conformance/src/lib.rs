@@ -167,7 +167,7 @@ mod tests {
         let error = json!({ "event": "error", "payload": { "code": "new_code", "message": "m", "temporary": true } });
         open.check("server", &error).expect("open");
         check_server_frame(&error).expect_err("no such code");
-        check_close_code(4001).expect("described");
+        check_close_code(4008).expect("described");
         check_close_code(4002).expect_err("not described");
     }
 }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 pub(crate) use schemas::wire::payload::{ChatEntry, Hello, HelloLimits};
 use schemas::wire::payload::{
-    Chats, Heads, MarkCounts, PersonState, Presence, PresenceState, Receipt, Reconnect, TokenExpiring, Typing,
+    Chats, Heads, MarkCounts, Marks, PersonState, Presence, PresenceState, Receipt, Reconnect, TokenExpiring, Typing,
 };
 use schemas::wire::{ServerEvent, server};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::hub::State;
 use crate::websocket::Frame;
@@ -42,8 +41,8 @@ pub(crate) fn heads(moved: BTreeMap<&str, i64>) -> Frame {
     frame(ServerEvent::Heads, Heads(moved))
 }
 
-/// `receipt`; the marks of each person pass through as they came.
-pub(crate) fn receipt(chat_id: &str, users: &HashMap<&str, &RawValue>) -> Frame {
+/// `receipt`, by name.
+pub(crate) fn receipt(chat_id: &str, users: &HashMap<String, Marks>) -> Frame {
     frame(ServerEvent::Receipt, Receipt { chat_id, users: Some(users), counts: None })
 }
 

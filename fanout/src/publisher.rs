@@ -3,7 +3,7 @@
 //! ```text
 //!  chat.events ──▶ Reader ──▶ SPUBLISH chat:{id}            one envelope an event, not even decoded
 //!                     │   └─▶ SPUBLISH user:{id}            members of chat.created and member.*, who may not follow yet
-//!  chat.cursors ─▶────┴─────▶ Coalesced ──every 500 ms──▶ SPUBLISH chat:{id}   one receipt envelope a chat
+//!  chat.cursors ─▶────┴─────▶ Coalesced ──every second──▶ SPUBLISH chat:{id}   one receipt envelope a chat
 //! ```
 //!
 //! *Progress.* Group offsets in Kafka, a group of its own; a first start begins at the end, since what is older reaches
@@ -39,8 +39,8 @@ use crate::metrics;
 
 /// Most records in one pipeline.
 const BATCH_RECORDS: usize = 500;
-/// How often receipts go out, and offsets are committed.
-const RECEIPTS_EVERY: Duration = Duration::from_millis(500);
+/// How often a chat's receipts go out, and offsets are committed.
+const RECEIPTS_EVERY: Duration = Duration::from_secs(1);
 /// Times that the registry is asked for a schema before an event goes without its new members being told.
 const DECODE_TRIES: u32 = 3;
 

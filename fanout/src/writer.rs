@@ -1,6 +1,7 @@
 //! What waits for one socket, and the loop that writes it.
 //!
-//! The queue is bounded in bytes: whoever fills it up is too slow and is told to go (4008). Frames are shared with every
+//! The queue is bounded in bytes: whoever fills it up is too slow and is told to go (4008). Its greeting alone doesn't count,
+//! since somebody in very many chats would be told to go each time they come. Frames are shared with every
 //! other connection that gets them, so a place in the queue costs a pointer, and several frames leave in one write.
 //! A ping is answered before frames that wait; only the last one is (RFC 6455, section 5.5.3).
 
@@ -23,6 +24,11 @@ const BATCH_FRAMES: usize = 64;
 /// Places in a queue that rests. A burst makes room for more, which isn't kept.
 const RESTING_FRAMES: usize = 4;
 
+/// What a frame takes of the queue's limit.
+pub(crate) fn cost(frame: &Frame) -> usize {
+    frame.len() + FRAME_OVERHEAD_BYTES
+}
+
 /// Why and how a connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Close {
@@ -35,7 +41,7 @@ impl Close {
     pub(crate) const BINARY: Self = Self { code: CloseCode::Binary, reason: "binary frames aren't taken" };
     pub(crate) const NOT_UTF8: Self = Self { code: CloseCode::NotUtf8, reason: "text isn't UTF-8" };
     pub(crate) const TOO_BIG: Self = Self { code: CloseCode::TooBig, reason: "frame over limits.frame_bytes" };
-    pub(crate) const DRAINING: Self = Self { code: CloseCode::Draining, reason: "draining: connect again" };
+    pub(crate) const DRAINING: Self = Self { code: CloseCode::GoingAway, reason: "draining: connect again" };
     pub(crate) const SLOW: Self = Self { code: CloseCode::Slow, reason: "too slow: connect again and resume" };
     pub(crate) const SILENT: Self = Self { code: CloseCode::Silent, reason: "no heartbeat" };
     pub(crate) const TOKEN_EXPIRED: Self = Self { code: CloseCode::Token, reason: "token expired" };
@@ -66,6 +72,8 @@ pub(crate) struct Outgoing {
 struct Queue {
     frames: VecDeque<Frame>,
     bytes: usize,
+    /// Of these, the ones up to the end of the greeting.
+    greeting_bytes: usize,
     ping: bool,
     pong: Option<Frame>,
     close: Option<Close>,
@@ -86,9 +94,33 @@ impl Outgoing {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Most bytes that may wait.
+    pub(crate) const fn limit_bytes(&self) -> usize {
+        self.limit_bytes
+    }
+
     /// Whether less than half of what may wait does.
     pub(crate) fn has_room(&self) -> bool {
         self.queue().bytes < self.limit_bytes / 2
+    }
+
+    /// Whether so much more can be queued at once, and a quarter of the limit is left for what comes meanwhile.
+    pub(crate) fn has_room_for(&self, bytes: usize) -> bool {
+        self.queue().bytes + bytes <= self.limit_bytes / 4 * 3
+    }
+
+    /// Queues what a connection begins with, however long: as much as the person has chats, once, and before anything can be
+    /// asked for.
+    pub(crate) fn greet(&self, pages: Vec<Frame>) {
+        let mut queue = self.queue();
+        if queue.close.is_some() {
+            return;
+        }
+        queue.bytes += pages.iter().map(cost).sum::<usize>();
+        queue.greeting_bytes = queue.bytes;
+        queue.frames.extend(pages);
+        drop(queue);
+        self.filled.notify_one();
     }
 
     /// Queues a frame. Over the limit the queue is given up and the connection ends.
@@ -97,10 +129,10 @@ impl Outgoing {
         if queue.close.is_some() {
             return;
         }
-        queue.bytes += frame.len() + FRAME_OVERHEAD_BYTES;
-        if queue.bytes > self.limit_bytes {
+        queue.bytes += cost(&frame);
+        if queue.bytes - queue.greeting_bytes > self.limit_bytes {
             queue.frames = VecDeque::new();
-            queue.bytes = 0;
+            (queue.bytes, queue.greeting_bytes) = (0, 0);
             queue.close = Some(Close::SLOW);
             drop(queue);
             ::metrics::counter!(metrics::SLOW).increment(1);
@@ -183,11 +215,12 @@ impl Outgoing {
         let count = queue.frames.len().min(BATCH_FRAMES);
         batch.extend(queue.frames.drain(..count));
         if queue.frames.is_empty() {
-            queue.bytes = 0;
+            (queue.bytes, queue.greeting_bytes) = (0, 0);
             queue.frames.shrink_to(RESTING_FRAMES);
         } else {
-            let taken: usize = batch[controls..].iter().map(|frame| frame.len() + FRAME_OVERHEAD_BYTES).sum();
+            let taken: usize = batch[controls..].iter().map(cost).sum();
             queue.bytes = queue.bytes.saturating_sub(taken);
+            queue.greeting_bytes = queue.greeting_bytes.saturating_sub(taken);
         }
         if std::mem::take(&mut queue.ping) {
             batch.push(Frame::ping());
@@ -198,7 +231,7 @@ impl Outgoing {
     #[cfg(test)]
     pub(crate) fn take_all(&self) -> Vec<Frame> {
         let mut queue = self.queue();
-        queue.bytes = 0;
+        (queue.bytes, queue.greeting_bytes) = (0, 0);
         queue.frames.drain(..).collect()
     }
 
@@ -270,6 +303,27 @@ mod tests {
         assert_eq!(outgoing.ended().await, Close::SLOW);
         assert_eq!(outgoing.bytes(), 0);
         assert!(!outgoing.push_with_room(frame("late")).await);
+    }
+
+    #[tokio::test]
+    async fn a_greeting_may_be_longer_than_the_limit_and_what_follows_may_not() {
+        let outgoing = Outgoing::new(1_000);
+        outgoing.push(frame("hello"));
+        let pages = BATCH_FRAMES + 20;
+        outgoing.greet(vec![frame("0123456789"); pages]);
+        assert!(!outgoing.has_ended() && !outgoing.has_room() && !outgoing.has_room_for(1));
+        for _ in 0..10 {
+            outgoing.push(frame("0123456789"));
+        }
+        assert!(!outgoing.has_ended());
+        let mut batch = Vec::new();
+        outgoing.take(&mut batch);
+        assert_eq!(batch.len(), BATCH_FRAMES);
+        // What has left makes no room for others: it never counted.
+        for _ in 0..10 {
+            outgoing.push(frame("0123456789"));
+        }
+        assert_eq!(outgoing.ended().await, Close::SLOW);
     }
 
     #[test]

@@ -61,6 +61,29 @@ export function inList(page, title) {
   return page.locator('.sidebar li a', { hasText: title });
 }
 
+/** Watches the messages on a page from here on; gives those that were on it and then weren't, however briefly. */
+export async function vanishing(page) {
+  await page.evaluate(() => {
+    window.vanished = [];
+    const texts = () => [...document.querySelectorAll('[data-testid=message] p.body')].map(({ textContent }) => textContent);
+    let before = texts();
+    new MutationObserver(() => {
+      const now = texts();
+      window.vanished.push(...before.filter((text) => !now.includes(text)));
+      before = now;
+    }).observe(document.body, { childList: true, subtree: true, characterData: true });
+  });
+  return () => page.evaluate(() => window.vanished);
+}
+
+/** Texts of the messages on the page, from top to bottom. */
+export async function texts(page) {
+  const bodies = await page.locator('[data-testid=message] p.body').evaluateAll((found) =>
+    found.map((body) => ({ text: body.textContent, top: body.getBoundingClientRect().top })),
+  );
+  return bodies.toSorted((one, other) => one.top - other.top).map(({ text }) => text);
+}
+
 /** Writes and sends. */
 export async function say(page, text) {
   await page.getByRole('textbox', { name: /^Message to/ }).fill(text);

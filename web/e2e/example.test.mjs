@@ -9,6 +9,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { cut, launch, newPage } from './browser.mjs';
@@ -48,6 +49,11 @@ describe('the example page', { timeout: 120_000 }, () => {
     await browser?.close();
     backend?.kill();
     assert.deepEqual(problems, [], 'no error on any page');
+  });
+
+  test('the page has 40 lines', async () => {
+    const page = await readFile(new URL('../../examples/page/index.html', import.meta.url), 'utf8');
+    assert.ok(page.trimEnd().split('\n').length <= 40);
   });
 
   test('two who log in talk, and see that the other types', async () => {

@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { api, base, choose, connection, cut, enter, launch, messages, newPage, picture, say, sharedChat, violations } from './browser.mjs';
+import { api, base, choose, connection, cut, enter, launch, messages, newPage, picture, say, sharedChat, texts, vanishing, violations } from './browser.mjs';
 
 const [one, other] = (process.env.PEOPLE ?? 'alice,bob').split(',');
 const run = randomUUID().slice(0, 8);
@@ -74,16 +74,39 @@ describe('two people', { timeout: 180_000 }, () => {
     assert.deepEqual(arrived, texts);
   });
 
-  test('a cut socket comes back by itself and misses nothing', async () => {
+  test('a cut socket comes back by itself, misses nothing, and what was there doesn’t flicker', async () => {
+    const vanished = await vanishing(there);
+    const shown = await texts(there);
     await cut(there);
     await connection(there, 'connected').waitFor({ state: 'detached' });
-    const text = `missed ${run}`;
-    await say(here, text);
-    await messages(here, text).and(here.locator('[data-status=persisted], [data-status=delivered], [data-status=read]')).waitFor();
+    const missed = Array.from({ length: 10 }, (_, place) => `missed ${place} ${run}`);
+    for (const text of missed) await say(here, text);
+    await messages(here, missed.at(-1)).and(here.locator('[data-status=persisted], [data-status=delivered], [data-status=read]')).waitFor();
     await there.context().setOffline(false);
     await connection(there, 'connected').waitFor();
-    await messages(there, text).waitFor();
-    assert.equal(await messages(there, text).count(), 1);
+    await messages(there, missed.at(-1)).waitFor();
+    assert.deepEqual(await texts(there), [...shown, ...missed]);
+    assert.deepEqual(await vanished(), []);
+  });
+
+  test('the title counts what is unread, until it is read', async () => {
+    const reader = `reader-${run}`;
+    await api(reader, '/v1/users/me');
+    const { chat_id: quiet } = await api(one, '/v1/chats', { is_group: false, member_ids: [reader] });
+    const page = await newPage(browser);
+    await page.goto(`${base}/?as=${reader}`);
+    await connection(page, 'connected').waitFor();
+    const titled = (pattern) => page.waitForFunction((source) => new RegExp(source).test(document.title), pattern);
+    await titled('^[^(].* · Waltalkie$');
+    for (const number of [1, 2]) {
+      await api(one, `/v1/chats/${encodeURIComponent(quiet)}/messages`, { message_id: randomUUID(), content: `${number} for the title` });
+      await titled(`^\\(${number}\\) .* · Waltalkie$`);
+    }
+    await page.locator('.sidebar li a').first().click();
+    await messages(page, '2 for the title').waitFor();
+    await titled('^[^(].* · Waltalkie$');
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
   });
 
   test('an edit shows on both pages', async () => {

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 from websockets import ConnectionClosed, InvalidStatus, Subprotocol, connect
 
-from .files import ask
 from .sync import Command, Event, Payload, Refused, Session
 
 
@@ -28,7 +27,7 @@ class Client(Session):
     def __init__(self, url: str | Sequence[str], get_token: Callable[[], Awaitable[str]], *,
                  cursors: dict[str, int] | None = None, epoch: str | None = None) -> None:  # fmt: skip
         super().__init__(cursors, epoch)
-        self._urls, self._get_token = [url] if isinstance(url, str) else url, get_token
+        self.urls, self.get_token = [url] if isinstance(url, str) else url, get_token
         self._end: BaseException | None = None
 
     async def __aenter__(self) -> Self:
@@ -50,19 +49,8 @@ class Client(Session):
     async def send(self, chat_id: str, text: str, *, message_id: str | None = None, attachments: Sequence[str] = (),
                    parent_message_id: str | None = None, app_data: Payload | None = None) -> int:  # fmt: skip
         """Gives the message's `seq` once it is persisted. Sent again under its `message_id` it stays one message."""
-        payload = {"chat_id": chat_id, "message_id": message_id or str(uuid.uuid4()), "content": text}
-        payload |= {"attachments": [*attachments], "parent_message_id": parent_message_id, "app_data": app_data}
-        return await self._command("send_message", payload)
-
-    async def upload(self, chat_id: str, file_name: str, content: bytes, content_type: str | None = None) -> str:
-        """Brings a file to the store and has it looked into; gives the `media_id` that `send` takes among `attachments`."""
-        wanted = {"chat_id": chat_id, "file_name": file_name, "content_type": content_type, "size_bytes": len(content)}
-        begun = await self._ask("/v1/media", {key: value for key, value in wanted.items() if value is not None})
-        whole, size = begun["upload"], begun["upload"]["part_bytes"] or len(content)
-        for at, part in enumerate(whole["parts"] or [whole]):
-            await asyncio.to_thread(ask, "PUT", part["url"], content[at * size : (at + 1) * size], whole["headers"])
-        await self._ask(f"/v1/media/{begun['media_id']}/complete", {})
-        return begun["media_id"]
+        sent = {"chat_id": chat_id, "message_id": message_id or str(uuid.uuid4()), "content": text, "attachments": [*attachments]}
+        return await self._command("send_message", sent | {"parent_message_id": parent_message_id, "app_data": app_data})
 
     async def edit(self, chat_id: str, message_id: str, text: str) -> int | None:
         """Gives one's own message another text; gives the edit's `seq`."""
@@ -89,10 +77,6 @@ class Client(Session):
             raise Refused("frame_too_big", f"A frame has at most {self.frame_bytes} bytes.")
         return await asyncio.shield(asyncio.wrap_future(self.outbox.setdefault(command_id, Command(frame)).answer))
 
-    async def _ask(self, path: str, body: Payload) -> Any:
-        headers = {"Authorization": f"Bearer {await self._get_token()}", "Content-Type": "application/json"}
-        return await asyncio.to_thread(ask, "POST", self._urls[0].rstrip("/") + path, json.dumps(body).encode(), headers)
-
     def _finish(self, task: asyncio.Task[None]) -> None:
         self._end = Closed() if task.cancelled() else task.exception()
         for command in self.outbox.values():
@@ -101,7 +85,7 @@ class Client(Session):
         self.shown.put_nowait(None)
 
     async def _run(self) -> None:
-        for url in itertools.cycle(self._urls):
+        for url in itertools.cycle(self.urls):
             try:
                 await self._connection(url.rstrip("/").replace("http", "ws", 1) + "/v1/ws")
             except ConnectionClosed as closed:
@@ -119,7 +103,7 @@ class Client(Session):
 
     async def _connection(self, url: str) -> None:
         async with asyncio.timeout(10):
-            auth = {"Authorization": f"Bearer {await self._get_token()}"}
+            auth = {"Authorization": f"Bearer {await self.get_token()}"}
         protocol = Subprotocol("waltalkie.v1")  # the library needn't ping: heartbeats tell a dead connection
         socket = await connect(url, subprotocols=[protocol], additional_headers=auth, ping_interval=None, close_timeout=1)
         try:
@@ -138,4 +122,4 @@ class Client(Session):
             await socket.close()
 
     async def _renew(self) -> None:
-        self.frames.append({"event": "authenticate", "payload": {"token": await self._get_token()}})
+        self.frames.append({"event": "authenticate", "payload": {"token": await self.get_token()}})

@@ -1,15 +1,33 @@
-"""HTTP for files, as docs/clients.md has it: what is refused for now, or gets no answer, is asked again."""
+"""Files, as docs/clients.md has them: an addition to the client, for those who send any."""
+import asyncio
 import json
 import time
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+from .client import Client
 from .sync import Refused
 
 
-def ask(method: str, url: str, body: bytes, headers: dict[str, str]) -> Any:
-    """One request to the gateway or the store. Blocks: it is for a thread of its own."""
+async def upload(client: Client, chat_id: str, file_name: str, content: bytes, content_type: str | None = None) -> str:
+    """Brings a file to the store and has it looked into; gives the `media_id` that `send` takes among `attachments`."""
+    wanted = {"chat_id": chat_id, "file_name": file_name, "content_type": content_type, "size_bytes": len(content)}
+    begun = await _ask_gateway(client, "/v1/media", {key: value for key, value in wanted.items() if value is not None})
+    whole, size = begun["upload"], begun["upload"]["part_bytes"] or len(content)
+    for at, part in enumerate(whole["parts"] or [whole]):
+        await asyncio.to_thread(_ask, "PUT", part["url"], content[at * size : (at + 1) * size], whole["headers"])
+    await _ask_gateway(client, f"/v1/media/{begun['media_id']}/complete", {})
+    return begun["media_id"]
+
+
+async def _ask_gateway(client: Client, path: str, body: dict[str, Any]) -> Any:
+    headers = {"Authorization": f"Bearer {await client.get_token()}", "Content-Type": "application/json"}
+    return await asyncio.to_thread(_ask, "POST", client.urls[0].rstrip("/") + path, json.dumps(body).encode(), headers)
+
+
+def _ask(method: str, url: str, body: bytes, headers: dict[str, str]) -> Any:
+    """One request. Blocks: it is for a thread of its own. What is refused for now, or gets no answer, is asked again."""
     for pause in (0.5, 1, 2, 4, 8, None):
         try:
             with urlopen(Request(url, body, headers, method=method), timeout=60) as answer:

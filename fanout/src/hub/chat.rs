@@ -14,12 +14,13 @@ use super::members::Members;
 use super::present::Present;
 use super::sequence::Sequence;
 use crate::websocket::{FirstWrite, Frame};
+use crate::writer::cost;
 
 /// Events that may come before the chat's head is known. More are read again.
 const EARLY: usize = 256;
 /// Changes of membership that are kept for members who were loaded a little before them.
 const RECENT_CHANGES: usize = 16;
-/// Frames that one connection may have waiting behind a resume of one chat.
+/// Frames that one connection may have waiting behind a resume of one chat, if they aren't too long before that.
 const HELD_FRAMES: usize = 1_000;
 
 /// An event and, in development, its way.
@@ -44,6 +45,7 @@ pub(crate) enum Mode {
 #[derive(Default)]
 pub(crate) struct Held {
     frames: Vec<Frame>,
+    bytes: usize,
     /// Too many came; what is held is not the whole.
     pub(crate) is_broken: bool,
     /// Where the connection wants to resume once more.
@@ -51,13 +53,18 @@ pub(crate) struct Held {
 }
 
 impl Held {
-    fn push(&mut self, frame: Frame) {
-        if self.frames.len() >= HELD_FRAMES {
+    fn push(&mut self, frame: Frame, desk: &Desk) {
+        if self.is_broken {
+            return;
+        }
+        let bytes = cost(&frame);
+        if self.frames.len() < HELD_FRAMES && desk.hold(bytes) {
+            self.bytes += bytes;
+            self.frames.push(frame);
+        } else {
             self.is_broken = true;
             self.frames = Vec::new();
-        }
-        if !self.is_broken {
-            self.frames.push(frame);
+            desk.release(std::mem::take(&mut self.bytes));
         }
     }
 }
@@ -254,7 +261,7 @@ impl Chat {
                         link.desk.outgoing.push(frame.clone());
                         outcome.deliveries += 1;
                     }
-                    Mode::Held(held) => held.push(frame.clone()),
+                    Mode::Held(held) => held.push(frame.clone(), &link.desk),
                     Mode::Behind => {}
                 }
             }
@@ -315,7 +322,10 @@ impl Chat {
         let link = self.link_of(user_id, connection)?;
         let Mode::Held(held) = &mut link.mode else { return None };
         let held = std::mem::take(held);
-        let is_whole = done.is_complete && !held.is_broken;
+        link.desk.release(held.bytes);
+        // What doesn't fit is read again, at the client's own speed, instead of closing it as slow.
+        let fits = held.frames.is_empty() || link.desk.outgoing.has_room_for(held.bytes);
+        let is_whole = done.is_complete && !held.is_broken && fits;
         if done.is_announced || !is_whole {
             link.desk.outgoing.push(server::resumed(&chat_id, done.from_seq, done.to_seq, is_whole).into());
         }

@@ -96,6 +96,29 @@ fn the_leaver_gets_the_leaving_and_nothing_after() {
 }
 
 #[test]
+fn an_event_is_one_frame_for_all_who_see_it_and_one_for_all_others() {
+    let mut fixture = fixture(Mode::Live);
+    let mut come = |user_id: &str, visible_from_seq| {
+        let mut stays = Stays::default();
+        stays.push(Stay { joined_seq: 8, left_seq: None, visible_from_seq });
+        let desk = Arc::new(Desk::new(1 << 20));
+        let link = Link { connection: 2, desk: Arc::clone(&desk), mode: Mode::Live, knows_presence: true };
+        fixture.chat.link(&Arc::from(user_id), &stays, 10, link, 10);
+        desk
+    };
+    let (seeing, one, other) = (come("sees", 1), come("came later", 8), come("came later too", 8));
+    // An edit of what was said before two of them came.
+    let mut edit = message(11);
+    edit.event.event_type = event_type::MESSAGE_EDITED.into();
+    edit.event.message.as_mut().expect("message").message_seq = 5;
+    fixture.live(edit);
+    let [mine, seen, hidden, hidden_too] =
+        [&fixture.desk, &seeing, &one, &other].map(|desk| desk.outgoing.take_all().pop().expect("a frame"));
+    assert!(mine.is_same(&seen) && hidden.is_same(&hidden_too) && !mine.is_same(&hidden));
+    assert!(mine.text().contains("message_edited") && hidden.text().contains("skipped"));
+}
+
+#[test]
 fn live_events_wait_behind_a_resume() {
     let mut fixture = fixture(Mode::Held(Box::default()));
     fixture.live(message(11));
@@ -127,6 +150,35 @@ fn too_many_held_events_break_the_holding() {
     let frames = fixture.desk.outgoing.take_all();
     assert_eq!(frames.len(), 1);
     assert!(frames[0].text().contains(r#""complete":false"#), "{}", frames[0].text());
+}
+
+#[test]
+fn held_events_that_would_fill_the_queue_are_read_again_instead() {
+    let mut fixture = fixture(Mode::Held(Box::default()));
+    let long = |seq| {
+        let mut item = message(seq);
+        item.event.message.as_mut().expect("message").content = Some("x".repeat(16_000));
+        item
+    };
+    // A quarter of the queue, then one more.
+    for seq in 11..=11 + (1 << 18) / 16_000 {
+        fixture.live(long(seq));
+    }
+    let done = Resumed { from_seq: 3, to_seq: 10, is_complete: true, is_announced: true };
+    fixture.chat.finish_resume(USER, 1, &done, 0);
+    let frames = fixture.desk.outgoing.take_all();
+    assert_eq!(frames.len(), 1);
+    assert!(frames[0].text().contains(r#""complete":false"#), "{}", frames[0].text());
+    assert!(fixture.desk.hold(1 << 18), "nothing is held any more");
+    fixture.desk.release(1 << 18);
+    // Few enough, but the queue is full of other things.
+    fixture.chat.link_of(USER, 1).expect("a member").mode = Mode::Held(Box::default());
+    fixture.live(long(28));
+    fixture.desk.outgoing.push("x".repeat(800_000).into());
+    fixture.chat.finish_resume(USER, 1, &done, 0);
+    let frames = fixture.desk.outgoing.take_all();
+    assert!(!fixture.desk.outgoing.has_ended());
+    assert!(frames[1].text().contains(r#""complete":false"#), "{}", frames[1].text());
 }
 
 #[test]

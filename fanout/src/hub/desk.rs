@@ -1,7 +1,7 @@
 //! What the hub and one connection share: the connection's queue, and the chats that it gets events of.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::frames;
@@ -34,6 +34,8 @@ pub(crate) struct Desk {
     pub(crate) outgoing: Outgoing,
     /// Ordered by the chats' ids: there are many desks, and most have few chats.
     chats: Mutex<Vec<View>>,
+    /// Bytes of frames that wait behind resumes, of all chats. The hub's alone.
+    held_bytes: AtomicUsize,
 }
 
 struct View {
@@ -49,7 +51,22 @@ fn place_of(chats: &[View], chat_id: &str) -> Result<usize, usize> {
 
 impl Desk {
     pub(crate) fn new(outgoing_bytes: usize) -> Self {
-        Self { outgoing: Outgoing::new(outgoing_bytes), chats: Mutex::default() }
+        Self { outgoing: Outgoing::new(outgoing_bytes), chats: Mutex::default(), held_bytes: AtomicUsize::new(0) }
+    }
+
+    /// Makes room for a frame behind a resume; `false` if too much waits there already: of what may wait for the socket,
+    /// resumes fill half, and a quarter is left for what comes live.
+    pub(super) fn hold(&self, bytes: usize) -> bool {
+        let is_taken = self.held_bytes.load(Ordering::Relaxed) + bytes <= self.outgoing.limit_bytes() / 4;
+        if is_taken {
+            self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        is_taken
+    }
+
+    /// So much waits there no more.
+    pub(super) fn release(&self, bytes: usize) {
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn chats(&self) -> MutexGuard<'_, Vec<View>> {

@@ -274,9 +274,7 @@ impl Task {
                 visible: stays.visible(),
             });
         }
-        for page in frames::chats(&entries) {
-            desk.outgoing.push(page);
-        }
+        desk.outgoing.greet(frames::chats(&entries));
         for chat_id in attached {
             self.settle(&chat_id);
             self.presence_changed(&chat_id);

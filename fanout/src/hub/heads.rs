@@ -12,7 +12,8 @@ const STAYS_PEOPLE: usize = 200;
 const STAYS_EVERY_MS: u64 = 30_000;
 /// How often chats and people without connections are looked for.
 const SWEEP_EVERY_MS: u64 = 1_000;
-/// How long a chat stays followed after its last member has gone: people reconnect.
+/// How long a chat stays followed after its last member has gone, in heartbeats and at most: people reconnect.
+const IDLE_HEARTBEATS: u64 = 6;
 const IDLE_MS: u64 = 30_000;
 /// Pause after a read that failed.
 const RETRY_MS: u64 = 250;
@@ -155,8 +156,9 @@ impl Task {
         }
         self.next_sweep_ms = now_ms + SWEEP_EVERY_MS;
         self.health.turn();
+        let idle_ms = (IDLE_HEARTBEATS * self.heartbeat_ms).min(IDLE_MS);
         let is_over =
-            |since_ms: Option<u64>| since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= IDLE_MS);
+            |since_ms: Option<u64>| since_ms.is_some_and(|since_ms| now_ms.saturating_sub(since_ms) >= idle_ms);
         let chats: Vec<Arc<str>> =
             self.chats.values().filter(|chat| is_over(chat.idle_since_ms)).map(|chat| Arc::clone(&chat.id)).collect();
         for chat_id in chats {

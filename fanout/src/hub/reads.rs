@@ -1,10 +1,11 @@
 //! Events that are read again from the tables: for gaps, and for people who come back.
 //!
-//! Whoever wants a range that waits to be read already shares its answer, and ranges of many chats go into one query: a node
-//! that takes over another's thousands of people reads each chat once, not once a person. An answer is always read after it
-//! was asked for, and none is kept: a body that was deleted meanwhile isn't in the tables any more, so it can't come back.
+//! Whoever wants a range that waits to be read already shares its answer, whichever part of it they lack, and ranges of many
+//! chats go into one query ([`super::ranges`]): a node that takes over another's thousands of people reads each chat once, not
+//! once a person. An answer is always read after it was asked for, and none is kept: a body that was deleted meanwhile isn't
+//! in the tables any more, so it can't come back.
 
-use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,17 +17,35 @@ use tokio::sync::oneshot;
 
 use super::chat::Item;
 use super::load::{Failure, client, failure};
+use super::ranges::{Ranges, Span, Waiter};
 use crate::metrics;
 
-/// Events in one query, unless one range alone has more.
-const EVENTS: i64 = 1_000;
+/// The events that somebody asked for, in order, among those that were read for others too.
+#[derive(Debug, Clone)]
+pub(crate) struct Events {
+    read: Arc<Vec<Item>>,
+    first: usize,
+    end: usize,
+}
 
-/// Events in order, for all who asked.
-pub(crate) type Answer = Result<Arc<Vec<Item>>, Failure>;
+impl Events {
+    fn among(read: &Arc<Vec<Item>>, from: i64, to: i64) -> Self {
+        let place = |seq: i64| read.partition_point(|item| item.event.seq < seq);
+        Self { read: Arc::clone(read), first: place(from), end: place(to + 1) }
+    }
+}
 
-/// A chat, the first `seq` and the last.
-type Wanted = (Arc<str>, i64, i64);
-type Batch = Vec<(Wanted, Vec<oneshot::Sender<Answer>>)>;
+impl Deref for Events {
+    type Target = [Item];
+
+    fn deref(&self) -> &[Item] {
+        &self.read[self.first..self.end]
+    }
+}
+
+pub(crate) type Answer = Result<Events, Failure>;
+
+type Batch = Vec<Span<oneshot::Sender<Answer>>>;
 
 /// A bounded number of reads at a time. Clones share it.
 #[derive(Clone)]
@@ -40,27 +59,8 @@ pub(crate) struct Reads {
 /// As many ranges wait as there are people and gaps that want them, each of which waits for its answer.
 #[derive(Default)]
 struct State {
-    order: VecDeque<Wanted>,
-    waiting: HashMap<Wanted, Vec<oneshot::Sender<Answer>>>,
+    ranges: Ranges<oneshot::Sender<Answer>>,
     running: usize,
-}
-
-impl State {
-    /// The ranges that have waited longest, as many as fit into a query.
-    fn take(&mut self) -> Batch {
-        let mut batch = Batch::new();
-        let mut events = 0;
-        while let Some((_, from, to)) = self.order.front() {
-            events += to - from + 1;
-            if events > EVENTS && !batch.is_empty() {
-                break;
-            }
-            let Some(wanted) = self.order.pop_front() else { break };
-            let waiting = self.waiting.remove(&wanted).unwrap_or_default();
-            batch.push((wanted, waiting));
-        }
-        batch
-    }
 }
 
 impl Reads {
@@ -68,18 +68,12 @@ impl Reads {
         Self { pool, at_once, shutdown: shutdown.clone(), state: Arc::default() }
     }
 
-    /// Events `from ..= to` of a chat, at most `limit` of them, as the tables have them now.
-    pub(crate) async fn range(&self, chat_id: &Arc<str>, from: i64, to: i64, limit: i64) -> Answer {
-        let wanted: Wanted = (Arc::clone(chat_id), from, to.min(from + limit - 1));
+    /// Events `from ..= to` of a chat, as the tables have them now.
+    pub(crate) async fn range(&self, chat_id: &Arc<str>, from: i64, to: i64) -> Answer {
         let (answer, answered) = oneshot::channel();
         {
             let mut state = self.state();
-            if let Some(waiting) = state.waiting.get_mut(&wanted) {
-                waiting.push(answer);
-            } else {
-                state.order.push_back(wanted.clone());
-                state.waiting.insert(wanted, vec![answer]);
-            }
+            state.ranges.push(chat_id, Waiter { from, to, answer });
             if state.running < self.at_once {
                 state.running += 1;
                 let reads = self.clone();
@@ -98,7 +92,7 @@ impl Reads {
         loop {
             let batch = {
                 let mut state = self.state();
-                let batch = state.take();
+                let batch = state.ranges.take();
                 if batch.is_empty() {
                     state.running -= 1;
                     return;
@@ -106,11 +100,11 @@ impl Reads {
                 batch
             };
             let outcome = self.read(&batch).await;
-            for (place, (_, waiting)) in batch.into_iter().enumerate() {
-                let answer = outcome.as_ref().map(|found| Arc::clone(&found[place])).map_err(Clone::clone);
-                for asked in waiting {
+            for (place, span) in batch.into_iter().enumerate() {
+                for Waiter { from, to, answer } in span.waiters {
+                    let events = outcome.as_ref().map(|found| Events::among(&found[place], from, to));
                     // Who asked may have gone.
-                    let _ = asked.send(answer.clone());
+                    let _ = answer.send(events.map_err(Clone::clone));
                 }
             }
         }
@@ -120,12 +114,8 @@ impl Reads {
         ::metrics::counter!(metrics::RANGE_QUERIES).increment(1);
         let client = client(&self.pool).await?;
         let statement = client.prepare_cached(RANGES_SQL).await.map_err(failure)?;
-        let range = |(chat_id, from_seq, to_seq): &Wanted| Range {
-            chat_id: chat_id.to_string(),
-            from_seq: *from_seq,
-            to_seq: *to_seq,
-        };
-        let ranges: Vec<Range> = batch.iter().map(|(wanted, _)| range(wanted)).collect();
+        let range = |span: &Span<_>| Range { chat_id: span.chat_id.to_string(), from_seq: span.from, to_seq: span.to };
+        let ranges: Vec<Range> = batch.iter().map(range).collect();
         let unreadable = |error: history::HistoryError| error.to_string();
         let mut rows = pin!(history::read_ranges(&**client, &statement, &ranges).await.map_err(unreadable)?);
         let mut found: Vec<Vec<Item>> = ranges.iter().map(|_| Vec::new()).collect();
@@ -134,21 +124,5 @@ impl Reads {
             found[place].push(Item { event, way: None, span: None });
         }
         Ok(found.into_iter().map(Arc::new).collect())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_waiting_come_first_as_many_as_fit() {
-        let mut state = State::default();
-        let chat: Arc<str> = "c".into();
-        for (from, to) in [(1, 600), (1, 400), (1, 2), (1, 5_000), (7, 7)] {
-            state.order.push_back((Arc::clone(&chat), from, to));
-        }
-        let mut sizes = std::iter::from_fn(|| Some(state.take().len()).filter(|size| *size > 0));
-        assert_eq!(sizes.by_ref().collect::<Vec<_>>(), [2, 1, 1, 1]);
     }
 }

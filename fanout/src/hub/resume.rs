@@ -10,18 +10,17 @@ use schemas::wire::{Code, Rejection, server};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::chat::{Item, Mode, Resumed};
+use super::chat::{Mode, Resumed};
 use super::desk::Desk;
 use super::entitlement::{Share, Stays};
 use super::load;
-use super::reads::Reads;
+use super::plan::{Plan, Skipped};
+use super::reads::{Events, Reads};
 use super::sequence::PAGE;
 use super::task::{Found, Stage, Task};
 use crate::metrics;
 use crate::websocket::Frame;
 
-/// Most events of one chat that one resume reads; the client goes on from there.
-pub(crate) const EVENTS_PER_RESUME: i64 = 1_000;
 /// Resume frames of one connection at a time.
 const RESUMES_PER_CONNECTION: usize = 8;
 /// Times that a page is tried.
@@ -104,6 +103,7 @@ impl Task {
             lookups: Arc::clone(&self.lookups),
             reads: self.resumes.clone(),
             found: self.found.clone(),
+            most_events: self.resume_events,
         };
         self.shutdown.spawn(async move { filler.run(jobs, frame_id).await });
     }
@@ -130,6 +130,8 @@ struct Filler {
     lookups: Arc<Semaphore>,
     reads: Reads,
     found: mpsc::Sender<Found>,
+    /// Of one chat.
+    most_events: i64,
 }
 
 impl Filler {
@@ -201,53 +203,26 @@ impl Filler {
 
     /// Queues what a member may see of `from+1 ..= to`, `skipped` for the rest; returns how far it came.
     async fn fill(&self, chat_id: &Arc<str>, stays: &Stays, from: i64, to: i64) -> i64 {
-        let visible = stays.visible();
-        let mut skipping: Option<i64> = None;
-        let mut next = from + 1;
-        let mut budget = EVENTS_PER_RESUME;
-        while next <= to {
-            let range = visible.iter().find(|(_, end)| end.is_none_or(|end| end >= next));
-            let (start, end) = range.map_or((to + 1, to), |(start, end)| (*start, end.map_or(to, |end| end.min(to))));
-            if start > next {
-                // Hidden ranges aren't even read.
-                skipping.get_or_insert(next);
-                next = start.min(to + 1);
-                continue;
-            }
-            if budget == 0 {
-                break;
-            }
-            let events = self.page(chat_id, next, end, budget.min(PAGE)).await;
-            let mut is_progress = false;
-            for item in events.iter().flat_map(|items| items.iter()) {
-                if item.event.seq != next {
-                    break;
+        let mut plan = Plan::new(stays.visible(), from, to, self.most_events);
+        'reading: while let Some((first, last)) = plan.read(PAGE) {
+            let Some(events) = self.page(chat_id, first, last).await else { break };
+            for item in events.iter() {
+                let is_shown = stays.share(&item.event) == Share::Shown;
+                let Ok(skipped) = plan.take(item.event.seq, is_shown) else { break };
+                if !self.skip(chat_id, skipped).await
+                    || is_shown && !self.push(server::event_frame(&item.event, None)).await
+                {
+                    break 'reading;
                 }
-                is_progress = true;
-                match stays.share(&item.event) {
-                    Share::Shown => {
-                        if !self.skip(chat_id, &mut skipping, next - 1).await
-                            || !self.push(server::event_frame(&item.event, None)).await
-                        {
-                            return next - 1;
-                        }
-                    }
-                    _ => {
-                        skipping.get_or_insert(next);
-                    }
-                }
-                next += 1;
-                budget -= 1;
-            }
-            if !is_progress {
-                break;
             }
         }
-        self.skip(chat_id, &mut skipping, next - 1).await;
-        next - 1
+        let rest = plan.end();
+        self.skip(chat_id, rest).await;
+        plan.reached()
     }
 
-    async fn page(&self, chat_id: &Arc<str>, from: i64, to: i64, limit: i64) -> Option<Arc<Vec<Item>>> {
+    /// Events from `from` on; none if they can't be had now, or the connection has ended.
+    async fn page(&self, chat_id: &Arc<str>, from: i64, to: i64) -> Option<Events> {
         for attempt in 0..TRIES {
             if self.desk.outgoing.has_ended() {
                 return None;
@@ -255,11 +230,11 @@ impl Filler {
             if attempt > 0 {
                 tokio::time::sleep(PAUSE * attempt).await;
             }
-            match self.reads.range(chat_id, from, to, limit).await {
+            match self.reads.range(chat_id, from, to).await {
                 // The stream can be a moment ahead of what others see in the tables.
-                Ok(items) if items.first().is_some_and(|item| item.event.seq == from) => {
-                    ::metrics::counter!(metrics::RESUMED_EVENTS).increment(items.len() as u64);
-                    return Some(items);
+                Ok(events) if events.first().is_some_and(|item| item.event.seq == from) => {
+                    ::metrics::counter!(metrics::RESUMED_EVENTS).increment(events.len() as u64);
+                    return Some(events);
                 }
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%error, "events to resume can't be read; trying again"),
@@ -272,9 +247,10 @@ impl Filler {
         self.desk.outgoing.push_with_room(frame.into()).await
     }
 
-    async fn skip(&self, chat_id: &str, skipping: &mut Option<i64>, to: i64) -> bool {
-        match skipping.take() {
-            Some(from) => self.push(server::skipped(chat_id, from, to)).await,
+    /// `false` once the connection has ended.
+    async fn skip(&self, chat_id: &str, skipped: Option<Skipped>) -> bool {
+        match skipped {
+            Some(Skipped { from, to }) => self.push(server::skipped(chat_id, from, to)).await,
             None => true,
         }
     }

@@ -17,7 +17,7 @@ use super::desk::Desk;
 use super::load::{Cursors, Failure, Place};
 use super::presence::{Look, Presence};
 use super::reads::Reads;
-use super::sequence::PAGE;
+use super::receipts::Gathered;
 use super::{Ask, Pools, SUBSCRIBE_PATIENCE_MS};
 use crate::metrics;
 
@@ -107,6 +107,8 @@ pub(super) struct Task {
     pub(super) heartbeat_ms: u64,
     /// Most people whose receipts are told of by name at a time.
     pub(super) receipt_people: usize,
+    /// Most events of one chat in one resume.
+    pub(super) resume_events: i64,
     drain_ms: u64,
     subscriptions: Subscriptions,
     changes: VecDeque<Change>,
@@ -140,6 +142,8 @@ pub(super) struct Task {
     pub(super) next_stays_ms: u64,
     pub(super) next_sweep_ms: u64,
     pub(super) presence: Presence,
+    /// Of chats whose members were told of some within the last second.
+    pub(super) receipts: HashMap<Arc<str>, Gathered>,
     pub(super) tracer: Tracer,
     /// Counts confirmations and loads, so that it is known which came first.
     moment: u64,
@@ -171,6 +175,7 @@ impl Task {
             development: config.development,
             heartbeat_ms: config.gateway.heartbeat_ms,
             receipt_people: config.gateway.receipt_people,
+            resume_events: i64::from(config.gateway.resume_events),
             drain_ms: config.gateway.drain_ms,
             subscriptions,
             changes: VecDeque::new(),
@@ -200,6 +205,7 @@ impl Task {
             next_stays_ms: 0,
             next_sweep_ms: 0,
             presence,
+            receipts: HashMap::new(),
             tracer,
             moment: 0,
             deliveries: ::metrics::counter!(metrics::DELIVERIES),
@@ -336,7 +342,7 @@ impl Task {
         tracing::debug!(chat = &**chat_id, from, to, "events are missing and read from Postgres");
         let (chat_id, reads, found) = (Arc::clone(chat_id), self.heals.clone(), self.found.clone());
         self.shutdown.spawn(async move {
-            let outcome = reads.range(&chat_id, from, to, PAGE).await.map(Arc::unwrap_or_clone);
+            let outcome = reads.range(&chat_id, from, to).await.map(|events| events.to_vec());
             let _ = found.send(Found::Healed { chat_id, outcome }).await;
         });
     }
@@ -379,6 +385,7 @@ impl Task {
         self.ask_open_stays(now_ms);
         self.sweep(now_ms);
         self.presence_tick(now_ms);
+        self.receipts_tick(now_ms);
     }
 
     pub(super) const fn patience(now_ms: u64) -> u64 {

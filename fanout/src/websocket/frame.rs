@@ -67,6 +67,12 @@ impl Frame {
         Self(Arc::new(Bytes { plain, payload_at, deflated, span }))
     }
 
+    /// Whether it is the very same frame, not one like it.
+    #[cfg(test)]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     pub(crate) fn ping() -> Self {
         Self::new(PING, &[])
     }

@@ -1,4 +1,4 @@
-//! Many people who come back at once: the tables are read once a chat, not once a person.
+//! Many people who come back at once, each from another place: the tables are read once a chat, not once a person.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::support::{Setup, World};
 
 const PEOPLE: usize = 60;
 const CHATS: usize = 5;
-const MISSED: i64 = 30;
+const MISSED: i64 = 60;
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A counter of this process, which other tests raise too, by little.
@@ -43,10 +43,11 @@ async fn people_who_come_back_at_once_share_what_is_read() {
     let (asked_before, read_before) = (counted("waltalkie_fanout_resumes_total"), counted(queries));
     // Nothing can be read until all have asked.
     let mut locks = world.another_connection().await;
-    let lock = locks.transaction().await.expect("a transaction");
-    lock.batch_execute("LOCK TABLE message IN ACCESS EXCLUSIVE MODE").await.expect("the lock");
-    let cursors: Value = chats.iter().map(|chat| (chat.clone(), json!(1))).collect::<serde_json::Map<_, _>>().into();
-    for client in &mut clients {
+    let lock = World::lock_messages(&mut locks).await;
+    for (place, client) in clients.iter_mut().enumerate() {
+        let cursor = json!(1 + place as i64 % MISSED);
+        let cursors: Value =
+            chats.iter().map(|chat| (chat.clone(), cursor.clone())).collect::<serde_json::Map<_, _>>().into();
         client.send(json!({ "event": "resume", "payload": { "cursors": cursors } })).await;
     }
     let began = Instant::now();
@@ -55,7 +56,8 @@ async fn people_who_come_back_at_once_share_what_is_read() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     lock.commit().await.expect("the lock is let go");
-    for client in &mut clients {
+    for (place, client) in clients.iter_mut().enumerate() {
+        let cursor = 1 + place as i64 % MISSED;
         let mut seen = std::collections::HashMap::<String, i64>::new();
         let mut complete = 0;
         while complete < CHATS {
@@ -63,7 +65,7 @@ async fn people_who_come_back_at_once_share_what_is_read() {
             let payload = &frame["payload"];
             let chat = payload["chat_id"].as_str().unwrap_or_default().to_owned();
             if frame["event"] == "message" {
-                let last = seen.entry(chat).or_insert(1);
+                let last = seen.entry(chat).or_insert(cursor);
                 *last += 1;
                 assert_eq!(payload["seq"], *last, "in order: {frame}");
             } else if frame["event"] == "resumed" {
@@ -75,5 +77,6 @@ async fn people_who_come_back_at_once_share_what_is_read() {
     }
     let read = counted(queries) - read_before;
     println!("{read} queries for {} ranges", PEOPLE * CHATS);
-    assert!(read < PEOPLE * CHATS / 3, "{read} queries for {} ranges", PEOPLE * CHATS);
+    // Each of the two who read at a time may just have begun one for a few, then comes one for all others.
+    assert!(read <= CHATS * 4, "{read} queries for {} ranges", PEOPLE * CHATS);
 }

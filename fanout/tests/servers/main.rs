@@ -4,5 +4,6 @@ mod crowd;
 mod delivery;
 mod presence;
 mod publisher;
+mod queues;
 mod sockets;
 mod support;

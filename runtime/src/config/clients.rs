@@ -24,6 +24,8 @@ pub struct Gateway {
     pub presence_people: usize,
     /// Most people of a chat whose receipts are told of by name at a time; more are counted.
     pub receipt_people: usize,
+    /// Most events of one chat in the answer to one resume; the client goes on from there.
+    pub resume_events: u32,
     /// Compresses WebSocket messages for clients that offer `permessage-deflate`: less traffic for more CPU time.
     pub compression: bool,
     /// How long a stopping node waits for its connections to leave.
@@ -41,6 +43,7 @@ impl Default for Gateway {
             outgoing_bytes: 1 << 20,
             presence_people: 100,
             receipt_people: 100,
+            resume_events: 1_000,
             compression: false,
             drain_ms: 3_000,
         }

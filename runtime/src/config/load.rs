@@ -76,6 +76,9 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.gateway.heartbeat_ms < 100 {
         return wrong("gateway.heartbeat_ms", "at least 100 ms");
     }
+    if config.gateway.resume_events == 0 {
+        return wrong("gateway.resume_events", "at least 1, or nobody who was away ever comes back");
+    }
     if let Some(text) = config.gateway.allowed_origins.iter().find(|origin| !is_origin(origin)) {
         return wrong("gateway.allowed_origins", &format!("`{text}` is no origin such as https://chat.example.com"));
     }

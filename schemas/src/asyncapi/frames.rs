@@ -174,7 +174,7 @@ pub(super) fn add_server(parts: &mut Parts, event: ServerEvent) {
         ServerEvent::TokenExpiring => {
             ("The token ends in a minute, or in half of what was left of a short one.", said::<TokenExpiring>)
         }
-        ServerEvent::Reconnect => ("The node stops, and closes with 4001.", said::<Reconnect>),
+        ServerEvent::Reconnect => ("The node stops, and closes with 1001.", said::<Reconnect>),
     };
     // Only answers have the id of what they answer.
     let id = matches!(event, ServerEvent::Ack | ServerEvent::Error).then(|| {

@@ -10,7 +10,6 @@ pub enum CloseCode {
     Binary = 1003,
     NotUtf8 = 1007,
     TooBig = 1009,
-    Draining = 4001,
     Slow = 4008,
     Silent = 4009,
     Token = 4101,
@@ -20,13 +19,12 @@ pub enum CloseCode {
 
 impl CloseCode {
     /// Every code, for documents and tests.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 10] = [
         Self::GoingAway,
         Self::Protocol,
         Self::Binary,
         Self::NotUtf8,
         Self::TooBig,
-        Self::Draining,
         Self::Slow,
         Self::Silent,
         Self::Token,
@@ -42,12 +40,11 @@ impl CloseCode {
     /// When a connection is closed with it.
     pub const fn when(self) -> &'static str {
         match self {
-            Self::GoingAway => "a proxy goes away; Waltalkie itself says 4001",
+            Self::GoingAway => "the node stops, after `reconnect`; or a proxy goes away",
             Self::Protocol => "frames that aren't WebSocket",
             Self::Binary => "a binary frame",
             Self::NotUtf8 => "text that isn't UTF-8",
             Self::TooBig => "a frame over `limits.frame_bytes`",
-            Self::Draining => "the node drains, after `reconnect`",
             Self::Slow => "the client reads too slowly",
             Self::Silent => "nothing was heard for three heartbeats",
             Self::Token => "the token has expired, or was revoked",
@@ -59,9 +56,8 @@ impl CloseCode {
     /// What the client does then.
     pub const fn then(self) -> &'static str {
         match self {
-            Self::GoingAway => "reconnect with backoff",
+            Self::GoingAway => "reconnect when `reconnect` said; without one, with backoff",
             Self::Protocol | Self::Binary | Self::NotUtf8 | Self::TooBig => "don't send that again",
-            Self::Draining => "reconnect after `after_ms`",
             Self::Slow => "reconnect and resume",
             Self::Silent => "reconnect",
             Self::Token => "get a token, then reconnect",

@@ -217,10 +217,8 @@ pub struct Receipt<'a> {
     /// The chat.
     pub chat_id: &'a str,
     /// How far each person has come, by `user_id`; only of those who moved.
-    // They pass through as the publisher wrote them, with the type below.
-    #[schema(value_type = HashMap<String, Marks>)]
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub users: Option<&'a HashMap<&'a str, &'a RawValue>>,
+    pub users: Option<&'a HashMap<String, Marks>>,
     /// Instead, when more people moved at a time than are told of by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub counts: Option<&'a MarkCounts>,
@@ -293,7 +291,7 @@ pub struct TokenExpiring {
     pub expires_at: i64,
 }
 
-/// The node stops: it closes with 4001 soon.
+/// The node stops: it closes with 1001 soon.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Reconnect {
     /// How long to wait before connecting again.

@@ -33,7 +33,7 @@ pub enum Fault {
 }
 
 /// Each fault once: what must be survived whatever else is tried.
-pub const EACH: [Fault; 13] = [
+pub const EACH: [Fault; 14] = [
     Fault::KillRole("persister"),
     Fault::KillRole("cdc"),
     Fault::KillRole("projector"),
@@ -41,6 +41,7 @@ pub const EACH: [Fault; 13] = [
     Fault::KillRole("publisher"),
     Fault::KillRole("operators"),
     Fault::KillRole("notifier"),
+    Fault::FreezeRole("gateway"),
     Fault::KillServer(Service::Kafka),
     Fault::KillServer(Service::Postgres),
     Fault::KillServer(Service::Redis),

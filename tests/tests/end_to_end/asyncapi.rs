@@ -138,7 +138,7 @@ async fn every_described_frame_is_sent_and_taken() -> Result<()> {
 
     let (ended, _) = tokio::try_join!(process.stop(), tour.see(&mut here, ServerEvent::Reconnect))?;
     ensure!(ended.success(), "{ended}");
-    ensure!(here.closed().await? == Some(4001));
+    ensure!(here.closed().await? == Some(1001));
 
     let never_sent: Vec<_> =
         ClientEvent::ALL.map(ClientEvent::name).into_iter().filter(|event| !tour.sent.contains(event)).collect();

@@ -1,13 +1,15 @@
 //! A group of 100,000 people is made by commands of at most 500, and is then a chat like any other: a send reads no more than
-//! in a chat of ten.
+//! in a chat of ten, and costs as many deliveries as there are nodes and sockets with it.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use waltalkie_tests::harness::{Installation, LONG, Person, Servers, until};
+use waltalkie_tests::harness::{Installation, LONG, Person, Servers, Socket, until};
 
 const PEOPLE: usize = 100_000;
 /// What one request takes.
 const AT_ONCE: usize = 10_000;
+/// Members who are online, on three nodes.
+const ONLINE: usize = 50;
 /// Less than the commands of one request.
 const FEW: [(&str, &str); 1] = [("limits.commands_burst", "20")];
 /// Sends whose reads are counted.
@@ -41,16 +43,55 @@ async fn a_hundred_thousand_people_are_one_chat() -> Result<()> {
     ensure!(truth.query_one(largest, &[&chat_id]).await?.get::<_, i32>(0) == 500);
     // The last one added is a member like the first.
     let last = Person::arrive(&config, process.gateway()?, &format!("person-{PEOPLE}")).await?;
-    let mut socket = last.connect().await?;
-    let said = last.say(&chat_id, "hello, all of you").await?;
+    let (second, third) = (installation.run(&["gateway"]).await?, installation.run(&["gateway"]).await?);
+    let nodes = [&process, &second, &third];
+    let mut sockets = vec![last.connect().await?];
+    for number in 1..ONLINE {
+        let token = ingest::auth::development_token(&config, &format!("person-{number}"), None, 3_600)?.0;
+        sockets.push(Socket::open(nodes[number % nodes.len()].gateway()?, &token).await?);
+    }
+    let names =
+        ["waltalkie_publisher_events_total", "waltalkie_fanout_events_total", "waltalkie_fanout_deliveries_total"];
+    let counted = async || {
+        let mut counts = [0_u64; 3];
+        for (count, name) in counts.iter_mut().zip(names) {
+            for node in nodes {
+                *count += node.metric(name).await? as u64;
+            }
+        }
+        Ok::<_, anyhow::Error>(counts)
+    };
+    let said = last.say(&chat_id, "is everybody there?").await?;
     ensure!(said["seq"] == (PEOPLE / 500) as i64 + 2, "{said}");
-    socket.wait("message", |message| message["seq"] == said["seq"]).await?;
+    for socket in &mut sockets {
+        socket.wait("message", |message| message["seq"] == said["seq"]).await?;
+    }
+    let mut before = counted().await?;
+    until("counters to rest", LONG, async || {
+        let now = counted().await?;
+        let was = std::mem::replace(&mut before, now);
+        Ok((was == now).then_some(()))
+    })
+    .await?;
+    let said = last.say(&chat_id, "hello, all of you").await?;
+    for socket in &mut sockets {
+        socket.wait("message", |message| message["seq"] == said["seq"]).await?;
+    }
+    let expected = [1, nodes.len() as u64, ONLINE as u64];
+    let more = until("all to be counted", LONG, async || {
+        let more = counted().await?.iter().zip(before).map(|(now, before)| now - before).collect::<Vec<_>>();
+        Ok(more.iter().zip(expected).all(|(more, expected)| *more >= expected).then_some(more))
+    })
+    .await?;
+    ensure!(more == expected, "published, heard by nodes, put into sockets: {more:?} instead of {expected:?}");
     let chat = alice.get(&format!("/v1/chats/{chat_id}")).await?.expect(200)?;
     ensure!(chat["member_count"] == 1_000, "{chat}");
     let few = &everybody[..9];
     let small = alice.post("/v1/chats", json!({ "is_group": true, "member_ids": few })).await?.expect(201)?;
-    drop((socket, truth));
-    ensure!(process.stop().await?.success(), "roles end well");
+    drop((sockets, truth));
+    for process in [process, second, third] {
+        ensure!(process.stop().await?.success(), "roles end well");
+    }
     let small_read = rows_read(&installation, small["chat_id"].as_str().context("no chat_id")?).await?;
     let large_read = rows_read(&installation, &chat_id).await?;
     println!("{SENDS} sends read {small_read} rows in a chat of 10, {large_read} in one of {}", PEOPLE + 1);

@@ -1,4 +1,5 @@
-//! Redis as a cluster, behind TLS and a password: masters die, come back and hand over their slots, and people talk on.
+//! Redis as a cluster, behind TLS and a password: masters die, come back and hand over their slots, and people talk on. And a
+//! single server behind both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -37,6 +38,62 @@ fn lock(folder: &Path) -> Result<RedisLock> {
     fs::write(&lock.certificate, format!("{}{}", certificate.pem(), key.serialize_pem()))?;
     fs::write(&lock.ca, ca.pem())?;
     Ok(lock)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_server_behind_tls_and_a_password_carries_commands_and_channels() -> Result<()> {
+    runtime::tls::install_provider();
+    let folder = tempfile::tempdir()?;
+    let RedisLock { password, certificate, ca } = lock(folder.path())?;
+    let plain = Servers::shared()?.redis;
+    let mut owner = redis::Client::open(plain.as_str())?.get_multiplexed_async_connection().await?;
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
+    let [certificate, ca_file] = [&certificate, &ca].map(|path| path.to_string_lossy().into_owned());
+    let settings = [
+        ("tls-cert-file", certificate.as_str()),
+        ("tls-key-file", certificate.as_str()),
+        ("tls-ca-cert-file", ca_file.as_str()),
+        ("tls-auth-clients", "no"),
+        ("tls-port", port.as_str()),
+    ];
+    // A second listener of the server that all share; others don't notice.
+    for (name, value) in settings {
+        redis::cmd("CONFIG").arg(&["SET", name, value]).exec_async(&mut owner).await.context(name.to_owned())?;
+    }
+    let user = format!("behind-tls-{}", Uuid::new_v4().simple());
+    let word = format!(">{password}");
+    redis::cmd("ACL")
+        .arg(&["SETUSER", &user, "reset", "on", &word, "~*", "&*", "+@all"])
+        .exec_async(&mut owner)
+        .await?;
+
+    let to = |password: &str| Secret::new(format!("rediss://{user}:{password}@127.0.0.1:{port}"));
+    let config = config::Redis { url: to(&password), ca_file };
+    let (shutdown, mut commands) = (Shutdown::new(), runtime::redis::commands(&config)?);
+    let mut pipeline = Pipeline::new();
+    pipeline.cmd("SET").arg(&user).arg(1).arg("PX").arg(60_000).ignore().cmd("GET").arg(&user);
+    ensure!(pipeline.query_async::<Vec<i64>>(&mut commands).await? == [1]);
+    let (subscriptions, mut hearing) = runtime::redis::subscriber(&config, &shutdown)?;
+    let channels = [user.clone()];
+    subscriptions.subscribe(user.clone()).await;
+    subscribed(&mut hearing, &channels, false).await?;
+    said_and_heard(&mut commands, &mut hearing, &channels, "behind tls").await?;
+
+    // Neither a wrong password nor a certificate of nobody's comes in.
+    let strangers = [
+        config::Redis { url: to("wrong"), ca_file: config.ca_file.clone() },
+        config::Redis { url: config.url.clone(), ca_file: String::new() },
+    ];
+    for stranger in strangers {
+        let mut commands = runtime::redis::commands(&stranger)?;
+        let mut pipeline = Pipeline::new();
+        let answer = pipeline.cmd("GET").arg(&user).query_async::<Vec<i64>>(&mut commands).await;
+        ensure!(answer.is_err(), "{stranger:?} came in");
+    }
+    shutdown.begin();
+    redis::cmd("ACL").arg(&["DELUSER", &user]).exec_async(&mut owner).await?;
+    redis::cmd("CONFIG").arg(&["SET", "tls-port", "0"]).exec_async(&mut owner).await?;
+    Ok(())
 }
 
 /// A cluster behind TLS and a password, and how clients come in.

@@ -122,8 +122,10 @@ export class Session {
       case 'resumed': {
         const { chat_id, from_seq, to_seq, complete } = frame.payload;
         const chat = this.chats.get(chat_id);
+        if (chat === undefined) return [];
         // Nothing more of the chat comes, not even what is new, until it is resumed again.
-        if (chat !== undefined && !complete) this.#planner.cutShort(chat_id, chat.cursor.cursor, to_seq > from_seq, now);
+        if (!complete) this.#planner.cutShort(chat_id, chat.cursor.cursor, to_seq > from_seq, now);
+        else this.#note(chat, now);
         return [];
       }
       case 'receipt':

@@ -7,7 +7,7 @@ import type { OpsData, RoleStatus } from '../src/model/sample.ts';
 export const FRONT = 'http://10.0.0.1:8090';
 export const BACK = 'http://10.0.0.2:8090';
 
-/** A figure by its line's name and labels, such as `waltalkie_fanout_closed_total{code="4001"}`. */
+/** A figure by its line's name and labels, such as `waltalkie_fanout_closed_total{code="1001"}`. */
 export type Figures = Record<string, number>;
 
 export interface Changes {
@@ -56,7 +56,7 @@ function frontFigures(done: number): Figures {
     waltalkie_fanout_events_total: done,
     waltalkie_fanout_deliveries_total: done * 4,
     waltalkie_fanout_queued_bytes: 0,
-    'waltalkie_fanout_closed_total{code="4001"}': 7,
+    'waltalkie_fanout_closed_total{code="1001"}': 7,
     ...histogram('waltalkie_fanout_event_age_seconds', done, 0.05),
   };
 }

@@ -18,14 +18,23 @@ fn message(seq: i64) -> String {
 }
 
 fn hello() -> String {
-    let payload = json!({ "session_id": "s", "user_id": "alice", "heartbeat_ms": 5_000, "epoch": "e1",
+    hello_of("e1")
+}
+
+fn hello_of(epoch: &str) -> String {
+    let payload = json!({ "session_id": "s", "user_id": "alice", "heartbeat_ms": 5_000, "epoch": epoch,
         "limits": { "content_bytes": 16_384, "frame_bytes": 65_536 } });
     json!({ "event": "hello", "payload": payload }).to_string()
 }
 
 fn chats(head: i64) -> String {
-    let chat = json!({ "chat_id": "c1", "head_seq": head, "delivered_seq": 0, "read_seq": 0, "visible": [[1, null]] });
-    json!({ "event": "chats", "payload": { "chats": [chat], "complete": true } }).to_string()
+    chats_of(&serde_json::Map::from_iter([("c1".to_owned(), head.into())]))
+}
+
+fn chats_of(heads: &serde_json::Map<String, Value>) -> String {
+    let chat = |(id, head)| json!({ "chat_id": id, "head_seq": head, "delivered_seq": 0, "read_seq": 0, "visible": [[1, null]] });
+    let chats: Vec<Value> = heads.iter().map(chat).collect();
+    json!({ "event": "chats", "payload": { "chats": chats, "complete": true } }).to_string()
 }
 
 fn resumed(from: i64, to: i64, complete: bool) -> String {

@@ -29,6 +29,16 @@ pub fn random_prefix() -> String {
     format!("t{}-", &Uuid::new_v4().simple().to_string()[..10])
 }
 
+/// Waits for a condition.
+pub async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) {
+    let waiting = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("in time");
+}
+
 /// What a test may want otherwise.
 pub struct Setup {
     pub config: Config,
@@ -160,6 +170,42 @@ impl World {
         chat_id
     }
 
+    /// Puts people into very many chats, in which nothing was said for long.
+    pub async fn many_chats(&self, user_id: &str, count: i64) {
+        self.begin().await;
+        for sql in [
+            "INSERT INTO chat SELECT 'many-' || n, NULL, true, now(), NULL, NULL, 'tombstone', true, 1, ''
+               FROM generate_series(1, $2::bigint) n WHERE $1 <> ''",
+            "INSERT INTO chat_counter SELECT 'many-' || n, 1, now() FROM generate_series(1, $2::bigint) n WHERE $1 <> ''",
+            "INSERT INTO chat_member (chat_id, user_id, joined_at, role, joined_seq, left_seq, visible_from_seq,
+                    changed_seq, changed_session)
+             SELECT 'many-' || n, $1, now(), 'member', 1, NULL, 1, 0, '' FROM generate_series(1, $2::bigint) n",
+        ] {
+            self.sql.execute(sql, &[&user_id, &count]).await.expect("chats");
+        }
+        self.commit().await;
+    }
+
+    /// Nodes that are subscribed to a chat.
+    pub async fn nodes_of(&self, chat_id: &str) -> i64 {
+        let (mut redis, channel) = (self.redis.clone(), self.names.chat_channel(chat_id));
+        let (_, nodes): (String, i64) =
+            redis::cmd("PUBSUB").arg(&["SHARDNUMSUB", &channel]).query_async(&mut redis).await.expect("asked");
+        nodes
+    }
+
+    /// Nothing can be read of messages until what this gives is committed.
+    pub async fn lock_messages(sql: &mut Sql) -> tokio_postgres::Transaction<'_> {
+        let lock = sql.transaction().await.expect("a transaction");
+        lock.batch_execute("LOCK TABLE message IN ACCESS EXCLUSIVE MODE").await.expect("the lock");
+        lock
+    }
+
+    /// Events of the tables, in order.
+    pub async fn events(&self, chat_id: &str, from: i64, to: i64) -> Vec<ChatEvent> {
+        history::read_range(&self.sql, chat_id, from, to, to - from + 1).await.expect("read")
+    }
+
     async fn next_seq(&self, chat_id: &str) -> i64 {
         self.sql
             .query_one(
@@ -211,13 +257,18 @@ impl World {
 
     /// Many messages in the tables.
     pub async fn write_many(&mut self, chat_id: &str, sender_id: &str, count: i64) {
+        self.write_many_of(chat_id, sender_id, count, 0).await;
+    }
+
+    /// Many messages in the tables, each with so many bytes more than its number.
+    pub async fn write_many_of(&mut self, chat_id: &str, sender_id: &str, count: i64, bytes: i32) {
         self.begin().await;
         self.sql
             .execute(
                 "INSERT INTO message (message_id, chat_id, sender_id, content, sequence_number, created_at)
-                 SELECT gen_random_uuid(), $1, $2, 'm' || n, c.last_seq + n, now()
+                 SELECT gen_random_uuid(), $1, $2, 'm' || n || repeat('y', $4), c.last_seq + n, now()
                    FROM chat_counter c, generate_series(1::bigint, $3) n WHERE c.chat_id = $1",
-                &[&chat_id, &sender_id, &count],
+                &[&chat_id, &sender_id, &count, &bytes],
             )
             .await
             .expect("messages");
@@ -327,6 +378,15 @@ impl World {
     pub async fn spublish(&mut self, channel: String, envelope: &[u8]) {
         let _: i64 =
             redis::cmd("SPUBLISH").arg(channel).arg(envelope).query_async(&mut self.redis).await.expect("published");
+    }
+
+    /// Publishes receipts as a publisher does.
+    pub async fn publish_receipts(&mut self, payload: &serde_json::Value) {
+        let json = payload.to_string();
+        let (kind, value) = (Kind::Receipts, json.as_bytes());
+        let relayed = Relayed { kind, partition: 0, offset: 0, relayed_at_ms: 0, trace: None, value };
+        let chat_id = payload["chat_id"].as_str().expect("chat_id");
+        self.spublish(self.names.chat_channel(chat_id), &relayed.to_bytes()).await;
     }
 
     fn envelope(&mut self, event: &ChatEvent) -> Vec<u8> {

@@ -1,0 +1,175 @@
+//! What waits for one socket: greetings of any length, slow clients, live events behind a resume.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::inbound::token;
+use crate::support::{Setup, World, until};
+
+/// A world whose connections have so little room; clients may be silent while others are looked at.
+async fn narrow(outgoing_bytes: usize) -> World {
+    let mut setup = Setup::default();
+    setup.config.gateway.outgoing_bytes = outgoing_bytes;
+    setup.config.gateway.heartbeat_ms = 60_000;
+    World::with(setup).await
+}
+
+/// Reads on to the end of a resume, and resumes again where it says so; each `seq` must come once and in order.
+async fn resume_all(client: &mut Client, chat: &str, mut cursor: i64, head: i64) -> i64 {
+    client.resume(&[(chat, cursor)]).await;
+    let mut resumes = 1;
+    let mut is_complete = false;
+    while !is_complete || cursor < head {
+        let frame = client.frame().await;
+        let payload = &frame["payload"];
+        match (frame["event"].as_str(), payload["complete"].as_bool()) {
+            (Some("resumed"), Some(true)) => is_complete = true,
+            (Some("resumed"), _) => {
+                assert_eq!(payload["to_seq"], cursor, "{frame}");
+                resumes += 1;
+                client.resume(&[(chat, cursor)]).await;
+            }
+            (Some("heads" | "receipt"), _) => {}
+            _ => {
+                cursor += 1;
+                assert_eq!(payload["seq"], cursor, "{}", frame["event"]);
+            }
+        }
+    }
+    resumes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_in_very_many_chats_comes_in_and_is_told_of_all() {
+    const CHATS: i64 = 2_000;
+    let mut world = narrow(64 << 10).await;
+    world.many_chats("bot", CHATS).await;
+    let chat = world.chat(&["alice", "bot"]).await;
+    let mut bot = world.connect("bot").await;
+    let chats = bot.ready().await;
+    assert_eq!(chats.len() as i64, CHATS + 1);
+    let told: usize = chats.iter().map(|chat| chat.to_string().len()).sum();
+    assert!(told > 2 * world.config.gateway.outgoing_bytes, "{told} bytes, so the greeting alone is over the limit");
+    let seq = world.say(&chat, "alice", "and live").await;
+    assert_eq!(bot.find(&["message"]).await["payload"]["seq"], seq);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_resumes_a_busy_chat_is_not_closed_for_what_was_said_meanwhile() {
+    const MISSED: i64 = 20;
+    const MEANWHILE: i64 = 100;
+    let mut world = narrow(128 << 10).await;
+    let chat = world.chat(&["alice", "bob", "carol"]).await;
+    world.write_many(&chat, "alice", MISSED).await;
+    let (mut bob, mut carol) = (world.online("bob").await, world.online("carol").await);
+    let first = MISSED + 2;
+    world.write_many_of(&chat, "alice", MEANWHILE, 4_000).await;
+    let said = world.events(&chat, first, MISSED + 1 + MEANWHILE).await;
+    // Nothing can be read until all of it has come live: more than may wait for a socket.
+    let mut locks = world.another_connection().await;
+    let lock = World::lock_messages(&mut locks).await;
+    bob.resume(&[(&chat, 1)]).await;
+    bob.send(json!({"event": "heartbeat", "id": "asked"})).await;
+    bob.expect("heads").await;
+    for event in &said {
+        world.publish_event(event).await;
+        // Who reads gets them as they come, so the node has had them.
+        assert_eq!(carol.expect("message").await["seq"], event.seq);
+    }
+    lock.commit().await.expect("the lock is let go");
+    let mut cursor = 1;
+    loop {
+        let frame = bob.next().await.unwrap_or_else(|code| panic!("closed with {code:?} after {cursor}"));
+        if frame["event"] == "resumed" {
+            assert_eq!((&frame["payload"]["to_seq"], &frame["payload"]["complete"]), (&json!(cursor), &json!(false)));
+            break;
+        }
+        cursor += 1;
+        assert_eq!(frame["payload"]["seq"], cursor, "{}", frame["event"]);
+    }
+    assert_eq!(cursor, MISSED + 1);
+    resume_all(&mut bob, &chat, cursor, MISSED + 1 + MEANWHILE).await;
+    let seq = world.say(&chat, "alice", "live again").await;
+    assert_eq!(bob.find(&["message"]).await["payload"]["seq"], seq);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_client_is_closed_delays_nobody_and_resumes_afterwards() {
+    const BATCH: i64 = 50;
+    const MOST: i64 = 1_000;
+    let mut world = narrow(256 << 10).await;
+    let chat = world.chat(&["alice", "bob", "carol"]).await;
+    let bearer = format!("Bearer {}", token("carol", 600_000));
+    let mut slow =
+        Client::connect_with(&world.address, &[("authorization", &bearer)], Some(4_096)).await.expect("connected");
+    slow.ready().await;
+    let mut bob = world.online("bob").await;
+    // More than the queue and whatever the kernel buffers.
+    let mut delays = Vec::new();
+    let mut head = 1;
+    while world.node.connections() == 2 && head < MOST {
+        world.write_many_of(&chat, "alice", BATCH, 15_900).await;
+        for event in world.events(&chat, head + 1, head + BATCH).await {
+            let began = Instant::now();
+            world.publish_event(&event).await;
+            assert_eq!(bob.expect("message").await["seq"], event.seq);
+            delays.push(began.elapsed());
+        }
+        head += BATCH;
+    }
+    until(|| async { world.node.connections() == 1 }).await;
+    delays.sort_unstable();
+    let late = delays[delays.len() * 95 / 100];
+    println!("closed after {head} events; the other waited for {late:?} at the 95th percentile");
+    assert!(late < Duration::from_millis(500), "{late:?} for who reads");
+    // What had reached its socket is there, in order; the farewell may not fit any more: then the socket just ends.
+    let mut cursor = 1;
+    let code = loop {
+        match slow.next().await {
+            Ok(frame) if frame["event"] == "message" => {
+                cursor += 1;
+                assert_eq!(frame["payload"]["seq"], cursor);
+            }
+            Ok(_) => {}
+            Err(code) => break code,
+        }
+    };
+    assert!(matches!(code, Some(4008) | None), "{code:?}");
+    assert!(bob.fence().await.is_empty());
+    assert!(cursor < head, "it missed something");
+
+    // Back, with a network like everybody's: it resumes, and its view is that of the tables.
+    let mut back = world.online("carol").await;
+    let resumes = resume_all(&mut back, &chat, cursor, head).await;
+    println!("{} events in {resumes} resumes", head - cursor);
+    let seq = world.write(&chat, "alice", "and on").await;
+    world.publish(&chat, seq).await;
+    assert_eq!(back.find(&["message"]).await["payload"]["seq"], seq);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receipts_come_once_a_second_whoever_publishes_them() {
+    const READERS: usize = 60;
+    let mut world = narrow(1 << 20).await;
+    let chat = world.chat(&["alice", "bob"]).await;
+    let mut alice = world.online("alice").await;
+    let began = Instant::now();
+    // As from many publishers, each of which tells of its own people.
+    for reader in 0..READERS {
+        let users = json!({ format!("reader-{reader}"): {"delivered_seq": 1, "read_seq": 1} });
+        world.publish_receipts(&json!({"chat_id": chat, "users": users})).await;
+    }
+    let mut told = BTreeMap::new();
+    let mut frames = 0;
+    while told.len() < READERS {
+        let receipt = alice.expect("receipt").await;
+        frames += 1;
+        told.extend(receipt["users"].as_object().expect("users").clone());
+    }
+    let seconds = began.elapsed().as_secs();
+    assert!(frames <= 2 + seconds, "{frames} frames for {READERS} readers in {seconds} s");
+    assert!(told.values().all(|marks: &Value| *marks == json!({"delivered_seq": 1, "read_seq": 1})), "{told:?}");
+}
