@@ -131,6 +131,10 @@ async fn a_copy_that_lacks_published_events_is_refused_whatever_was_written_sinc
     site.put_back().await?;
     recover_from_archive(&site.server.cluster_dir())?;
     site.start_again().await?;
+    eventually("recovery has ended", async || {
+        Ok(site.stack.sql.query_one("SELECT NOT pg_is_in_recovery()", &[]).await?.get(0))
+    })
+    .await?;
     site.stack.send("c", 7, "on another timeline").await?;
     site.is_refused(&["left timeline 1 at"]).await
 }
