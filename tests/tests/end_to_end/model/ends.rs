@@ -17,7 +17,7 @@ pub(super) async fn same_on_a_socket(person: &Person, chat_id: &str, expected: O
     let asked = socket.send("resume", json!({ "cursors": { chat_id: 0 } })).await?;
     let Some(expected) = expected else {
         ensure!(!is_announced, "{} is told of a chat that they never were in", person.user_id);
-        socket.expect_error(asked, "chat_not_found", None).await?;
+        socket.expect_error(asked, "chat_not_found", Some("chat_id")).await?;
         return socket.send_raw(Message::Close(None)).await;
     };
     let told = until("everything to be resumed", LONG, async || {
