@@ -34,8 +34,11 @@ pub(super) async fn same_on_a_socket(person: &Person, chat_id: &str, expected: O
     socket.send_raw(Message::Close(None)).await
 }
 
-/// What came of a chat, by `seq`: the frame's name and its text, or nothing where it was skipped.
-fn told(frames: &VecDeque<Value>, chat_id: &str) -> Result<BTreeMap<i64, Option<(String, Option<String>)>>> {
+/// A frame's name and its text, or nothing where its `seq` was skipped.
+type Told = Option<(String, Option<String>)>;
+
+/// What came of a chat, by `seq`.
+fn told(frames: &VecDeque<Value>, chat_id: &str) -> Result<BTreeMap<i64, Told>> {
     let mut told = BTreeMap::new();
     for frame in frames {
         let (event, payload) = (frame["event"].as_str().unwrap_or_default(), &frame["payload"]);
