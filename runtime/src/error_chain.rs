@@ -25,7 +25,7 @@ fn said(error: &(dyn Error + 'static)) -> String {
     let mut text = format!("{}: {}", error.severity(), error.message());
     for (what, name) in [("table", error.table()), ("column", error.column()), ("constraint", error.constraint())] {
         if let Some(name) = name.filter(|name| !text.contains(*name)) {
-            text.push_str(&format!(" ({what} {name})"));
+            text.extend([" (", what, " ", name, ")"]);
         }
     }
     text

@@ -17,7 +17,7 @@ pub(super) async fn same_on_a_socket(person: &Person, chat_id: &str, expected: O
     let asked = socket.send("resume", json!({ "cursors": { chat_id: 0 } })).await?;
     let Some(expected) = expected else {
         ensure!(!is_announced, "{} is told of a chat that they never were in", person.user_id);
-        socket.expect_error(asked, "chat_not_found", None).await?;
+        socket.expect_error(asked, "chat_not_found", Some("chat_id")).await?;
         return socket.send_raw(Message::Close(None)).await;
     };
     let told = until("everything to be resumed", LONG, async || {
@@ -34,8 +34,11 @@ pub(super) async fn same_on_a_socket(person: &Person, chat_id: &str, expected: O
     socket.send_raw(Message::Close(None)).await
 }
 
-/// What came of a chat, by `seq`: the frame's name and its text, or nothing where it was skipped.
-fn told(frames: &VecDeque<Value>, chat_id: &str) -> Result<BTreeMap<i64, Option<(String, Option<String>)>>> {
+/// A frame's name and its text, or nothing where its `seq` was skipped.
+type Told = Option<(String, Option<String>)>;
+
+/// What came of a chat, by `seq`.
+fn told(frames: &VecDeque<Value>, chat_id: &str) -> Result<BTreeMap<i64, Told>> {
     let mut told = BTreeMap::new();
     for frame in frames {
         let (event, payload) = (frame["event"].as_str().unwrap_or_default(), &frame["payload"]);
