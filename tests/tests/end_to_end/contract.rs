@@ -173,7 +173,7 @@ fn is_there(test: &str) -> Result<()> {
         return Ok(());
     };
     let path = match file.split_once('/') {
-        _ if file.ends_with(".rs") => file.to_owned(),
+        _ if repository().join(file).is_file() => file.to_owned(),
         Some(("end_to_end", file)) => format!("tests/tests/end_to_end/{file}.rs"),
         Some((part, file)) => format!("{part}/tests/servers/{file}.rs"),
         None => file.to_owned(),
