@@ -186,7 +186,7 @@ mod tests {
         fn any_text_becomes_a_line(text in any::<String>(), most in 1..40_usize) {
             let line = one_line(&text, most);
             prop_assert!(line.chars().count() <= most);
-            prop_assert!(!line.chars().any(|character| names::is_foreign(character)));
+            prop_assert!(!line.chars().any(names::is_foreign));
         }
     }
 }

@@ -56,10 +56,11 @@ fn read<'de, S: DeserializeSeed<'de>>(
 ) -> Result<S::Value, Rejection> {
     let value = seed.deserialize(&mut reader);
     value.and_then(|value| reader.end().map(|()| value)).map_err(|error| {
-        let text = match error.is_data() {
+        let text = if error.is_data() {
             // Ours, which says where by itself.
-            true => format!("{error}."),
-            false => format!("Not JSON: line {}, column {}.", error.line(), error.column()),
+            format!("{error}.")
+        } else {
+            format!("Not JSON: line {}, column {}.", error.line(), error.column())
         };
         Rejection::new(Code::BadJson, text)
     })

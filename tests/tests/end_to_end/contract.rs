@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use schemas::wire::Code;
@@ -174,7 +173,7 @@ fn is_there(test: &str) -> Result<()> {
         return Ok(());
     };
     let path = match file.split_once('/') {
-        _ if Path::new(file).extension().is_some_and(|extension| extension == "rs") => file.to_owned(),
+        _ if repository().join(file).is_file() => file.to_owned(),
         Some((binary @ ("end_to_end" | "own_servers"), file)) => format!("tests/tests/{binary}/{file}.rs"),
         Some((part, file)) => format!("{part}/tests/servers/{file}.rs"),
         None => file.to_owned(),

@@ -11,6 +11,9 @@ use serde_json::json;
 use uuid::Uuid;
 use waltalkie_tests::harness::{Installation, LONG, Person, read_all, until};
 
+/// When each was marked, and up to where it says that one has read.
+type Records = Vec<(i64, Option<i64>)>;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_has_one_mark_a_chat_and_second_on_all_devices() -> Result<()> {
     let installation = Installation::make("marks-a-second").await?;
@@ -67,7 +70,7 @@ async fn a_person_has_one_mark_a_chat_and_second_on_all_devices() -> Result<()> 
     let own_id = registry.id_of::<Mark>().await?;
     let decoder = Decoder::<Mark>::new(registry, own_id);
     let marks = until("the last marks in the log", LONG, async || {
-        let mut marks: BTreeMap<(String, String), Vec<(i64, Option<i64>)>> = BTreeMap::new();
+        let mut marks: BTreeMap<(String, String), Records> = BTreeMap::new();
         for logged in read_all(&config, Mark::TOPIC).await? {
             let mark = decoder.decode(logged.value.as_deref().unwrap_or_default()).await?;
             ensure!(logged.key == mark.chat_id, "{mark:?} has the key {}", logged.key);
