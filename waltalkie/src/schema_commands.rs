@@ -78,7 +78,8 @@ pub(crate) async fn run(config: &Config, command: SchemasCommand) -> Result<Exit
 }
 
 fn registry(config: &Config) -> Result<Registry> {
-    let config = up::or_local(config.clone())?;
+    // Whoever names a registry needs no other server for this.
+    let config = if config.registry.url.is_empty() { up::or_local(config.clone())? } else { config.clone() };
     Ok(Registry::new(config.registry.url.expose(), &config.names.prefix)?)
 }
 

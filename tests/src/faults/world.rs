@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use local_stack::{LocalStack, Options, Service, Silent};
+use notify::fakes::FcmFake;
 use rustix::process::Signal;
 use schemas::topics::Topic;
 use tokio::net::TcpStream;
@@ -39,7 +40,13 @@ impl World {
         let cache = data.join("registry-cache").display().to_string();
         let options = Options { usual_ports: false, ..Options::new(data) };
         let stack = LocalStack::start(options, Arc::new(Silent)).await?;
+        // A way out for the notifier; nobody has a device that it could call.
+        runtime::tls::install_provider();
+        let fcm = FcmFake::start().await.config();
         let settings = [
+            ("notify.public_url", "http://chat.example"),
+            ("notify.fcm_service_account", fcm.service_account.expose()),
+            ("notify.fcm_endpoint", fcm.endpoint.as_str()),
             ("limits.commands_per_s", "1000"),
             ("limits.commands_burst", "1000"),
             ("projector.inbox_delay_ms", "500"),

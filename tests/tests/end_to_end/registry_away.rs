@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use faults::Proxy;
+use notify::fakes::FcmFake;
 use schemas::topics::Topic;
 use serde_json::json;
 use waltalkie_tests::harness::{Installation, LONG, Person, Servers, read_all, target_dir, until};
@@ -15,20 +16,42 @@ async fn every_role_starts_with_ids_that_it_met_before() -> Result<()> {
     let folder = tempfile::tempdir_in(target_dir()?)?;
     let cache = folder.path().join("registry");
     let cache = cache.to_str().context("a path")?;
-    let settings = [("registry.url", url.as_str()), ("registry.cache_dir", cache), ("operators.gather_ms", "50")];
+    // Without a way out the notifier would have nothing to do.
+    runtime::tls::install_provider();
+    let fcm = FcmFake::start().await.config();
+    let settings = [
+        ("registry.url", url.as_str()),
+        ("registry.cache_dir", cache),
+        ("operators.gather_ms", "50"),
+        ("notify.public_url", "http://chat.example"),
+        ("notify.fcm_service_account", fcm.service_account.expose()),
+        ("notify.fcm_endpoint", fcm.endpoint.as_str()),
+    ];
     let installation = Installation::make_on(servers, "registry-away", &settings).await?;
     let config = installation.config()?;
     let process = installation.run(&ROLES).await?;
     let alice = Person::arrive(&config, process.gateway()?, "alice").await?;
     let bob = Person::arrive(&config, process.gateway()?, "bob").await?;
+    let tablet = json!({ "device_id": "tablet", "platform": "android", "address": "android-7" });
+    bob.post("/v1/users/me/devices", tablet).await?.expect(201)?;
     let chat_id = alice.make_group(&[&bob], json!({})).await?;
     alice.say(&chat_id, "while it is there").await?;
+    let told = async |count: usize| {
+        until("a notification", LONG, async || {
+            Ok((read_all(&config, Topic::ChatNotifications).await?.len() >= count).then_some(()))
+        })
+        .await
+    };
+    told(1).await?;
     ensure!(process.stop().await?.success());
 
     registry.refuse();
     let refused = registry.resets();
     let process = installation.run(&ROLES).await?;
     let (alice, bob) = (alice.at(process.gateway()?), bob.at(process.gateway()?));
+    let before = read_all(&config, Topic::ChatNotifications).await?.len();
+    alice.say(&chat_id, "while bob is away too").await?;
+    told(before + 1).await?;
     let mut socket = bob.connect().await?;
     let said = alice.say(&chat_id, "while it is away").await?;
     socket.wait("message", |payload| payload["message_id"] == said["message_id"]).await?;

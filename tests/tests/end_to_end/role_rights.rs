@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
 use local_stack::LoneKafka;
+use notify::fakes::FcmFake;
 use schemas::topics::Topic;
 use serde_json::json;
 use waltalkie_tests::harness::{Installation, LONG, Person, RoleProcess, Servers, read_all, repository, until};
@@ -52,7 +53,15 @@ async fn each_role_does_its_work_with_the_rights_of_the_page() -> Result<()> {
     let users: Vec<(&str, &str)> = users.iter().map(|user| (user.as_str(), PASSWORD)).collect();
     let kafka = LoneKafka::start(folder.path(), &users).await?;
     let servers = Servers { kafka: kafka.admin_brokers(), ..Servers::shared()? };
-    let installation = Installation::make_on(servers, "role-rights", &[]).await?;
+    // Without a way out the notifier would have nothing to do.
+    runtime::tls::install_provider();
+    let fcm = FcmFake::start().await.config();
+    let settings = [
+        ("notify.public_url", "http://chat.example"),
+        ("notify.fcm_service_account", fcm.service_account.expose()),
+        ("notify.fcm_endpoint", fcm.endpoint.as_str()),
+    ];
+    let installation = Installation::make_on(servers, "role-rights", &settings).await?;
     let page = fs::read_to_string(repository().join("docs/operators.md"))?;
     try_join_all(ROLES.iter().map(|role| allow(&kafka, &installation, &page, role))).await?;
 
@@ -60,7 +69,10 @@ async fn each_role_does_its_work_with_the_rights_of_the_page() -> Result<()> {
     let config = installation.config()?;
     let alice = Person::arrive(&config, processes[0].gateway()?, "alice").await?;
     let bob = Person::arrive(&config, processes[0].gateway()?, "bob").await?;
+    let tablet = json!({ "device_id": "tablet", "platform": "android", "address": "android-7" });
+    bob.post("/v1/users/me/devices", tablet).await?.expect(201)?;
     let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    alice.say(&chat_id, "while bob is away").await?;
     let mut socket = bob.connect().await?;
     let said = alice.say(&chat_id, "hello").await?;
     socket.wait("message", |payload| payload["message_id"] == said["message_id"]).await?;
