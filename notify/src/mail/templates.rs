@@ -102,8 +102,9 @@ impl Templates {
                 added.map_err(|source| TemplateError { name, source })?;
             }
         }
-        let templates = Self { environment, languages: languages.clone() };
-        for language in languages.all() {
+        let all: Vec<Language> = languages.all().collect();
+        let templates = Self { environment, languages };
+        for language in all {
             for mut sample in samples() {
                 templates.render(language, &mut sample)?;
             }
