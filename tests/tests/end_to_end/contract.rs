@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -109,7 +110,7 @@ fn every_promise_has_a_test() -> Result<()> {
         for test in tests {
             let (file, name) = test.split_once("::").with_context(|| test.to_owned())?;
             let path = match file.split_once('/') {
-                _ if file.ends_with(".rs") => file.to_owned(),
+                _ if Path::new(file).extension().is_some_and(|extension| extension == "rs") => file.to_owned(),
                 Some((binary @ ("end_to_end" | "own_servers"), file)) => format!("tests/tests/{binary}/{file}.rs"),
                 Some((part, file)) => format!("{part}/tests/servers/{file}.rs"),
                 None => file.to_owned(),

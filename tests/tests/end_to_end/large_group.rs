@@ -51,10 +51,10 @@ async fn a_hundred_thousand_people_are_one_chat() -> Result<()> {
     let names =
         ["waltalkie_publisher_events_total", "waltalkie_fanout_events_total", "waltalkie_fanout_deliveries_total"];
     let counted = async || {
-        let mut counts = [0.0; 3];
+        let mut counts = [0_u64; 3];
         for (count, name) in counts.iter_mut().zip(names) {
             for node in nodes {
-                *count += node.metric(name).await?;
+                *count += node.metric(name).await? as u64;
             }
         }
         Ok::<_, anyhow::Error>(counts)
@@ -75,7 +75,7 @@ async fn a_hundred_thousand_people_are_one_chat() -> Result<()> {
     for socket in &mut sockets {
         socket.wait("message", |message| message["seq"] == said["seq"]).await?;
     }
-    let expected = [1.0, nodes.len() as f64, ONLINE as f64];
+    let expected = [1, nodes.len() as u64, ONLINE as u64];
     let more = until("all to be counted", LONG, async || {
         let more = counted().await?.iter().zip(before).map(|(now, before)| now - before).collect::<Vec<_>>();
         Ok(more.iter().zip(expected).all(|(more, expected)| *more >= expected).then_some(more))
