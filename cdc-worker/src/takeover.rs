@@ -110,7 +110,7 @@ impl Worker {
 
     /// Starts a session under a held lease; `None` if the lease was lost on the way.
     pub(crate) async fn take_over(&self, held: &Held) -> Result<Option<Session>, Error> {
-        self.take_over_for(held, None).await
+        Box::pin(self.take_over_for(held, None)).await
     }
 
     /// The same, for who completes the history from the tables or for who doesn't.

@@ -1,16 +1,14 @@
 //! The operators' commands as processes, killed with SIGKILL between their steps and run again.
 
-use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::support::completing::goes_on;
 use crate::support::moving::copy_tables;
 use crate::support::program::waltalkie;
-use crate::support::{Stack, connect, eventually, history_is_the_tables, read_events, read_positions, start};
+use crate::support::{Stack, connect, eventually, read_positions, start};
 use anyhow::{Context, Result, ensure};
-use cdc_worker::audit;
 use cdc_worker::failpoint::Failpoints;
 use local_stack::{LonePostgres, PostgresVersion};
 use runtime::names::Database;
@@ -27,39 +25,18 @@ fn text(bytes: &[u8]) -> String {
 }
 
 /// A process that is killed if nobody waits for it.
-struct Process {
-    child: Child,
-    heard: Arc<Mutex<Vec<String>>>,
-}
+struct Process(Child);
 
 impl Process {
     fn start(mut command: Command) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn()?;
-        let lines = BufReader::new(child.stderr.take().context("nothing to hear")?).lines();
-        let heard = Arc::new(Mutex::new(Vec::new()));
-        let ears = Arc::clone(&heard);
-        // To its end: a process whose words nobody takes stands still.
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                ears.lock().unwrap_or_else(PoisonError::into_inner).push(line);
-            }
-        });
-        Ok(Self { child, heard })
-    }
-
-    /// Waits for a line on standard error that begins so.
-    async fn says(&self, beginning: &str) -> Result<()> {
-        let heard = || self.heard.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        eventually(beginning, async || Ok(heard().iter().any(|line| line.starts_with(beginning))))
-            .await
-            .with_context(|| heard().join("\n"))
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(command.spawn()?))
     }
 
     /// SIGKILL, with the proof that it ended of that.
     fn kill(mut self) -> Result<()> {
-        self.child.kill()?;
-        let status = self.child.wait()?;
+        self.0.kill()?;
+        let status = self.0.wait()?;
         ensure!(status.signal() == Some(9), "it had ended before: {status}");
         Ok(())
     }
@@ -67,40 +44,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_resnapshot_that_is_killed_is_gone_on_with_and_tells_how_far_it_is() -> Result<()> {
-    const ROWS: i64 = 60_000;
-    let stack = Stack::new().await?;
-    let running = stack.start();
-    stack.send("c", 1, "published").await?;
-    eventually("it is published", async || Ok(read_events(&stack.config).await?.len() == 1)).await?;
-    running.stop().await?;
-    stack.drop_slot().await?;
-    stack.send_many("c", 2, ROWS).await?;
-
-    let resnapshot = || waltalkie(&stack.config, &["cdc", "resnapshot"]);
-    let first = Process::start(resnapshot()?)?;
-    first.says("adding events: ").await?;
-    first.kill()?;
-    let (added, last) = (audit::records_of_all(&stack.config).await?.0, read_positions(&stack.config).await?.pop());
-    eprintln!("killed when {added} of {ROWS} events were there");
-    ensure!(last.is_some_and(|last| last.resnapshot_until_lsn.is_some()), "it was killed too late: {added} events");
-    let why = stack.start().refusal().await?;
-    ensure!(why.contains("isn't whole yet") && why.contains("`waltalkie cdc resnapshot`"), "{why}");
-
-    let output = output(resnapshot()?).await?;
-    let (told, said) = (text(&output.stdout), text(&output.stderr));
-    ensure!(output.status.success() && told.contains("The history is whole"), "{told}{said}");
-    for step in ["reading the history: ", "comparing with the tables, ", "adding events: ", "following the slot, "] {
-        ensure!(said.lines().any(|line| line.starts_with(step)), "no line {step}: {said}");
-    }
-    ensure!(history_is_the_tables(&stack).await? as i64 == ROWS);
-    goes_on(&stack, ROWS + 1).await
 }
 
 /// Waits until somebody on the server waits for a lock, or for a transaction to end.

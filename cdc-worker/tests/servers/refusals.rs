@@ -125,6 +125,9 @@ async fn of_another_cluster(server: &LonePostgres) -> Result<()> {
     goes_on(&stack, 2).await
 }
 
+/// What a position becomes, from an early one and itself.
+type Rewrite = fn(&Position, Position) -> Position;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn positions_that_kafka_does_not_bear_out() -> Result<()> {
     let stack = Stack::new().await?;
@@ -132,7 +135,7 @@ async fn positions_that_kafka_does_not_bear_out() -> Result<()> {
     let positions = read_positions(&stack.config).await?;
     let early = positions.into_iter().find(|position| position.commit_lsn > 0).context("no position of the first")?;
     // What Kafka shows after each of them was lost, copied or restored is what it shows beside such a position.
-    let cases: [(&str, fn(&Position, Position) -> Position); 3] = [
+    let cases: [(&str, Rewrite); 3] = [
         ("the stored position belongs to the Kafka cluster another", |_, last| Position {
             cluster_id: "another".into(),
             ..last

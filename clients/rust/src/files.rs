@@ -110,10 +110,7 @@ impl Api {
                 self.bring_missing(missing.as_ref(), file).await?;
                 self.request::<Value>(Method::POST, &complete, token, None).await
             };
-            let error = match outcome.await {
-                Ok(_) => return Ok(()),
-                Err(error) => error,
-            };
+            let Err(error) = outcome.await else { return Ok(()) };
             match pauses.next() {
                 Some(pause) if is_for_now(&error) || is_incomplete(&error) => {
                     tokio::time::sleep(error.retry_after().unwrap_or_default().max(pause)).await;

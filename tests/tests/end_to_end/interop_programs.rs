@@ -104,9 +104,9 @@ impl Readers {
                 "content": event["message"]["content"],
             });
             if event["event_type"] == "reaction.added" {
-                later.push(event["reaction"].clone())
+                later.push(event["reaction"].clone());
             } else {
-                events.push(known)
+                events.push(known);
             }
         }
         same(&events, &self.tables.events())?;

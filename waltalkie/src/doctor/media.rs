@@ -55,7 +55,7 @@ fn gaps(abilities: &Abilities) -> (Vec<String>, Vec<String>) {
         match layer {
             Layer::Full => {}
             Layer::Partial(why) => {
-                weaker.push(format!("the fence around decoders is weaker than meant, {part}: {why}"))
+                weaker.push(format!("the fence around decoders is weaker than meant, {part}: {why}"));
             }
             Layer::Missing(why) => open.push(format!("a part of the fence around decoders is missing, {part}: {why}")),
         }
@@ -122,10 +122,11 @@ mod tests {
 
     #[test]
     fn each_gap_in_the_fence_is_told_and_a_whole_one_is_not() {
+        type Part<Whole, Of> = fn(&mut Whole) -> &mut Of;
         let none = (Vec::new(), Vec::new());
         assert_eq!(gaps(&whole()), none);
         assert_eq!(gaps(&Abilities { tools_confined: None, ..whole() }), none, "there is no tool to confine");
-        let layers: [(fn(&mut Sandbox) -> &mut Layer, &str); 5] = [
+        let layers: [(Part<Sandbox, Layer>, &str); 5] = [
             (|sandbox| &mut sandbox.resource_limits, "resource limits: why"),
             (|sandbox| &mut sandbox.user, "user: why"),
             (|sandbox| &mut sandbox.inheritance, "inheritance: why"),
@@ -143,7 +144,7 @@ mod tests {
             let (weaker, open) = with(Layer::Partial("why".into()));
             assert!(open.is_empty() && weaker.len() == 1 && weaker[0].ends_with(told), "{weaker:?}");
         }
-        let proofs: [(fn(&mut Proofs) -> &mut bool, &str); 7] = [
+        let proofs: [(Part<Proofs, bool>, &str); 7] = [
             (|proofs| &mut proofs.network_refused, "open a socket"),
             (|proofs| &mut proofs.reading_refused, "read files"),
             (|proofs| &mut proofs.writing_refused, "write files"),

@@ -34,7 +34,7 @@ pub fn goldens() -> Result<Vec<Golden>> {
         }
         ensure!(goldens.len() > before, "version {number} has no records");
     }
-    goldens.sort_by_key(|golden| golden.occurred_at());
+    goldens.sort_by_key(Golden::occurred_at);
     Ok(goldens)
 }
 

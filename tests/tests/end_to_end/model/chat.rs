@@ -32,6 +32,7 @@ struct Message {
 
 /// What has a `seq`, in the words of the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_field_names, reason = "the history's word")]
 pub(super) struct Event {
     pub(super) seq: i64,
     pub(super) event_type: &'static str,

@@ -72,11 +72,11 @@ impl Sums {
 
 impl Budget {
     /// The median of each figure.
-    pub(super) fn medians<'a>(runs: impl Iterator<Item = &'a Self> + Clone) -> Self {
-        let of_phase = |phase| median(runs.clone().filter_map(|run| run.us_per_command.get(phase).copied()));
+    pub(super) fn medians(runs: &[&Self]) -> Self {
+        let of_phase = |phase| median(runs.iter().filter_map(|run| run.us_per_command.get(phase).copied()));
         Self {
             us_per_command: PHASES.into_iter().map(|(phase, _)| (phase, of_phase(phase))).collect(),
-            commands_per_transaction: median(runs.clone().map(|run| run.commands_per_transaction)),
+            commands_per_transaction: median(runs.iter().map(|run| run.commands_per_transaction)),
         }
     }
 

@@ -88,7 +88,7 @@ impl Drain {
             of_loader: commands_per_s / loader_per_s,
             cpu_s_per_million: medians_by_role(&runs, |run| &run.cpu_s_per_million),
             peak_rss_bytes: runs.iter().map(|run| run.peak_rss_bytes).max().unwrap_or(0),
-            budget: Budget::medians(runs.iter().map(|run| &run.budget)),
+            budget: Budget::medians(&runs.iter().map(|run| &run.budget).collect::<Vec<_>>()),
             counted,
             runs,
         }

@@ -307,7 +307,7 @@ fn case(number: u64) -> Value {
     let mut chance = Chance(number);
     let is_simple = number < SIMPLE_CASES;
     let chats = if is_simple { 1 } else { 1 + (number % 3) as usize };
-    let mut model = Model::new(&mut chance, chats, !is_simple && number % 2 == 0);
+    let mut model = Model::new(&mut chance, chats, !is_simple && number.is_multiple_of(2));
     let ids: Vec<&'static str> = model.chats.keys().copied().collect();
     let mut restores = u64::from(!is_simple && number % 2 == 1);
     loop {
@@ -351,10 +351,14 @@ fn case(number: u64) -> Value {
         }
     }
     // Every case ends with everything seen: heads, the second after which it is asked for, the answers.
-    ids.iter().for_each(|id| model.answer_all(id));
+    for id in &ids {
+        model.answer_all(id);
+    }
     model.heads();
     model.wait(1_000);
-    ids.iter().for_each(|id| model.answer_all(id));
+    for id in &ids {
+        model.answer_all(id);
+    }
     model.wait(60_000);
     json!({ "name": format!("network {number}"), "steps": model.steps })
 }
