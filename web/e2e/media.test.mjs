@@ -204,12 +204,12 @@ describe('files', { timeout: 180_000 }, () => {
     await there.route(signed, (route) => (route.request().resourceType() === 'media' && refused++ === 0 ? route.fulfill({ status: 403 }) : route.continue()));
     await message.getByRole('button', { name: `Play the video ${film.name}` }).click();
     const player = message.locator('video');
-    await there.waitForFunction((video) => video.currentTime > 0 && video.videoWidth === 320, await player.elementHandle());
+    await there.waitForFunction((video) => video.currentTime > 0 && video.videoWidth === 320, await player.elementHandle(), { timeout: 60_000 });
     assert.ok(refused > 1, 'the first URL was not even tried');
     await there.unroute(signed);
     // To another place, and to the end.
     await player.evaluate((video) => void (video.currentTime = 2));
-    await there.waitForFunction((video) => video.ended, await player.elementHandle());
+    await there.waitForFunction((video) => video.ended, await player.elementHandle(), { timeout: 60_000 });
     assert.equal(await player.evaluate((video) => video.error), null);
   });
 

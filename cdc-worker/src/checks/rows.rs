@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use schemas::{ChatEvent, event_type, timestamp};
 use time::OffsetDateTime;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
@@ -106,6 +107,11 @@ fn difference(head: &Head, row: &Row) -> Option<String> {
 /// transaction of then has ended.
 pub(crate) async fn restored(client: &Client, last: &[LastEvent], within: Duration) -> Result<Option<String>, Error> {
     let heads: Vec<(&str, &Head)> = last.iter().map(|last| (last.chat_id.as_str(), &last.head)).collect();
+    let changed = [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE];
+    if client.prepare(LAST_ROWS).await.is_err_and(|error| error.code().is_some_and(|code| changed.contains(code))) {
+        // The tables have been altered since. The stream tells so, at the first row that can't be an event.
+        return Ok(None);
+    }
     if first_difference(client, &heads).await?.is_none() {
         return Ok(None);
     }

@@ -9,7 +9,6 @@ mod bad_requests;
 mod benches;
 mod browser;
 mod cdc_chaos;
-mod cdc_refuses;
 mod compression;
 mod contract;
 mod conversation;
