@@ -158,7 +158,7 @@ impl Worker {
         if let Some(reason) = checks::refusal(&facts) {
             return Err(self.refused(reason));
         }
-        if let Some(reason) = checks::restored(&client, &kafka.last_events, VISIBLE_WITHIN).await? {
+        if let Some(reason) = checks::restored(&client, &kafka, VISIBLE_WITHIN).await? {
             return Err(self.refused(reason));
         }
         let mark = stored.as_ref().map_or(Mark { place: Place::START, confirmable: slot.confirmed_flush_lsn }, mark_of);
