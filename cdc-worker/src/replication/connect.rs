@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use runtime::postgres::Server;
 
 use super::auth;
-use super::error::{ReplicationError, ServerError};
+use super::error::{ReplicationError, STARTING, ServerError};
 use super::stream::ReplicationStream;
 use super::timeline::{self, Switch};
 use crate::lsn::Lsn;
@@ -224,7 +224,7 @@ impl Connection {
                     backend::Message::NoticeResponse(_) | backend::Message::ParameterStatus(_) => continue,
                     backend::Message::ErrorResponse(body) => {
                         return Err(ReplicationError::Server {
-                            what: "START_REPLICATION",
+                            what: STARTING,
                             source: ServerError::read(&body),
                         });
                     }

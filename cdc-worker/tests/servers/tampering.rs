@@ -5,6 +5,7 @@ use crate::support::completing::{complete, goes_on};
 use crate::support::history::check_when_arrived;
 use crate::support::{PATIENCE, Stack, eventually, read_events};
 use anyhow::{Result, anyhow, ensure};
+use local_stack::{LonePostgres, PostgresVersion};
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, FutureRecord};
@@ -104,6 +105,35 @@ async fn a_publication_that_is_put_back_before_anybody_looks_leaves_no_hole() ->
     complete(&stack).await?;
     assert_eq!(seqs(&stack).await?, [1, 2, 3, 4, 5]);
     goes_on(&stack, 6).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_that_is_dropped_ends_the_stream_of_17_with_a_way_out() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let server = LonePostgres::start(PostgresVersion::V17, dir.path(), &[]).await?;
+    let stack = Stack::on(server.url("postgres")).await?;
+    let running = stack.start();
+    stack.send("c", 1, "one").await?;
+    arrived(&stack, 1).await?;
+    // In one transaction, so that the stream comes to the row before anybody looks.
+    stack
+        .sql
+        .batch_execute(&format!(
+            "BEGIN; DROP PUBLICATION \"{}\";
+             INSERT INTO message (message_id, chat_id, sender_id, content, sequence_number, created_at)
+             VALUES (gen_random_uuid(), 'c', 'alice', 'text', 2, now()); COMMIT",
+            stack.config.names().publication()
+        ))
+        .await?;
+    let why = running.refusal().await?;
+    ensure!(why.contains("refuses to go on streaming without its publication") && why.contains("42704"), "{why}");
+    ensure!(why.contains("`waltalkie migrate` makes it. Then run `waltalkie cdc resnapshot`"), "{why}");
+    migrations::ensure_publication(&stack.sql, &stack.config.names()).await?;
+    let why = stack.start().refusal().await?;
+    ensure!(why.contains("may have left rows out") && why.contains("cdc resnapshot"), "{why}");
+    complete(&stack).await?;
+    assert_eq!(seqs(&stack).await?, [1, 2]);
+    goes_on(&stack, 3).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
