@@ -4,13 +4,10 @@
 use crate::support::completing::{complete, goes_on};
 use crate::support::history::check_when_arrived;
 use crate::support::{PATIENCE, Stack, eventually, read_events};
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use local_stack::{LonePostgres, PostgresVersion};
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
-use runtime::kafka::admin::Admin;
 use schemas::Position;
 use schemas::registry::Registry;
 use schemas::topics::Topic;
@@ -182,14 +179,7 @@ async fn a_topic_that_is_given_more_partitions_is_refused_by_the_next_worker_and
     let running = stack.start();
     check_when_arrived(&stack).await?;
     let topic = stack.config.names().topic(Topic::ChatEvents);
-    let admin: AdminClient<DefaultClientContext> = runtime::kafka::client_config(&stack.config.kafka).create()?;
-    for added in admin.create_partitions([&NewPartitions::new(&topic, 6)], &AdminOptions::new()).await? {
-        added.map_err(|(topic, code)| anyhow!("{topic}: {code}"))?;
-    }
-    eventually("it has 6 partitions", async || {
-        Ok(Admin::new(&stack.config.kafka)?.topic_facts(&topic).await?.partitions == 6)
-    })
-    .await?;
+    stack.add_partitions(&topic, 6).await?;
     // The one that streams keeps to the partitions that it began with: no key moves.
     stack.busy_chat("a", 20, 30).await?;
     check_when_arrived(&stack).await?;
