@@ -9,6 +9,7 @@ mod bad_requests;
 mod benches;
 mod browser;
 mod cdc_chaos;
+mod cdc_ends;
 mod compression;
 mod contract;
 mod conversation;
