@@ -34,6 +34,7 @@ mod media_unfenced;
 mod membership;
 mod minting;
 mod model;
+mod new_generation;
 mod node_client;
 mod notifications;
 mod offline;
