@@ -223,10 +223,7 @@ impl Connection {
                 match message {
                     backend::Message::NoticeResponse(_) | backend::Message::ParameterStatus(_) => continue,
                     backend::Message::ErrorResponse(body) => {
-                        return Err(ReplicationError::Server {
-                            what: STARTING,
-                            source: ServerError::read(&body),
-                        });
+                        return Err(ReplicationError::Server { what: STARTING, source: ServerError::read(&body) });
                     }
                     _ => return Err(ReplicationError::Protocol("START_REPLICATION has an unexpected answer".into())),
                 }
