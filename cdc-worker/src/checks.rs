@@ -4,6 +4,7 @@
 //! position forward, a recreated topic begins at zero again. Each such case is refused, with the reason and the way out.
 
 mod kafka;
+mod people;
 mod rows;
 mod rules;
 mod timeline;
@@ -14,11 +15,14 @@ use runtime::postgres;
 use tokio_postgres::Client;
 
 pub(crate) use kafka::{
-    KafkaFacts, LastEvent, Raw, end_of, ends_of, is_log_empty, kafka_facts, last_events, open_transaction, partitions,
-    partitions_of, present_ends, undecided, unreadable,
+    KafkaFacts, LastEvent, LastRecords, Raw, end_of, ends_of, is_log_empty, kafka_facts, last_records, open_transaction,
+    partitions, partitions_of, present_ends, undecided, unreadable,
 };
+pub(crate) use people::{PublishedChange, first_other_change};
 pub(crate) use rows::{Difference, Head, all_is_visible, first_difference, restored};
-pub(crate) use rules::{Facts, foreign_slot, handover_refusal, kafka_refusal, last_of_here, refusal, reshaped};
+pub(crate) use rules::{
+    Facts, foreign_slot, handover_refusal, kafka_refusal, last_of_here, refusal, reshaped, slot_refusal,
+};
 
 use crate::error::Error;
 use crate::left_out;

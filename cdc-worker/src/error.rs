@@ -157,11 +157,12 @@ pub enum Error {
     },
     /// The tables may only seem to be older than the history.
     #[error(
-        "the last event of chat {chat_id} isn't to be seen in the tables yet, and a transaction of before is still open: waiting          for it. pg_stat_activity has the oldest xact_start; one that waits for a standby has the wait event SyncRep"
+        "the last that was published of {place} isn't to be seen in the tables yet, and a transaction of before is still open: \
+         waiting for it. pg_stat_activity has the oldest xact_start; one that waits for a standby has the wait event SyncRep"
     )]
     Unseen {
-        /// Chat.
-        chat_id: String,
+        /// Chat or person.
+        place: String,
     },
     /// The server doesn't answer for the lease.
     #[error("Postgres doesn't answer for the lease in table cdc_lease")]

@@ -109,7 +109,7 @@ pub async fn finish(config: &Config) -> Result<Finished, Error> {
     work.data_are_moved(&client, handed_over_at).await?;
     // Whether or not the triggers came with the data.
     migrations::pause(&mut client, handed_over_at).await?;
-    let compared = heads::are_equal(&work.config, &work.registry, &work.topics, &client).await?;
+    let compared = heads::are_equal(&work.config, &work.registry, &work.topics, &work.slot, &client).await?;
     let (chats, people) = match compared {
         Ok(numbers) => numbers,
         Err(difference) => {

@@ -115,7 +115,11 @@ pub(crate) fn visit(
     for (topic, partition) in partitions {
         assignment.add_partition_offset(topic, *partition, from).map_err(Error::kafka(format!("reading {topic}")))?;
     }
-    let what = || partitions.first().map_or_else(String::new, |(topic, _)| format!("reading {topic}"));
+    let what = || {
+        let mut topics: Vec<&str> = partitions.iter().map(|(topic, _)| *topic).collect();
+        topics.dedup();
+        format!("reading {}", topics.join(" and "))
+    };
     consumer.assign(&assignment).map_err(Error::kafka(what()))?;
     let mut open = partitions.len();
     let mut last_sign = Instant::now();

@@ -218,7 +218,7 @@ async fn refusal(
     let (switches, kafka) = (switches.as_slice(), &log.kafka);
     let mut reason = checks::refusal(&Facts { slot, system, switches, kafka, stored, is_unused, is_completing });
     if reason.is_none() {
-        reason = match checks::restored(&server.client, &kafka.last_events, WINDOW).await {
+        reason = match checks::restored(&server.client, kafka, WINDOW).await {
             // A moment's matter, or of a transaction that takes its time.
             Err(Error::Unseen { .. }) => None,
             outcome => outcome?,

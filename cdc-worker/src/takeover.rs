@@ -26,7 +26,7 @@ use crate::position::mark_of;
 use crate::progress::Mark;
 use crate::publisher::{Fenced, Identity, Publisher, Task};
 use crate::record::{Topics, Writer};
-use crate::replication::{Connection, ReplicationStream, Switch, System};
+use crate::replication::{Connection, ReplicationError, ReplicationStream, Switch, System};
 use crate::resnapshot::Completing;
 use crate::sequence::Sequence;
 use crate::transaction::Place;
@@ -158,7 +158,7 @@ impl Worker {
         if let Some(reason) = checks::refusal(&facts) {
             return Err(self.refused(reason));
         }
-        if let Some(reason) = checks::restored(&client, &kafka.last_events, VISIBLE_WITHIN).await? {
+        if let Some(reason) = checks::restored(&client, &kafka, VISIBLE_WITHIN).await? {
             return Err(self.refused(reason));
         }
         let mark = stored.as_ref().map_or(Mark { place: Place::START, confirmable: slot.confirmed_flush_lsn }, mark_of);
@@ -259,9 +259,19 @@ impl Worker {
                     attempt += 1;
                     tokio::time::sleep(SLOT_RETRY).await;
                 }
+                Err(error) if error.may_lack_slot() => return Err(self.without_slot(client, error).await?),
                 outcome => return Ok(Some(outcome?)),
             }
         }
+    }
+
+    /// What to say of a slot that was there a moment ago.
+    async fn without_slot(&self, client: &tokio_postgres::Client, error: ReplicationError) -> Result<Error, Error> {
+        let reason = match checks::slot_facts(client, &self.slot).await? {
+            Some(slot) => checks::slot_refusal(&slot),
+            None => Some(checks::without_slot(client).await),
+        };
+        Ok(reason.map_or_else(|| error.into(), |reason| self.refused(reason)))
     }
 
     pub(crate) fn refused(&self, reason: String) -> Error {

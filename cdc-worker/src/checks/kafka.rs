@@ -12,7 +12,7 @@ use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use runtime::kafka::topic_ids;
 use schemas::{FrameError, PartitionEnd, TopicShape};
 
-use super::Head;
+use super::{Head, PublishedChange};
 use crate::error::Error;
 use crate::position::{Looker, visit};
 use crate::record::Topics;
@@ -63,6 +63,8 @@ pub(crate) struct KafkaFacts {
     pub(crate) topics: Vec<TopicShape>,
     /// The last event of each partition of the history that has one.
     pub(crate) last_events: Vec<LastEvent>,
+    /// The last change of each partition of the profiles that has one.
+    pub(crate) last_changes: Vec<PublishedChange>,
     /// End of each partition that a stored position speaks of.
     pub(crate) ends: BTreeMap<(String, i32), i64>,
 }
@@ -78,6 +80,12 @@ pub(crate) struct LastEvent {
     pub(crate) chat_id: String,
     /// What its row must be: it is its chat's last event too.
     pub(crate) head: Head,
+}
+
+/// What the partitions of the history and of the profiles end with.
+pub(crate) struct LastRecords {
+    pub(crate) events: Vec<Raw>,
+    pub(crate) changes: Vec<PublishedChange>,
 }
 
 /// A record as it lies in its partition.
@@ -144,7 +152,7 @@ pub(crate) fn partitions_of(consumer: &Looker, topic: &str) -> Result<Vec<i32>, 
     Ok(metadata.topics().iter().flat_map(MetadataTopic::partitions).map(MetadataPartition::id).collect())
 }
 
-/// The cluster's identity, and ids and shapes of the topics; blocks. Ends and last event are left empty.
+/// The cluster's identity, and ids and shapes of the topics; blocks. Ends and last records are left empty.
 pub(crate) fn kafka_facts(consumer: &Looker, topics: &Topics) -> Result<KafkaFacts, Error> {
     let cluster_id = consumer
         .client()
@@ -165,22 +173,29 @@ pub(crate) fn kafka_facts(consumer: &Looker, topics: &Topics) -> Result<KafkaFac
         }
     };
     let topics = [&topics.events, &topics.users].into_iter().map(shape).collect::<Result<_, _>>()?;
-    Ok(KafkaFacts { cluster_id, topic_ids, topics, last_events: Vec::new(), ends: BTreeMap::new() })
+    let (last_events, last_changes) = (Vec::new(), Vec::new());
+    Ok(KafkaFacts { cluster_id, topic_ids, topics, last_events, last_changes, ends: BTreeMap::new() })
 }
 
-/// The last committed record of each partition of the history that has one; blocks.
-pub(crate) fn last_events(consumer: &Looker, topics: &Topics) -> Result<Vec<Raw>, Error> {
-    let partitions = partitions(consumer, &topics.events)?;
-    let mut last = BTreeMap::new();
-    visit(consumer, &partitions, Offset::OffsetTail(LAST_OFFSETS), |message| {
-        if let Some(value) = message.payload() {
-            let (partition, offset) = (message.partition(), message.offset());
+/// The last committed record of each partition of the history and of the profiles that has one; blocks.
+///
+/// A compacted topic keeps it too, unless it took a person away and is older than tombstones are kept.
+pub(crate) fn last_records(consumer: &Looker, topics: &Topics) -> Result<LastRecords, Error> {
+    let mut both = partitions(consumer, &topics.events)?;
+    both.extend(partitions(consumer, &topics.users)?);
+    let (mut events, mut changes) = (BTreeMap::new(), BTreeMap::new());
+    visit(consumer, &both, Offset::OffsetTail(LAST_OFFSETS), |message| {
+        let (partition, offset) = (message.partition(), message.offset());
+        if message.topic() == topics.users {
+            changes.insert(partition, PublishedChange::of(message));
+        } else if let Some(value) = message.payload() {
             let timestamp_ms = message.timestamp().to_millis();
-            last.insert(partition, Raw { partition, offset, timestamp_ms, value: value.to_vec() });
+            events.insert(partition, Raw { partition, offset, timestamp_ms, value: value.to_vec() });
         }
         true
     })?;
-    Ok(last.into_values().collect())
+    // Somebody else's record says nothing of the tables.
+    Ok(LastRecords { events: events.into_values().collect(), changes: changes.into_values().flatten().collect() })
 }
 
 /// The present ends of the partitions that a position speaks of, for a consumer of all records: a reader of committed

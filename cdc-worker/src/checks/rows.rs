@@ -1,4 +1,4 @@
-//! Whether events of the history are rows of the tables. A database that came back from a backup or a snapshot lacks the
+//! Whether what was published last are rows of the tables. A database that came back from a backup or a snapshot lacks the
 //! last of them, also where its WAL has grown past all that was published since: its new commits stand where others stood.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::LastEvent;
+use super::{KafkaFacts, first_other_change};
 use crate::error::Error;
 
 /// Chats in one look.
@@ -37,10 +37,11 @@ pub(crate) struct Head {
     pub(crate) occurred_at_ms: i64,
 }
 
-/// An event that isn't the row that it should be.
+/// Something published that isn't the row that it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
-    pub(crate) chat_id: String,
+    /// Chat or person.
+    pub(crate) place: String,
     pub(crate) problem: String,
 }
 
@@ -63,7 +64,7 @@ pub(crate) async fn first_difference(client: &Client, heads: &[(&str, &Head)]) -
         for row in client.query(&statement, &[&chats, &seqs]).await.map_err(&failed)? {
             let chat_id: &str = row.get(0);
             if let Some(problem) = by_chat.get(chat_id).and_then(|head| difference(head, &row)) {
-                return Ok(Some(Difference { chat_id: chat_id.to_owned(), problem }));
+                return Ok(Some(Difference { place: format!("chat {chat_id}"), problem }));
             }
         }
     }
@@ -100,31 +101,42 @@ fn difference(head: &Head, row: &Row) -> Option<String> {
     }
 }
 
-/// Why these tables aren't the ones that were published from; `None` if they hold the last event of each partition.
+/// Why these tables aren't the ones that were published from; `None` if they hold the last record of each partition.
 ///
-/// That is enough: whatever came back older than the history lacks the last thing that was published. A row is in the WAL,
+/// That is enough: whatever came back older than the topics lacks the last thing that was published. A row is in the WAL,
 /// and so perhaps published, before others can see it; so what seems to be missing is looked for again once every
 /// transaction of then has ended.
-pub(crate) async fn restored(client: &Client, last: &[LastEvent], within: Duration) -> Result<Option<String>, Error> {
-    let heads: Vec<(&str, &Head)> = last.iter().map(|last| (last.chat_id.as_str(), &last.head)).collect();
-    let changed = [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE];
-    if client.prepare(LAST_ROWS).await.is_err_and(|error| error.code().is_some_and(|code| changed.contains(code))) {
+pub(crate) async fn restored(client: &Client, kafka: &KafkaFacts, within: Duration) -> Result<Option<String>, Error> {
+    match first_other(client, kafka).await {
+        Ok(None) => return Ok(None),
         // The tables have been altered since. The stream tells so, at the first row that can't be an event.
-        return Ok(None);
-    }
-    if first_difference(client, &heads).await?.is_none() {
-        return Ok(None);
+        Err(error) if is_altered(&error) => return Ok(None),
+        Err(error) => return Err(error),
+        Ok(Some(_)) => {}
     }
     let visible = tokio::time::timeout(within, all_is_visible(client)).await;
-    let Some(Difference { chat_id, problem }) = first_difference(client, &heads).await? else { return Ok(None) };
+    let Some(Difference { place, problem }) = first_other(client, kafka).await? else { return Ok(None) };
     // Neither to be started over nor to be refused.
-    visible.map_err(|_| Error::Unseen { chat_id: chat_id.clone() })??;
+    visible.map_err(|_| Error::Unseen { place: place.clone() })??;
     Ok(Some(format!(
-        "the tables aren't the ones that were published from: chat {chat_id}: {problem}. The database came back from a backup \
-         or a snapshot that is older than the history, and new commits stand where published ones stood. Point \
+        "the tables aren't the ones that were published from: {place}: {problem}. The database came back from a backup or a \
+         snapshot that is older than what was published, and new commits stand where published ones stood. Point \
          postgres.truth_url at the server that was published from, or bring its data back; else docs/operators.md, \"A new \
          generation of the history\", says how to go on without what was lost"
     )))
+}
+
+/// The first of the last records that isn't its row.
+async fn first_other(client: &Client, kafka: &KafkaFacts) -> Result<Option<Difference>, Error> {
+    let heads: Vec<(&str, &Head)> = kafka.last_events.iter().map(|last| (last.chat_id.as_str(), &last.head)).collect();
+    let found = first_difference(client, &heads).await?;
+    if found.is_some() { Ok(found) } else { first_other_change(client, &kafka.last_changes).await }
+}
+
+/// Whether a table or a column isn't there by its name.
+fn is_altered(error: &Error) -> bool {
+    let altered = [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_TABLE];
+    matches!(error, Error::Query { source, .. } if source.code().is_some_and(|code| altered.contains(code)))
 }
 
 /// Waits until everything that is committed in the WAL by now can be read by others.

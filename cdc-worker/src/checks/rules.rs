@@ -60,7 +60,8 @@ pub(crate) fn foreign_slot(slot: &SlotFacts) -> Option<String> {
     (!slot.is_of_this_database).then(|| "it belongs to another database of the server than the configured one".into())
 }
 
-fn slot_refusal(slot: &SlotFacts) -> Option<String> {
+/// Why a slot can't be streamed, whatever was published.
+pub(crate) fn slot_refusal(slot: &SlotFacts) -> Option<String> {
     if let Some(reason) = foreign_slot(slot) {
         return Some(reason);
     }

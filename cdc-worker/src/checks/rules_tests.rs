@@ -39,6 +39,7 @@ fn kafka() -> KafkaFacts {
         topic_ids: BTreeMap::from([("events".into(), "id".into())]),
         topics: shape(12),
         last_events: vec![last_event(11, 90, 3)],
+        last_changes: Vec::new(),
         ends: BTreeMap::from([(("events".into(), 0), 13)]),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rdkafka::Offset;
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use runtime::Config;
 use schemas::registry::Registry;
 use schemas::{ChatEvent, Decoder, FrameError, Record, User};
@@ -32,13 +32,14 @@ pub(super) async fn are_equal(
     config: &Arc<Config>,
     registry: &Arc<Registry>,
     topics: &Topics,
+    slot: &str,
     client: &Client,
 ) -> Result<Result<(usize, usize), String>, Error> {
     let tables = match of_tables(client).await? {
         Ok(heads) => heads,
         Err(hole) => return Ok(Err(hole)),
     };
-    let log = of_log(config, registry, topics).await?;
+    let log = of_log(config, registry, topics, slot).await?;
     let differences = differences(&tables, &log);
     Ok(if differences.is_empty() {
         Ok((tables.chats.len(), tables.people.len()))
@@ -108,15 +109,19 @@ async fn of_tables(client: &Client) -> Result<Result<Heads, String>, Error> {
     Ok(Ok(heads))
 }
 
-async fn of_log(config: &Arc<Config>, registry: &Arc<Registry>, topics: &Topics) -> Result<Heads, Error> {
+async fn of_log(config: &Arc<Config>, registry: &Arc<Registry>, topics: &Topics, slot: &str) -> Result<Heads, Error> {
     let events = Decoder::<ChatEvent>::new(Arc::clone(registry), id_of::<ChatEvent>(registry).await?);
     let users = Decoder::<User>::new(Arc::clone(registry), id_of::<User>(registry).await?);
-    let (config, topics) = (Arc::clone(config), topics.clone());
+    let (config, topics, slot) = (Arc::clone(config), topics.clone(), slot.to_owned());
     let handle = tokio::runtime::Handle::current();
     let read = move || {
         let consumer = looker(&config)?;
         let mut heads = Heads::default();
-        let mut outcome: Result<(), FrameError> = Ok(());
+        let unreadable = |message: &BorrowedMessage<'_>, error: FrameError| {
+            let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+            checks::unreadable(&slot, &format!("the record of {topic}/{partition} at offset {offset}"), error)
+        };
+        let mut outcome: Result<(), Error> = Ok(());
         visit(&consumer, &checks::partitions(&consumer, &topics.events)?, Offset::Beginning, |message| {
             match handle.block_on(events.decode(message.payload().unwrap_or_default())) {
                 Ok(event) => {
@@ -126,19 +131,19 @@ async fn of_log(config: &Arc<Config>, registry: &Arc<Registry>, topics: &Topics)
                         .and_modify(|head| *head = event.seq.max(*head))
                         .or_insert(event.seq);
                 }
-                Err(error) => outcome = Err(error),
+                Err(error) => outcome = Err(unreadable(message, error)),
             }
             outcome.is_ok()
         })?;
         outcome?;
-        let mut outcome: Result<(), FrameError> = Ok(());
+        let mut outcome: Result<(), Error> = Ok(());
         visit(&consumer, &checks::partitions(&consumer, &topics.users)?, Offset::Beginning, |message| {
             let person = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
             match message.payload().map(|value| handle.block_on(users.decode(value))) {
                 Some(Ok(user)) => {
                     heads.people.insert(person, user.updated_at);
                 }
-                Some(Err(error)) => outcome = Err(error),
+                Some(Err(error)) => outcome = Err(unreadable(message, error)),
                 None => {
                     heads.people.remove(&person);
                 }

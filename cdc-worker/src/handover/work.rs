@@ -28,7 +28,7 @@ pub(super) struct Work {
     pub(super) registry: Arc<Registry>,
     position_id: u32,
     pub(super) topics: Topics,
-    slot: String,
+    pub(super) slot: String,
 }
 
 impl Work {

@@ -14,7 +14,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use runtime::postgres::Server;
 
 use super::auth;
-use super::error::{ReplicationError, ServerError};
+use super::error::{ReplicationError, STARTING, ServerError};
 use super::stream::ReplicationStream;
 use super::timeline::{self, Switch};
 use crate::lsn::Lsn;
@@ -223,10 +223,7 @@ impl Connection {
                 match message {
                     backend::Message::NoticeResponse(_) | backend::Message::ParameterStatus(_) => continue,
                     backend::Message::ErrorResponse(body) => {
-                        return Err(ReplicationError::Server {
-                            what: "START_REPLICATION",
-                            source: ServerError::read(&body),
-                        });
+                        return Err(ReplicationError::Server { what: STARTING, source: ServerError::read(&body) });
                     }
                     _ => return Err(ReplicationError::Protocol("START_REPLICATION has an unexpected answer".into())),
                 }

@@ -3,6 +3,13 @@
 use postgres_protocol::message::backend::{ErrorField, ErrorResponseBody};
 use tokio_postgres::fallible_iterator::FallibleIterator;
 
+use crate::left_out;
+
+/// SQLSTATE of a slot or a publication that isn't there.
+const UNDEFINED_OBJECT: &str = "42704";
+/// SQLSTATE of a slot that can't be streamed as it is.
+const NOT_IN_STATE: &str = "55000";
+
 /// An error that the server reports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message} (SQLSTATE {code}){}", .hint.as_ref().map(|hint| format!(" {hint}")).unwrap_or_default())]
@@ -16,16 +23,20 @@ pub struct ServerError {
 }
 
 impl ServerError {
-    /// What can be done, where the server's own words don't say it.
-    fn remedy(&self) -> &'static str {
-        match self.code.as_str() {
+    /// What can be done where this was asked, as far as the server's own words don't say it.
+    fn remedy(&self, asked: &str) -> String {
+        match (self.code.as_str(), asked) {
             // Too many connections: of this kind, of this role, or at all.
-            "53300" => {
+            ("53300", _) => {
                 ": raise max_wal_senders or max_connections with ALTER SYSTEM and restart it, or end other connections"
+                    .into()
             }
             // Insufficient privilege.
-            "42501" => ": give its role the attribute REPLICATION with ALTER ROLE",
-            _ => "",
+            ("42501", _) => ": give its role the attribute REPLICATION with ALTER ROLE".into(),
+            (UNDEFINED_OBJECT, GOING_ON) => {
+                format!(" without its publication: `waltalkie migrate` makes it. {}", left_out::WAY_OUT)
+            }
+            _ => String::new(),
         }
     }
 
@@ -88,7 +99,7 @@ pub enum ReplicationError {
     #[error("the server asks for {0} authentication, which isn't supported here: use scram-sha-256 in pg_hba.conf")]
     Authentication(&'static str),
     /// The server says no.
-    #[error("the server refuses {what}{}", source.remedy())]
+    #[error("the server refuses {what}{}", source.remedy(what))]
     Server {
         /// What was asked.
         what: &'static str,
@@ -107,13 +118,21 @@ pub enum ReplicationError {
     Protocol(String),
 }
 
+/// What is asked of a server so that it streams.
+pub(super) const STARTING: &str = "START_REPLICATION";
 /// What is asked of a server that streams.
 pub(super) const GOING_ON: &str = "to go on streaming";
 
 impl ReplicationError {
     /// Whether the stream came to a time in which the publication wasn't there, and ended of it.
     pub(crate) fn lacks_publication(&self) -> bool {
-        matches!(self, Self::Server { what: GOING_ON, source } if source.code == "42704")
+        matches!(self, Self::Server { what: GOING_ON, source } if source.code == UNDEFINED_OBJECT)
+    }
+
+    /// Whether the slot may be gone, or be given up by the server.
+    pub(crate) fn may_lack_slot(&self) -> bool {
+        let codes = [UNDEFINED_OBJECT, NOT_IN_STATE];
+        matches!(self, Self::Server { what: STARTING, source } if codes.contains(&source.code.as_str()))
     }
 
     /// Whether connecting again can help.

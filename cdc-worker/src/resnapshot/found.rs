@@ -7,7 +7,7 @@ use super::Fault;
 use super::log::{self, Log};
 use super::report::{Report, Summary};
 use super::tables;
-use crate::checks::{self, Facts, KafkaFacts};
+use crate::checks::{self, Difference, Facts, KafkaFacts};
 use crate::error::Error;
 use crate::lsn::Lsn;
 use crate::replication::{Connection, System};
@@ -99,7 +99,12 @@ impl Found {
             }
             .into());
         }
-        tables::is_prefix(&self.client, &self.log).await
+        tables::is_prefix(&self.client, &self.log).await?;
+        // Of one that was written anew in place of what was published, the version tells nothing.
+        match checks::first_other_change(&self.client, &self.kafka.last_changes).await? {
+            Some(Difference { place, problem }) => Err(Fault::NotAPrefix { place, problem }.into()),
+            None => Ok(()),
+        }
     }
 
     /// Whether nothing is missing.

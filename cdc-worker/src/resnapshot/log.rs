@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer;
-use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::message::{BorrowedMessage, Message};
 use schemas::{ChatEvent, PartitionEnd};
 
 use super::Fault;
 use super::report::{Report, Step};
-use crate::checks::{self, Head};
+use crate::checks::{self, Head, PublishedChange};
 use crate::error::Error;
 use crate::lsn::Lsn;
 use crate::position::{self, Looker};
@@ -129,16 +129,12 @@ impl Log {
     }
 
     fn user(&mut self, message: &BorrowedMessage<'_>) -> Result<(), Error> {
-        let id = message.headers().and_then(|headers| headers.iter().find(|header| header.key == "ce_id"));
-        let id = id.and_then(|header| header.value).and_then(|value| std::str::from_utf8(value).ok());
-        let named =
-            id.and_then(|id| id.rsplit_once('/')).and_then(|(user, version)| Some((user, version.parse().ok()?)));
-        let Some((user, version)) = named else {
+        let Some(PublishedChange { user_id, version, .. }) = PublishedChange::of(message) else {
             let place = format!("{}/{} at offset {}", message.topic(), message.partition(), message.offset());
             let problem = "a record without the header ce_id that this program gives each".into();
             return Err(Fault::NotAPrefix { place, problem }.into());
         };
-        let head = self.users.entry(user.to_owned()).or_insert(version);
+        let head = self.users.entry(user_id).or_insert(version);
         *head = version.max(*head);
         Ok(())
     }

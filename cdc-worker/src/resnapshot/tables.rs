@@ -61,8 +61,8 @@ pub(super) async fn connect(config: &Config) -> Result<Client, Error> {
 pub(super) async fn is_prefix(client: &Client, log: &Log) -> Result<(), Error> {
     let failed = Error::query("comparing the history with the tables");
     let heads: Vec<(&str, &Head)> = log.chats.iter().map(|(chat_id, head)| (chat_id.as_str(), head)).collect();
-    if let Some(Difference { chat_id, problem }) = checks::first_difference(client, &heads).await? {
-        return Err(Fault::NotAPrefix { place: format!("chat {chat_id}"), problem }.into());
+    if let Some(Difference { place, problem }) = checks::first_difference(client, &heads).await? {
+        return Err(Fault::NotAPrefix { place, problem }.into());
     }
     let statement = client.prepare(LAST_VERSIONS).await.map_err(&failed)?;
     let users: Vec<&str> = log.users.keys().map(String::as_str).collect();

@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use runtime::Config;
 use schemas::Position;
 
-use crate::checks::{self, KafkaFacts, LastEvent};
+use crate::checks::{self, KafkaFacts, LastEvent, LastRecords};
 use crate::error::Error;
 use crate::failpoint::Failpoints;
 use crate::lsn::Lsn;
@@ -37,7 +37,7 @@ struct Looked {
     ends: Vec<(String, i32, i64)>,
     at: Instant,
     position: Option<Vec<u8>>,
-    last_events: Vec<checks::Raw>,
+    last: LastRecords,
 }
 
 /// What was seen.
@@ -77,7 +77,7 @@ impl Log {
         let worker = Worker::prepare(Arc::new(config.clone()), Failpoints::default()).await?;
         let (shared, topics, slot) = (Arc::clone(&worker.config), worker.topics.clone(), worker.slot.clone());
         let mut looked = blocking(move || look(&shared, &topics, &slot)).await?;
-        let last_events = worker.events_in(&looked.last_events).await?;
+        let last_events = worker.events_in(&looked.last.events).await?;
         let position = worker.position_in(looked.position.take()).await?;
         Ok(Self { worker, looked, position, last_events })
     }
@@ -85,10 +85,11 @@ impl Log {
     /// Watches for a time, and looks when all of the WAL up to `wal_end` is published.
     pub(super) async fn watch(self, wal_end: Lsn, window: Duration) -> Result<Seen, Error> {
         let looked_at = Instant::now();
-        let Self { worker, looked, mut position, last_events } = self;
+        let Self { worker, mut looked, mut position, last_events } = self;
+        let last_changes = std::mem::take(&mut looked.last.changes);
         let covers = |position: &Position| Lsn::from_bits(position.confirmable_lsn) >= wal_end;
         let mut covered_after = position.as_ref().is_some_and(covers).then_some(Duration::ZERO);
-        let newest_before = looked.last_events.iter().filter_map(|raw| raw.timestamp_ms).max();
+        let newest_before = looked.last.events.iter().filter_map(|raw| raw.timestamp_ms).max();
         let (config, topics) = (Arc::clone(&worker.config), worker.topics.clone());
         let (watched, slot) = (topics.clone(), worker.slot.clone());
         let seen = blocking(move || watch(looked, &watched, &slot, looked_at + window)).await?;
@@ -113,7 +114,7 @@ impl Log {
             Ok((kafka, has_open))
         })
         .await?;
-        kafka.last_events = last_events;
+        (kafka.last_events, kafka.last_changes) = (last_events, last_changes);
         let newest_event_ms = newest_event_ms.max(newest_before);
         Ok(Seen { worker, position, has_moved, covered_after, events, counted, newest_event_ms, has_open, kafka })
     }
@@ -132,10 +133,10 @@ fn look(config: &Config, topics: &Topics, slot: &str) -> Result<Looked, Error> {
         }
     }
     let at = Instant::now();
-    // The last events before the position: one that is past it was published without it.
-    let last_events = checks::last_events(&consumer, topics)?;
+    // The last records before the position: one that is past it was published without it.
+    let last = checks::last_records(&consumer, topics)?;
     let position = position::read_bytes(&consumer, topics, slot)?;
-    Ok(Looked { consumer, ends, at, position, last_events })
+    Ok(Looked { consumer, ends, at, position, last })
 }
 
 /// Counts what appears until a moment, from where the topics ended when they were looked at.

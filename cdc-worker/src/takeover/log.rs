@@ -1,11 +1,11 @@
-//! What a takeover reads from Kafka: the position, the last events, and what Kafka says of itself.
+//! What a takeover reads from Kafka: the position, the last records, and what Kafka says of itself.
 
 use std::sync::Arc;
 
 use schemas::{ChatEvent, Position};
 
 use super::Worker;
-use crate::checks::{self, Head, KafkaFacts, LastEvent, Raw};
+use crate::checks::{self, Head, KafkaFacts, LastEvent, LastRecords, Raw};
 use crate::error::Error;
 use crate::failpoint::Point;
 use crate::lsn::Lsn;
@@ -52,14 +52,15 @@ impl Worker {
         let blocking = move || {
             let Lookers { committed, all } = lookers;
             let bytes = position::read_bytes(&committed, &topics, &slot)?;
-            let last = checks::last_events(&committed, &topics)?;
+            let last = checks::last_records(&committed, &topics)?;
             let kafka = checks::kafka_facts(&committed, &topics)?;
             Ok::<_, Error>((all, bytes, last, kafka))
         };
         let (all, bytes, last, mut kafka) =
             tokio::task::spawn_blocking(blocking).await.unwrap_or(Err(Error::PublisherGone))?;
         let stored = self.position_in(bytes).await?;
-        kafka.last_events = self.events_in(&last).await?;
+        let LastRecords { events, changes } = last;
+        (kafka.last_events, kafka.last_changes) = (self.events_in(&events).await?, changes);
         if let Some(stored) = &stored {
             let partitions = stored.partitions.clone();
             let ends = move || checks::ends_of(&all, &partitions);

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::support::completing::goes_on;
 use crate::support::moving::copy_tables;
 use crate::support::program::waltalkie;
-use crate::support::{Stack, connect, eventually, read_positions, start};
+use crate::support::victims::Proxied;
+use crate::support::{Stack, connect, eventually, history_is_the_tables, read_events, read_positions, start};
 use anyhow::{Context, Result, ensure};
 use cdc_worker::failpoint::Failpoints;
 use local_stack::{LonePostgres, PostgresVersion};
@@ -49,13 +50,23 @@ impl Drop for Process {
     }
 }
 
-/// Waits until somebody on the server waits for a lock, or for a transaction to end.
+/// Waits until somebody in the database waits for a lock, or for a transaction to end.
 async fn somebody_waits(client: &Client, query: &str) -> Result<()> {
     eventually(&format!("{query} waits"), async || {
-        let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1)";
+        let sql = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE $1
+                                     AND datname = current_database())";
         Ok(client.query_one(sql, &[&format!("%{query}%")]).await?.get(0))
     })
     .await
+}
+
+/// Ends the one who waits. The server would do what a process asked for that is gone meanwhile.
+async fn end_who_waits(client: &Client, query: &str) -> Result<()> {
+    let sql = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+                WHERE wait_event_type = 'Lock' AND query LIKE $1 AND datname = current_database()
+                  AND pid <> pg_backend_pid()";
+    ensure!(client.query(sql, &[&format!("%{query}%")]).await?.len() == 1, "nobody waits");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,10 +127,7 @@ async fn a_hand_over_that_is_killed_between_its_steps_is_run_again() -> Result<(
     let process = Process::start(finish()?)?;
     somebody_waits(&new_sql, "DELETE FROM installation").await?;
     process.kill()?;
-    // A server of which nobody waits for an answer would give it all the same.
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                WHERE wait_event_type = 'Lock' AND query LIKE '%DELETE FROM installation%' AND pid <> pg_backend_pid()";
-    ensure!(new_sql.query(end, &[]).await?.len() == 1, "nobody waits");
+    end_who_waits(&new_sql, "DELETE FROM installation").await?;
     blocker.batch_execute("SELECT pg_advisory_unlock(1)").await?;
     ensure!(migrations::find_pause(&new_sql).await?.is_some(), "it was killed too late");
     let last = read_positions(&new).await?.pop().context("a position")?;
@@ -132,4 +140,67 @@ async fn a_hand_over_that_is_killed_between_its_steps_is_run_again() -> Result<(
     stack.config = new;
     stack.sql = new_sql;
     goes_on(&stack, 2).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resnapshot_that_is_killed_between_its_steps_is_gone_on_with() -> Result<()> {
+    const ROWS: i64 = 3_000;
+    const OPEN: &str = "SELECT pg_current_xact_id()";
+    const MAKING: &str = "pg_create_logical_replication_slot";
+    let stack = Stack::new().await?;
+    let running = stack.start();
+    stack.send("c", 1, "published").await?;
+    eventually("it is published", async || Ok(read_events(&stack.config).await?.len() == 1)).await?;
+    running.stop().await?;
+    stack.drop_slot().await?;
+    stack.send_many("c", 2, ROWS).await?;
+    let positions = read_positions(&stack.config).await?;
+    let proxied = Proxied::of(&stack.config).await?;
+    let resnapshot = || waltalkie(&proxied.config, &["cdc", "resnapshot"]);
+    let mut blocker = stack.connect().await?;
+
+    // The slot isn't made: it waits for a transaction that is open.
+    let open = blocker.transaction().await?;
+    open.batch_execute(OPEN).await?;
+    let process = Process::start(resnapshot()?)?;
+    somebody_waits(&stack.sql, MAKING).await?;
+    process.kill()?;
+    end_who_waits(&stack.sql, MAKING).await?;
+    open.rollback().await?;
+    let why = stack.start().refusal().await?;
+    ensure!(why.contains("isn't there") && why.contains("`waltalkie cdc resnapshot`"), "{why}");
+    ensure!(read_positions(&stack.config).await? == positions, "the position was touched");
+
+    // The slot is made and the position marked. The tables aren't read before what began until then has ended; with Kafka
+    // away, that is what begins before the mark is there.
+    let open = blocker.transaction().await?;
+    open.batch_execute(OPEN).await?;
+    let process = Process::start(resnapshot()?)?;
+    somebody_waits(&stack.sql, MAKING).await?;
+    proxied.kafka.freeze();
+    open.rollback().await?;
+    eventually("the slot is made", async || {
+        let sql = "SELECT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1 AND active_pid IS NULL
+                                     AND confirmed_flush_lsn IS NOT NULL)";
+        Ok(stack.sql.query_one(sql, &[&stack.slot()]).await?.get(0))
+    })
+    .await?;
+    let open = blocker.transaction().await?;
+    open.batch_execute(OPEN).await?;
+    proxied.kafka.heal();
+    eventually("the position is marked", async || {
+        let last = read_positions(&stack.config).await?.pop();
+        Ok(last.is_some_and(|last| last.resnapshot_until_lsn.is_some()))
+    })
+    .await?;
+    process.kill()?;
+    let why = stack.start().refusal().await?;
+    ensure!(why.contains("isn't whole yet") && why.contains("`waltalkie cdc resnapshot`"), "{why}");
+    ensure!(read_events(&stack.config).await?.len() == 1, "it was killed too late");
+    open.rollback().await?;
+
+    let done = output(resnapshot()?).await?;
+    ensure!(done.status.success(), "{}", text(&done.stderr));
+    ensure!(history_is_the_tables(&stack).await? as i64 == ROWS);
+    goes_on(&stack, ROWS + 1).await
 }

@@ -5,6 +5,7 @@ mod capture;
 mod commands;
 mod failover;
 mod faults;
+mod generation;
 mod handover;
 mod processes;
 mod producer;

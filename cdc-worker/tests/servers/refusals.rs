@@ -1,12 +1,12 @@
 //! Cases in which a start would lose or repeat something, made on real servers: the worker says which it is, publishes
 //! nothing, and goes on once the way out that it names has been taken.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, mpsc};
 
 use crate::support::completing::{complete, goes_on};
 use crate::support::{self, Stack, connect, env, eventually, read_events, read_positions, start};
 use anyhow::{Context, Result, anyhow, ensure};
-use cdc_worker::failpoint::Failpoints;
+use cdc_worker::failpoint::{Act, Failpoints, Point};
 use local_stack::{LonePostgres, PostgresVersion};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -204,4 +204,29 @@ async fn a_start_while_an_event_table_has_another_name() -> Result<()> {
     let summary = complete(&stack).await?;
     ensure!(summary.events_added == 1, "{summary:?}");
     goes_on(&stack, 3).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_that_is_dropped_while_a_worker_starts() -> Result<()> {
+    let stack = Stack::new().await?;
+    publish(&stack, 1).await?;
+    // It has seen the slot, and is held before it asks for the stream.
+    let (reached, at_point) = mpsc::channel();
+    let (go_on, gate) = mpsc::channel::<()>();
+    let (reached, gate) = (Mutex::new(reached), Mutex::new(gate));
+    let failpoints = Failpoints::new(Arc::new(move |at| {
+        if at == Point::Fencing {
+            let _ = reached.lock().map(|reached| reached.send(()));
+            let _ = gate.lock().map(|gate| gate.recv());
+        }
+        Act::Continue
+    }));
+    let running = stack.start_with(failpoints);
+    tokio::task::spawn_blocking(move || at_point.recv_timeout(support::PATIENCE)).await?.context("the point")?;
+    stack.drop_slot().await?;
+    go_on.send(())?;
+    let why = running.refusal().await?;
+    ensure!(why.contains("not started: it isn't there; `waltalkie migrate`") && why.contains(RESNAPSHOT), "{why}");
+    complete(&stack).await?;
+    goes_on(&stack, 2).await
 }

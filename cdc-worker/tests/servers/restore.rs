@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::support::completing::{complete, goes_on};
 use crate::support::standby::set;
-use crate::support::{self, Stack, eventually, read_events, read_positions};
+use crate::support::{self, Stack, eventually, read_events, read_positions, read_users};
 use anyhow::{Context, Result, ensure};
 use local_stack::{LonePostgres, PostgresVersion};
 use tempfile::TempDir;
@@ -166,6 +166,44 @@ async fn a_copy_that_lacks_only_what_made_no_events_shows_by_its_log() -> Result
     site.is_refused(&["may have left rows out", "`waltalkie cdc resnapshot`"]).await?;
     complete(&site.stack).await?;
     goes_on(&site.stack, 8).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_that_lacks_only_changes_of_people_is_refused() -> Result<()> {
+    let mut site = Site::start().await?;
+    let running = site.stack.start();
+    // So many others after it that this chat's event is the last of no partition: no next row of it tells of a hole.
+    site.stack.send("d", 1, "in the copy").await?;
+    site.published(1).await?;
+    for chat in 0..30 {
+        site.stack.send(&format!("chat-{chat}"), 1, "in the copy").await?;
+    }
+    site.published(31).await?;
+    running.stop().await?;
+    site.snapshot().await?;
+
+    let running = site.stack.start();
+    site.write_wal().await?;
+    site.stack.change_user("alice", 1, "Alice", false).await?;
+    let config = &site.stack.config;
+    eventually("the profile", async || Ok(!read_users(config).await?.is_empty())).await?;
+    running.stop().await?;
+    site.put_back().await?;
+    site.start_again().await?;
+
+    // One row where the profile's was, and so one that no worker publishes; one behind it.
+    site.stack.send("d", 2, "in place of a profile").await?;
+    site.write_wal_past_the_position().await?;
+    site.stack.send("d", 3, "past it").await?;
+    let place = "the tables aren't the ones that were published from: user alice";
+    site.is_refused(&[place, "the table has no such change", "A new generation"]).await?;
+    let problems = cdc_worker::status(&site.stack.config).await?.problems;
+    ensure!(problems.iter().any(|problem| problem.contains(place)), "{problems:?}");
+    site.stack.change_user("alice", 1, "Another", false).await?;
+    site.is_refused(&[place, "the change of version 1 has another time", "A new generation"]).await?;
+    let why = complete(&site.stack).await.expect_err("nothing can complete it").to_string();
+    ensure!(why.contains("user alice: the change of version 1") && why.contains("new generation"), "{why}");
+    Ok(())
 }
 
 /// Published from the WAL while its commit waits for a standby that nobody has, a row can't be read by others.

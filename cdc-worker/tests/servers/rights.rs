@@ -6,12 +6,14 @@ use crate::support::{self, Stack, eventually, history_is_the_tables, read_events
 use anyhow::{Context, Result, ensure};
 use cdc_worker::failpoint::Failpoints;
 use cdc_worker::replication::Connection;
+use cdc_worker::resnapshot::{self, Options, Report};
+use cdc_worker::withhold::withhold;
 use local_stack::{LoneKafka, LonePostgres, PostgresVersion};
 use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use runtime::kafka::admin::Admin;
 use runtime::names::Database;
-use runtime::{Config, Secret};
+use runtime::{Config, Secret, Shutdown};
 use schemas::topics::Topic;
 
 const PASSWORD: &str = "secret";
@@ -140,6 +142,7 @@ async fn a_worker_that_owns_nothing_and_may_make_no_topics_streams() -> Result<(
         running.stop().await?;
     }
     ensure!(history_is_the_tables(&stack).await? == 10_000);
+    commands_need_no_more(&stack, &least).await?;
 
     let mut analyst = Config::clone(&stack.config);
     log_in(&mut analyst, &kafka, "analyst");
@@ -155,6 +158,21 @@ async fn a_worker_that_owns_nothing_and_may_make_no_topics_streams() -> Result<(
     let producer: FutureProducer = runtime::kafka::client_config(&analyst.kafka).create()?;
     let written = producer.send(FutureRecord::to(&events).key("k").payload("forged"), support::PATIENCE).await;
     ensure!(written.is_err(), "a consumer may write into the history");
+    Ok(())
+}
+
+/// What completes the history and what gives a message up work with the worker's rights.
+async fn commands_need_no_more(stack: &Stack, least: &Arc<Config>) -> Result<()> {
+    stack.drop_slot().await?;
+    stack.send_many("c", 10_001, 10_010).await?;
+    stack.change_user("alice", 3, "Alice", false).await?;
+    let (options, report, shutdown) = (Options::default(), Report::default(), Shutdown::new());
+    let summary = Box::pin(resnapshot::run(Arc::clone(least), options, report, &shutdown)).await?;
+    ensure!(summary.makes_slot && (summary.events_added, summary.users) == (10, 1), "{summary:?}");
+    ensure!(history_is_the_tables(stack).await? == 10_010);
+    stack.send("c", 10_011, "given up").await?;
+    let decided = Box::pin(withhold(Arc::clone(least), "c", 10_011, &shutdown)).await?;
+    ensure!(!decided.was_decided, "{decided:?}");
     Ok(())
 }
 

@@ -4,12 +4,10 @@
 use crate::support::completing::{complete, goes_on};
 use crate::support::history::check_when_arrived;
 use crate::support::{PATIENCE, Stack, eventually, read_events};
-use anyhow::{Result, anyhow, ensure};
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
-use rdkafka::client::DefaultClientContext;
+use anyhow::{Result, ensure};
+use local_stack::{LonePostgres, PostgresVersion};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
-use runtime::kafka::admin::Admin;
 use schemas::Position;
 use schemas::registry::Registry;
 use schemas::topics::Topic;
@@ -107,6 +105,35 @@ async fn a_publication_that_is_put_back_before_anybody_looks_leaves_no_hole() ->
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publication_that_is_dropped_ends_the_stream_of_17_with_a_way_out() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let server = LonePostgres::start(PostgresVersion::V17, dir.path(), &[]).await?;
+    let stack = Stack::on(server.url("postgres")).await?;
+    let running = stack.start();
+    stack.send("c", 1, "one").await?;
+    arrived(&stack, 1).await?;
+    // In one transaction, so that the stream comes to the row before anybody looks.
+    stack
+        .sql
+        .batch_execute(&format!(
+            "BEGIN; DROP PUBLICATION \"{}\";
+             INSERT INTO message (message_id, chat_id, sender_id, content, sequence_number, created_at)
+             VALUES (gen_random_uuid(), 'c', 'alice', 'text', 2, now()); COMMIT",
+            stack.config.names().publication()
+        ))
+        .await?;
+    let why = running.refusal().await?;
+    ensure!(why.contains("refuses to go on streaming without its publication") && why.contains("42704"), "{why}");
+    ensure!(why.contains("`waltalkie migrate` makes it. Then run `waltalkie cdc resnapshot`"), "{why}");
+    migrations::ensure_publication(&stack.sql, &stack.config.names()).await?;
+    let why = stack.start().refusal().await?;
+    ensure!(why.contains("may have left rows out") && why.contains("cdc resnapshot"), "{why}");
+    complete(&stack).await?;
+    assert_eq!(seqs(&stack).await?, [1, 2]);
+    goes_on(&stack, 3).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_whose_schema_the_registry_does_not_know_are_refused() -> Result<()> {
     let stack = Stack::new().await?;
     let running = stack.start();
@@ -152,14 +179,7 @@ async fn a_topic_that_is_given_more_partitions_is_refused_by_the_next_worker_and
     let running = stack.start();
     check_when_arrived(&stack).await?;
     let topic = stack.config.names().topic(Topic::ChatEvents);
-    let admin: AdminClient<DefaultClientContext> = runtime::kafka::client_config(&stack.config.kafka).create()?;
-    for added in admin.create_partitions([&NewPartitions::new(&topic, 6)], &AdminOptions::new()).await? {
-        added.map_err(|(topic, code)| anyhow!("{topic}: {code}"))?;
-    }
-    eventually("it has 6 partitions", async || {
-        Ok(Admin::new(&stack.config.kafka)?.topic_facts(&topic).await?.partitions == 6)
-    })
-    .await?;
+    stack.add_partitions(&topic, 6).await?;
     // The one that streams keeps to the partitions that it began with: no key moves.
     stack.busy_chat("a", 20, 30).await?;
     check_when_arrived(&stack).await?;

@@ -22,8 +22,8 @@ struct Place {
 }
 
 impl Place {
-    async fn start(folders: &[tempfile::TempDir; 2]) -> Result<Self> {
-        let postgres = LonePostgres::start(PostgresVersion::V16, folders[0].path(), &[]).await?;
+    async fn start(version: PostgresVersion, folders: &[tempfile::TempDir; 2]) -> Result<Self> {
+        let postgres = LonePostgres::start(version, folders[0].path(), &[]).await?;
         let kafka = LoneKafka::start(folders[1].path(), &[(USER, PASSWORD)]).await?;
         Ok(Self { postgres, kafka, registry: Servers::shared()?.registry, folder: tempfile::tempdir()? })
     }
@@ -120,10 +120,18 @@ fn shell(script: &str, folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// One after the other: both have the same names in one registry.
 #[tokio::test(flavor = "multi_thread")]
 async fn migrate_finds_what_others_have_applied() -> Result<()> {
+    for version in [PostgresVersion::V16, PostgresVersion::V18] {
+        Box::pin(finds_what_others_have_applied_on(version)).await.with_context(|| format!("{version:?}"))?;
+    }
+    Ok(())
+}
+
+async fn finds_what_others_have_applied_on(version: PostgresVersion) -> Result<()> {
     let folders = [tempfile::tempdir()?, tempfile::tempdir()?];
-    let place = Place::start(&folders).await?;
+    let place = Place::start(version, &folders).await?;
     let server = place.sql("postgres").await?;
     server.batch_execute(&format!("CREATE ROLE {USER} LOGIN REPLICATION PASSWORD '{PASSWORD}'")).await?;
     server.batch_execute("CREATE DATABASE truth").await?;
@@ -138,6 +146,9 @@ async fn migrate_finds_what_others_have_applied() -> Result<()> {
     truth.batch_execute(&place.printed("truth")?).await?;
     read.batch_execute(&place.printed("read")?).await?;
     truth.batch_execute(&place.printed("slot")?).await?;
+    let slot: String = truth.query_one("SELECT to_jsonb(s)::text FROM pg_replication_slots s", &[]).await?.get(0);
+    let keeps_on_standby = slot.contains("\"failover\": true");
+    ensure!(keeps_on_standby == (version >= PostgresVersion::V17), "{slot}");
     truth.batch_execute(&grants("-- migrate, in the truth")?).await?;
     read.batch_execute(&grants("-- migrate, in the read models")?).await?;
     let refused = place.least(&["migrate"])?;

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use cdc_worker::publisher::Fenced;
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
+use rdkafka::client::DefaultClientContext;
 use runtime::kafka::admin::Admin;
 use schemas::registry::Registry;
 use schemas::{ChatEvent, Encoder, Origin, Position};
@@ -126,6 +128,16 @@ impl Stack {
             Ok(admin.make_topics(&self.config.kafka, &self.config.names()).await.is_ok_and(|made| made.len() > 1))
         })
         .await
+    }
+
+    /// Adds partitions to a topic, as somebody may.
+    pub async fn add_partitions(&self, topic: &str, count: usize) -> Result<()> {
+        let client: AdminClient<DefaultClientContext> = runtime::kafka::client_config(&self.config.kafka).create()?;
+        for added in client.create_partitions([&NewPartitions::new(topic, count)], &AdminOptions::new()).await? {
+            added.map_err(|(topic, code)| anyhow!("{topic}: {code}"))?;
+        }
+        let admin = Admin::new(&self.config.kafka)?;
+        eventually("it has them", async || Ok(admin.topic_facts(topic).await?.partitions == count)).await
     }
 
     /// A position by hand.
