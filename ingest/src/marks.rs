@@ -1,7 +1,8 @@
 //! Receipts into `chat.marks`: at most one record a chat, person and second of this node, whatever clients send.
 //!
-//! *Failure.* Clients aren't kept waiting for Kafka. A record that doesn't get there is sent again, with what came meanwhile,
-//! until one does; only with the node a receipt is lost, and the next one, which is at least as high, makes up for it.
+//! *Failure.* Clients aren't kept waiting for Kafka. A record that doesn't get there is sent again, with what came
+//! meanwhile, until one does; only with the node a receipt is lost, and the next one, which is at least as high, makes up
+//! for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
