@@ -46,7 +46,7 @@ pub(super) struct Event {
 pub(super) type Shown = Option<(&'static str, Option<String>)>;
 
 /// The chat.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Chat {
     seq: i64,
     events: Vec<Event>,
