@@ -79,7 +79,9 @@ async fn requests_that_are_wrong_are_refused_with_their_place() -> Result<()> {
     ensure!(dead < 0.5, "{dead} dead letters");
     alice.get(&format!("{messages}/1234")).await?.expect_problem(400, "bad_uuid", Some("message_id"))?;
     alice.post_raw("/v1/chats", "{not json").await?.expect_problem(400, "bad_json", None)?;
-    alice.post_raw(&messages, vec![b'x'; 65_537]).await?.expect_problem(413, "frame_too_big", None)?;
+    let too_big = alice.post_raw(&messages, vec![b'x'; 65_537]).await?;
+    too_big.expect_problem(413, "frame_too_big", None)?;
+    ensure!(too_big.body["detail"].as_str().is_some_and(|text| text.contains("65536")), "{too_big:?}");
     alice.post_raw("/v1/chats", vec![0xff, 0xfe]).await?.expect_problem(400, "bad_json", None)?;
     for (path, body, code, field, names) in [
         ("/v1/chats", String::new(), "bad_json", None, "line 1, column 0"),
