@@ -35,6 +35,7 @@ enum Step {
     Remove { who: usize, whom: usize },
     Promote { who: usize, whom: usize, role: &'static str },
     Hide { who: usize, is_hidden: bool },
+    Rename { who: usize },
     Read { who: usize, seq: i64 },
 }
 
@@ -72,6 +73,7 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
         2 => (person(), person()).prop_map(|(who, whom)| Step::Remove { who, whom }),
         2 => (person(), person(), role()).prop_map(|(who, whom, role)| Step::Promote { who, whom, role }),
         1 => (person(), any::<bool>()).prop_map(|(who, is_hidden)| Step::Hide { who, is_hidden }),
+        1 => person().prop_map(|who| Step::Rename { who }),
         1 => (person(), 1..LONGEST as i64).prop_map(|(who, seq)| Step::Read { who, seq }),
     ];
     let turn = prop_oneof![
@@ -122,8 +124,8 @@ async fn the_system_does_what_the_model_does() -> Result<()> {
 
 /// Plays a case; gives the chat, and how the model has it.
 async fn play(people: &[Actor], turns: &[Turn]) -> Result<(String, Chat)> {
-    let chat_id = people[0].person.make_group(&[], json!({})).await?;
-    let mut model = Chat::made_by(0);
+    let chat_id = people[0].person.make_group(&[], json!({ "name": OTHER })).await?;
+    let mut model = Chat::made_by(0, OTHER);
     let mut tried: Vec<Tried> = Vec::new();
     for (number, turn) in turns.iter().enumerate() {
         let Some(turn) = turn.among(tried.len()) else { continue };
@@ -162,6 +164,8 @@ async fn play(people: &[Actor], turns: &[Turn]) -> Result<(String, Chat)> {
         let expected: Vec<(String, String)> =
             model.members().map(|(place, role)| (PEOPLE[place].to_owned(), role.to_owned())).collect();
         same(person, &members_of(&members.expect(200)?), &expected)?;
+        let chat = person.get(&format!("/v1/chats/{chat_id}")).await?.expect(200)?;
+        same(person, &chat["name"].as_str(), &Some(model.name()))?;
     }
     for (place, Actor { person, .. }) in people.iter().enumerate() {
         ends::same_on_a_socket(person, &chat_id, model.told(place)).await?;
@@ -295,6 +299,7 @@ fn expect(model: &mut Chat, step: &Step, number: usize, tried: &[Tried]) -> Outc
         Step::Remove { who, whom } => model.remove(who, whom),
         Step::Promote { who, whom, role } => model.promote(who, whom, role),
         Step::Hide { who, is_hidden } => model.hide(who, is_hidden),
+        Step::Rename { who } => model.rename(who, &text(number)),
         Step::Read { who, seq } => model.read(who, seq),
     }
 }
@@ -359,6 +364,9 @@ async fn ask(people: &[Actor], chat_id: &str, step: &Step, number: usize, tried:
         Step::Hide { who, is_hidden } => {
             let body = json!({ "history_for_new_members": !is_hidden });
             person(who).patch(&format!("/v1/chats/{chat_id}"), body).await
+        }
+        Step::Rename { who } => {
+            person(who).patch(&format!("/v1/chats/{chat_id}"), json!({ "name": text(number) })).await
         }
         Step::Read { who, seq } => person(who).post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": seq })).await,
     }
