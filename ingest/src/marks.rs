@@ -1,10 +1,15 @@
-//! Receipts into `chat.marks`: at most one record a chat, person and second, whatever clients send.
+//! Receipts into `chat.marks`: at most one record a chat, person and second of this node, whatever clients send.
+//!
+//! *Failure.* Clients aren't kept waiting for Kafka. A record that doesn't get there is sent again, with what came
+//! meanwhile, until one does; only with the node a receipt is lost, and the next one, which is at least as high, makes up
+//! for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use futures_util::FutureExt;
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use runtime::{Config, RoleHealth, Shutdown, clock, kafka};
 use schemas::topics::Topic;
 use schemas::wire::{Code, Rejection};
@@ -16,7 +21,9 @@ use crate::{metrics, start};
 /// Chats and people whose receipts wait for their second to pass.
 const MOST_WAITING: usize = 1 << 20;
 /// Least time between two records of a chat and person.
-const SPACING_MS: i64 = 1_000;
+const SPACING: Duration = Duration::from_secs(1);
+/// How long what was sent last is remembered, so that the same again makes no record.
+const REMEMBERED: Duration = Duration::from_secs(10);
 /// How long a record waits for others of its partition: nobody waits for it, and each request costs the broker.
 const LINGER_MS: &str = "100";
 
@@ -29,19 +36,38 @@ pub enum Kind {
     Read,
 }
 
+/// A chat and a person.
+type Key = (String, String);
+/// Delivered and read.
+type Seqs = (i64, i64);
+
 #[derive(Default)]
 struct Slot {
-    sent_at_ms: i64,
-    sent: (i64, i64),
-    /// Delivered and read that were not sent yet, as maxima.
-    waiting: (i64, i64),
+    /// Not by the wall clock: one that is set back would hold receipts up for as long.
+    sent_at: Option<Instant>,
+    sent: Seqs,
+    /// The highest that came, sent or not.
+    waiting: Seqs,
 }
 
-type Slots = HashMap<(String, String), Slot>;
+/// What a record says, and what the one before it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Step {
+    from: Seqs,
+    to: Seqs,
+}
+
+/// A record that Kafka hasn't acknowledged.
+struct UnderWay {
+    key: Key,
+    step: Step,
+    delivery: DeliveryFuture,
+}
 
 /// The receipts of one gateway node.
 pub struct Marks {
-    slots: Mutex<Slots>,
+    slots: Mutex<HashMap<Key, Slot>>,
+    under_way: Mutex<Vec<UnderWay>>,
     producer: FutureProducer,
     topic: String,
     encoder: Encoder<Mark>,
@@ -55,6 +81,7 @@ impl Marks {
         let Some(schema_id) = start::schema_id::<Mark>(&registry, health, shutdown).await else { return Ok(None) };
         let marks = Arc::new(Self {
             slots: Mutex::default(),
+            under_way: Mutex::default(),
             producer: kafka::producer_config(&config.kafka).set("linger.ms", LINGER_MS).create()?,
             topic: names.topic(Topic::ChatMarks),
             encoder: Encoder::new(schema_id),
@@ -65,11 +92,11 @@ impl Marks {
 
     /// Takes receipts of a person; membership and head were checked. They go at once, or when their second has passed.
     pub fn take(&self, user_id: &str, kind: Kind, marks: Vec<(String, i64)>) -> Result<(), Rejection> {
-        let now_ms = clock::now_ms();
+        let now = Instant::now();
         metrics::marks(marks.len());
         let mut due = Vec::new();
         {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut slots = lock(&self.slots);
             if slots.len() + marks.len() > MOST_WAITING {
                 return Err(
                     Rejection::new(Code::Overloaded, "Too many receipts wait already; try again.").retry_after(2_000)
@@ -82,70 +109,111 @@ impl Marks {
                 if kind == Kind::Read {
                     slot.waiting.1 = slot.waiting.1.max(seq);
                 }
-                if now_ms - slot.sent_at_ms >= SPACING_MS {
-                    due.extend(slot.send(now_ms).map(|cursor| (key, cursor)));
+                if slot.is_past(now, SPACING) {
+                    due.extend(slot.send(now).map(|step| (key, step)));
                 }
             }
         }
-        for (key, cursor) in due {
-            self.produce(key, cursor, now_ms);
-        }
+        self.produce(due);
         Ok(())
     }
 
     async fn flush_each_second(self: Arc<Self>, shutdown: Shutdown) {
         loop {
             let goes_on = shutdown.pause(Duration::from_millis(250)).await;
-            let now_ms = clock::now_ms();
+            self.take_back_what_failed();
+            let now = Instant::now();
             let mut due = Vec::new();
-            self.slots.lock().unwrap_or_else(PoisonError::into_inner).retain(|key, slot| {
-                if goes_on && now_ms - slot.sent_at_ms < SPACING_MS {
+            lock(&self.slots).retain(|key, slot| {
+                if goes_on && !slot.is_past(now, SPACING) {
                     return true;
                 }
-                match slot.send(now_ms) {
-                    Some(cursor) => {
-                        due.push((key.clone(), cursor));
+                match slot.send(now) {
+                    Some(step) => {
+                        due.push((key.clone(), step));
                         true
                     }
                     // Idle for a second: the next receipt goes at once, with or without this memory.
-                    None => now_ms - slot.sent_at_ms < 10 * SPACING_MS,
+                    None => !slot.is_past(now, REMEMBERED),
                 }
             });
-            for (key, cursor) in due {
-                self.produce(key, cursor, now_ms);
-            }
+            self.produce(due);
             if !goes_on {
                 return;
             }
         }
     }
 
-    fn produce(&self, (chat_id, user_id): (String, String), (delivered_seq, read_seq): (i64, i64), marked_at: i64) {
-        let mark = Mark {
-            chat_id,
-            user_id,
-            delivered_seq: (delivered_seq > 0).then_some(delivered_seq),
-            read_seq: (read_seq > 0).then_some(read_seq),
-            marked_at,
-        };
-        let Ok(value) = self.encoder.encode(&mark) else { return };
-        let record = FutureRecord::to(&self.topic).key(&mark.chat_id).payload(&value).timestamp(marked_at);
-        // Not waited for: a receipt that is lost is sent again with the next one, which is at least as high.
-        if let Err((error, _)) = self.producer.send_result(record) {
-            tracing::debug!(error = %error, "a receipt could not be handed to Kafka");
+    fn produce(&self, due: Vec<(Key, Step)>) {
+        let marked_at = clock::now_ms();
+        for (key, step) in due {
+            let (delivered_seq, read_seq) = step.to;
+            let mark = Mark {
+                chat_id: key.0.clone(),
+                user_id: key.1.clone(),
+                delivered_seq: (delivered_seq > 0).then_some(delivered_seq),
+                read_seq: (read_seq > 0).then_some(read_seq),
+                marked_at,
+            };
+            let Ok(value) = self.encoder.encode(&mark) else { continue };
+            let record = FutureRecord::to(&self.topic).key(&mark.chat_id).payload(&value).timestamp(marked_at);
+            match self.producer.send_result(record) {
+                Ok(delivery) => lock(&self.under_way).push(UnderWay { key, step, delivery }),
+                Err((error, _)) => {
+                    tracing::debug!(error = %error, "a receipt could not be handed to Kafka");
+                    lock(&self.slots).entry(key).or_default().take_back(step);
+                }
+            }
+        }
+    }
+
+    /// Forgets records that Kafka has; those that it didn't get are to be sent again.
+    fn take_back_what_failed(&self) {
+        let mut failed = Vec::new();
+        lock(&self.under_way).retain_mut(|record| match (&mut record.delivery).now_or_never() {
+            None => true,
+            Some(Ok(Ok(_))) => false,
+            Some(_) => {
+                failed.push((std::mem::take(&mut record.key), record.step));
+                false
+            }
+        });
+        if failed.is_empty() {
+            return;
+        }
+        tracing::warn!(receipts = failed.len(), "receipts did not reach Kafka in time and are sent again");
+        let mut slots = lock(&self.slots);
+        for (key, step) in failed {
+            slots.entry(key).or_default().take_back(step);
         }
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Slot {
+    /// Whether the last record is so long ago, or there was none.
+    fn is_past(&self, now: Instant, least: Duration) -> bool {
+        self.sent_at.is_none_or(|sent_at| now.saturating_duration_since(sent_at) >= least)
+    }
+
     /// What is worth a record now, if anything is.
-    fn send(&mut self, now_ms: i64) -> Option<(i64, i64)> {
+    fn send(&mut self, now: Instant) -> Option<Step> {
         if self.waiting.0 <= self.sent.0 && self.waiting.1 <= self.sent.1 {
             return None;
         }
-        self.sent = (self.waiting.0.max(self.sent.0), self.waiting.1.max(self.sent.1));
-        self.sent_at_ms = now_ms;
-        Some(self.sent)
+        let (from, to) = (self.sent, (self.waiting.0.max(self.sent.0), self.waiting.1.max(self.sent.1)));
+        self.sent = to;
+        self.sent_at = Some(now);
+        Some(Step { from, to })
+    }
+
+    /// A record was lost: what it said is to be said again. If a later one said more, that is repeated, which does no harm.
+    fn take_back(&mut self, step: Step) {
+        self.waiting = (self.waiting.0.max(step.to.0), self.waiting.1.max(step.to.1));
+        self.sent = (self.sent.0.min(step.from.0), self.sent.1.min(step.from.1));
     }
 }
 
@@ -156,9 +224,38 @@ mod tests {
     #[test]
     fn a_slot_sends_maxima_and_nothing_twice() {
         let mut slot = Slot { waiting: (5, 2), ..Slot::default() };
-        assert_eq!(slot.send(1_000), Some((5, 2)));
-        assert_eq!(slot.send(2_000), None);
+        let now = Instant::now();
+        assert_eq!(slot.send(now), Some(Step { from: (0, 0), to: (5, 2) }));
+        assert_eq!(slot.send(now), None);
         slot.waiting = (4, 4);
-        assert_eq!(slot.send(3_000), Some((5, 4)));
+        assert_eq!(slot.send(now), Some(Step { from: (5, 2), to: (5, 4) }));
+    }
+
+    #[test]
+    fn a_record_a_second_by_a_clock_that_nobody_sets() {
+        let mut slot = Slot { waiting: (5, 2), ..Slot::default() };
+        let now = Instant::now();
+        assert!(slot.is_past(now, REMEMBERED), "the first one waits");
+        slot.send(now);
+        assert!(!slot.is_past(now + Duration::from_millis(999), SPACING));
+        assert!(slot.is_past(now + Duration::from_secs(1), SPACING));
+    }
+
+    #[test]
+    fn what_kafka_did_not_get_is_sent_again_with_what_came_meanwhile() {
+        let mut slot = Slot { waiting: (5, 2), ..Slot::default() };
+        let now = Instant::now();
+        let lost = slot.send(now).unwrap();
+        slot.take_back(lost);
+        assert_eq!(slot.send(now), Some(lost));
+        // A later one went meanwhile, and nobody knows yet whether it arrived.
+        slot.waiting = (7, 2);
+        slot.send(now);
+        slot.take_back(lost);
+        assert_eq!(slot.send(now), Some(Step { from: (0, 0), to: (7, 2) }));
+        // It was forgotten before the loss was known.
+        let mut forgotten = Slot::default();
+        forgotten.take_back(Step { from: (5, 2), to: (7, 2) });
+        assert_eq!(forgotten.send(now).map(|step| step.to), Some((7, 2)));
     }
 }

@@ -224,6 +224,11 @@ impl Query {
     }
 }
 
+/// The refusal of a `cursor` that no page gave.
+pub(crate) fn wrong_cursor() -> Rejection {
+    Rejection::new(Code::BadField, "cursor is what an earlier page gave as next_cursor.").at("cursor")
+}
+
 /// A chat's id in a path. One that can't be an id is answered like one that isn't there.
 pub(crate) fn chat_id_of(text: String) -> Result<String, Rejection> {
     if ids::is_valid(&text) { Ok(text) } else { Err(Rejection::chat_not_found()) }

@@ -9,7 +9,7 @@ use schemas::{ChatSettings, CommandMember, ids};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::caller::{Caller, JsonBody, ListBody, Query, chat_id_of};
+use super::caller::{Caller, JsonBody, ListBody, Query, chat_id_of, wrong_cursor};
 use super::chat_list::{After, ChatSummary};
 use super::history::written;
 use super::idempotency::Operation;
@@ -45,9 +45,7 @@ pub(crate) struct Page {
 
 fn read_cursor(text: &str) -> Result<(i64, String), Rejection> {
     let parsed: After = text.split_once('_').and_then(|(at_us, id)| Some((at_us.parse().ok()?, id.to_owned())));
-    parsed.ok_or_else(|| {
-        Rejection::new(Code::BadField, "cursor is what an earlier page gave as next_cursor.").at("cursor")
-    })
+    parsed.filter(|(at_us, id)| *at_us >= 0 && ids::is_valid(id)).ok_or_else(wrong_cursor)
 }
 
 /// One chat.

@@ -14,14 +14,15 @@ const MOST_CHARS: usize = 254;
 
 impl Gateway {
     /// Refuses people whom the caller can't bring into a chat. One they may not bring in is answered like one who doesn't
-    /// exist. A service is told of those who don't exist only.
+    /// exist. A service is told of those who don't exist only. Where services alone start chats, adding to a group mustn't be
+    /// the way around it.
     pub(crate) async fn check_company(
         &self,
         caller: &Caller,
         user_ids: &[String],
         field: &str,
     ) -> Result<(), Rejection> {
-        if caller.service.is_some() || self.config.people.start_chats != StartChats::Shared {
+        if caller.service.is_some() || self.config.people.start_chats == StartChats::Anyone {
             return self.check_people(user_ids, field).await;
         }
         // One query for both, so that the time doesn't tell them apart either, nor which of several is named.

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use schemas::ids;
 use schemas::wire::{Code, Rejection};
 use serde_json::{Value, json};
 
-use super::caller::{Caller, JsonBody, ListBody, Query, chat_id_of};
+use super::caller::{Caller, JsonBody, ListBody, Query, chat_id_of, wrong_cursor};
 use super::chats::members_of;
 use super::{Gateway, Problem, Shared, shapes};
 use crate::chat_service::Wish;
@@ -31,6 +32,9 @@ pub(crate) async fn list(
     let chat_id = chat_id_of(chat_id)?;
     let limit = query.limit(100, 1_000)?;
     let after = query.text("cursor").unwrap_or_default();
+    if !after.is_empty() && !ids::is_valid(after) {
+        return Err(wrong_cursor().into());
+    }
     gateway.head_for(&caller.user_id, &chat_id).await?;
     let client = gateway.chat.pool().get().await.map_err(unavailable)?;
     let sql = "SELECT m.user_id, m.role, m.joined_seq, m.visible_from_seq, u.name, u.avatar_url
@@ -104,7 +108,7 @@ pub(crate) async fn update(
     let chat_id = chat_id_of(chat_id)?;
     let role = role_of(Some(body.text("role")?))?;
     let based_on_seq = Some(gateway.head_for(&caller.user_id, &chat_id).await?);
-    let members = members_of(&[user_id], role.map(Role::name));
+    let members = members_of(&[user_id_of(user_id)?], role.map(Role::name));
     let seq =
         gateway.decide(&caller, 0, Wish::UpdateMembers { chat_id: chat_id.clone(), members, based_on_seq }).await?;
     Ok(Json(json!({ "chat_id": chat_id, "seq": seq })))
@@ -122,10 +126,18 @@ pub(crate) async fn remove(
     let chat_id = chat_id_of(chat_id)?;
     let user_id = if user_id == "me" { caller.user_id.clone() } else { user_id };
     let based_on_seq = Some(gateway.head_for(&caller.user_id, &chat_id).await?);
-    let members = members_of(&[user_id], None);
+    let members = members_of(&[user_id_of(user_id)?], None);
     let seq =
         gateway.decide(&caller, 0, Wish::RemoveMembers { chat_id: chat_id.clone(), members, based_on_seq }).await?;
     Ok(Json(json!({ "chat_id": chat_id, "seq": seq })))
+}
+
+/// A member's id in a path. One that can't be an id is nobody's.
+fn user_id_of(text: String) -> Result<String, Rejection> {
+    if ids::is_valid(&text) {
+        return Ok(text);
+    }
+    Err(Rejection::new(Code::UserNotFound, "There is no such member.").at("user_id"))
 }
 
 fn role_of(name: Option<String>) -> Result<Option<Role>, Rejection> {

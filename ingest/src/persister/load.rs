@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use deadpool_postgres::Transaction;
-use schemas::{ChatState, command_type, timestamp};
+use schemas::{ChatState, command_type, ids, timestamp};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
@@ -32,10 +32,12 @@ pub(super) fn questions(batch: &[&Candidate]) -> Questions {
     for Candidate { command, .. } in batch {
         asked.chats.insert(command.chat_id.clone());
         asked.people.insert((command.chat_id.clone(), command.user_id.clone()));
-        for member in &command.members {
+        // What can't be an id has no row, and Postgres fails over some of it (NUL) with the whole batch. The sequencer
+        // refuses it.
+        for member in command.members.iter().filter(|member| ids::is_valid(&member.user_id)) {
             asked.people.insert((command.chat_id.clone(), member.user_id.clone()));
         }
-        for media_id in &command.media_ids {
+        for media_id in command.media_ids.iter().filter(|media_id| ids::is_valid(media_id)) {
             asked.media.insert((media_id.clone(), command.chat_id.clone()));
         }
         for id in [&command.message_id, &command.parent_message_id].into_iter().flatten() {

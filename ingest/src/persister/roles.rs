@@ -58,3 +58,51 @@ impl Role {
         self == Self::Owner
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROLES: [Role; 3] = [Role::Owner, Role::Admin, Role::Member];
+
+    /// Rows of a table: what may be done, and whether owners, admins and members may.
+    fn table(text: &'static str, before: &str) -> Vec<(&'static str, Vec<bool>)> {
+        let lines = text.lines().filter_map(|line| line.strip_prefix(before)).filter(|line| line.starts_with("| "));
+        let rows = lines.skip(1).map(|line| {
+            let mut cells = line.trim_matches('|').split('|').map(str::trim);
+            (cells.next().unwrap_or_default(), cells.map(|cell| cell == "yes").collect())
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn the_tables_say_what_is_compared_here() {
+        let rules: [(&str, &[fn(Role) -> bool]); 6] = [
+            ("send, reply, edit and delete one's own, leave", &[]),
+            ("delete others' messages", &[Role::may_delete_others_messages]),
+            ("add people", &[|role| role.may_add(Role::Member)]),
+            ("remove members", &[|role| role.may_remove(Role::Member)]),
+            (
+                "remove admins and owners, change roles",
+                &[|role| role.may_remove(Role::Admin), |role| role.may_remove(Role::Owner), Role::may_change_roles],
+            ),
+            ("rename, change settings", &[Role::may_change_chat]),
+        ];
+        let page = table(include_str!("../../../docs/roles.md"), "");
+        assert_eq!(page, table(include_str!("roles.rs"), "//! "), "docs/roles.md, and this file's head");
+        assert_eq!(page.len(), rules.len());
+        for ((what, allowed), (row, rules)) in page.iter().zip(rules) {
+            assert_eq!(*what, row);
+            for rule in rules {
+                assert_eq!(ROLES.map(rule).as_slice(), allowed.as_slice(), "{what}");
+            }
+        }
+        assert_eq!(page[0].1, [true; 3], "whoever is in it");
+    }
+
+    #[test]
+    fn nobody_gives_a_role_above_their_own() {
+        let given = ROLES.map(|role| ROLES.map(|as_role| role.may_add(as_role)));
+        assert_eq!(given, [[true, true, true], [false, true, true], [false, false, false]]);
+    }
+}

@@ -196,6 +196,8 @@ async fn frames_over_the_limit_and_binary_ones_close_the_connection() -> Result<
     socket.send_raw(Message::text(at_the_limit)).await?;
     socket.expect_bare_error("unknown_event", Some("event")).await?;
     socket.send_raw(Message::text("x".repeat(limit + 1))).await?;
+    let said = socket.expect_bare_error("frame_too_big", None).await?;
+    ensure!(said.contains(&limit.to_string()), "{said:?} doesn't name the limit");
     ensure!(socket.closed().await? == Some(1009));
     let mut socket = alice.connect().await?;
     socket.send_raw(Message::text("x".repeat(4 * limit))).await?;

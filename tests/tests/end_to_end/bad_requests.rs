@@ -58,10 +58,30 @@ async fn requests_that_are_wrong_are_refused_with_their_place() -> Result<()> {
             .expect_problem(400, "bad_field", Some(field))
             .context(query)?;
     }
-    alice.get("/v1/chats?cursor=x").await?.expect_problem(400, "bad_field", Some("cursor"))?;
+    for query in ["x", "1_%00", "1_a%20b", "1_", "-370000000000000000_a"] {
+        let path = format!("/v1/chats?cursor={query}");
+        alice.get(&path).await?.expect_problem(400, "bad_field", Some("cursor")).context(path)?;
+    }
+    for query in ["%00", "a%00b", "a%20b"] {
+        let path = format!("/v1/chats/{chat_id}/members?cursor={query}");
+        alice.get(&path).await?.expect_problem(400, "bad_field", Some("cursor")).context(path)?;
+    }
+    alice.get(&format!("/v1/chats/{chat_id}/members?cursor=")).await?.expect(200)?;
+    // What can't be an id is nobody's, and comes no further.
+    for user_id in ["%00", "a%00b", "a%20b", &"x".repeat(65)] {
+        let path = format!("/v1/chats/{chat_id}/members/{user_id}");
+        let changed = alice.patch(&path, json!({ "role": "admin" })).await?;
+        changed.expect_problem(404, "user_not_found", Some("user_id")).with_context(|| path.clone())?;
+        let removed = alice.delete(&path).await?;
+        removed.expect_problem(404, "user_not_found", Some("user_id")).with_context(|| path.clone())?;
+    }
+    let dead = process.metric("waltalkie_persister_dead_letters_total").await?;
+    ensure!(dead < 0.5, "{dead} dead letters");
     alice.get(&format!("{messages}/1234")).await?.expect_problem(400, "bad_uuid", Some("message_id"))?;
     alice.post_raw("/v1/chats", "{not json").await?.expect_problem(400, "bad_json", None)?;
-    alice.post_raw(&messages, vec![b'x'; 65_537]).await?.expect_problem(413, "frame_too_big", None)?;
+    let too_big = alice.post_raw(&messages, vec![b'x'; 65_537]).await?;
+    too_big.expect_problem(413, "frame_too_big", None)?;
+    ensure!(too_big.body["detail"].as_str().is_some_and(|text| text.contains("65536")), "{too_big:?}");
     alice.post_raw("/v1/chats", vec![0xff, 0xfe]).await?.expect_problem(400, "bad_json", None)?;
     for (path, body, code, field, names) in [
         ("/v1/chats", String::new(), "bad_json", None, "line 1, column 0"),

@@ -100,12 +100,23 @@ async fn two_people_talk_live_and_change_what_they_said() -> Result<()> {
         "{text}"
     );
 
+    // Without an id it gets one whose time is in it.
+    let made = |id: &Value| Uuid::try_parse(id.as_str().unwrap_or_default()).is_ok_and(|id| id.get_version_num() == 7);
+    let elsewhere = alice.make_group(&[], json!({})).await?;
+    let asked = here.send("send_message", json!({ "chat_id": elsewhere, "content": "To myself" })).await?;
+    let accepted = here.answer(asked, |frame| frame["payload"]["state"] == "accepted").await?;
+    ensure!(made(&accepted["payload"]["message_id"]), "{accepted}");
+    ensure!(here.persisted(asked).await? == 2);
+    let by_http = alice.say(&elsewhere, "To myself, by HTTP").await?;
+    ensure!(made(&by_http["message_id"]), "{by_http}");
+
     // Nothing of it stays in the tables either; the history keeps each event once, in order, with its attributes.
     let truth = installation.truth().await?;
     let sql = "SELECT count(*) FROM (SELECT content FROM message UNION ALL SELECT content FROM chat_change) bodies
                 WHERE content LIKE '%Bob'";
     ensure!(truth.query_one(sql, &[]).await?.get::<_, i64>(0) == 0, "a deleted body is in the tables");
-    let events = read_events(&installation.config()?).await?;
+    let mut events = read_events(&installation.config()?).await?;
+    events.retain(|(event, _)| event.chat_id == chat_id);
     let types: Vec<&str> = events.iter().map(|(event, _)| event.event_type.as_str()).collect();
     ensure!(
         types == ["chat.created", "message.persisted", "message.persisted", "message.edited", "message.deleted"],

@@ -59,6 +59,7 @@ mod rolling_restart;
 mod rust_client;
 mod schemas_check;
 mod services;
+mod silent_kafka;
 mod smuggled;
 mod startup;
 mod strangers;

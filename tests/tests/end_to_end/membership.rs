@@ -141,6 +141,19 @@ async fn whoever_leaves_sees_no_more_and_a_stranger_sees_nothing() -> Result<()>
     ensure!(!members.to_string().contains("\"bob\"") && after["seq"] == 5, "{after} {members}");
     bob.get(&format!("/v1/chats/{chat_id}")).await?.expect_problem(404, "chat_not_found", Some("chat_id"))?;
 
+    // Nor does an edit that was on its way undo a newer one.
+    let edited = after["message_id"].as_str().context("no id")?;
+    let path = format!("/v1/chats/{chat_id}/messages/{edited}");
+    alice.patch(&path, json!({ "content": "the newer text" })).await?.expect(200)?;
+    late_edit(&installation, &chat_id, edited).await?;
+    let shown = alice.get(&path).await?.expect(200)?;
+    let page = alice.get(&format!("/v1/chats/{chat_id}")).await?.expect(200)?;
+    ensure!(shown["content"] == "the newer text" && page["head_seq"] == 6, "{shown} {page}");
+    // A command that names what no table can hold is refused, and is no dead letter.
+    nobodys_id(&installation, &chat_id).await?;
+    let dead = process.metric("waltalkie_persister_dead_letters_total").await?;
+    ensure!(dead < 0.5, "{dead} dead letters");
+
     // Bob may look at what he saw before he left, and at nothing after it.
     there.send("resume", json!({ "cursors": { &chat_id: 0 } })).await?;
     let resumed = there.wait("resumed", |resumed| resumed["chat_id"] == chat_id).await?;
@@ -152,33 +165,63 @@ async fn whoever_leaves_sees_no_more_and_a_stranger_sees_nothing() -> Result<()>
 
 /// A command of alice's that another gateway made before bob was removed, and that reaches the log only now.
 async fn late_adding(installation: &Installation, chat_id: &str) -> Result<()> {
+    let adding = ChatCommand {
+        command_type: command_type::MEMBERS_ADD.into(),
+        members: vec![CommandMember { user_id: "bob".into(), member_role: None }],
+        based_on_seq: Some(2),
+        ..ChatCommand::default()
+    };
+    refused(installation, chat_id, adding, "conflict").await
+}
+
+/// The same of an edit that was made of the text as it was sent, at 5.
+async fn late_edit(installation: &Installation, chat_id: &str, message_id: &str) -> Result<()> {
+    let edit = ChatCommand {
+        command_type: command_type::MESSAGE_EDIT.into(),
+        message_id: Some(message_id.to_owned()),
+        content: Some("the older text".into()),
+        based_on_seq: Some(5),
+        ..ChatCommand::default()
+    };
+    refused(installation, chat_id, edit, "conflict").await
+}
+
+/// What a gateway refuses to pass on, from one that doesn't.
+async fn nobodys_id(installation: &Installation, chat_id: &str) -> Result<()> {
+    let removal = ChatCommand {
+        command_type: command_type::MEMBERS_REMOVE.into(),
+        members: vec![CommandMember { user_id: "nobody\0".into(), member_role: None }],
+        ..ChatCommand::default()
+    };
+    refused(installation, chat_id, removal, "bad_field").await
+}
+
+/// Puts a command of alice's into the log; it is decided, and refused.
+async fn refused(installation: &Installation, chat_id: &str, command: ChatCommand, code: &str) -> Result<()> {
     let config = installation.config()?;
     let registry = Registry::new(config.registry.url.expose(), config.names().prefix())?;
     let encoder = Encoder::<ChatCommand>::new(registry.id_of::<ChatCommand>().await?);
+    let command_id = Uuid::now_v7();
     let command = ChatCommand {
-        command_id: Uuid::now_v7().to_string(),
-        command_type: command_type::MEMBERS_ADD.into(),
+        command_id: command_id.to_string(),
         chat_id: chat_id.to_owned(),
         user_id: "alice".into(),
         session_id: Uuid::now_v7().to_string(),
-        members: vec![CommandMember { user_id: "bob".into(), member_role: None }],
-        based_on_seq: Some(2),
         issued_at: runtime::clock::now_ms(),
-        ..ChatCommand::default()
+        ..command
     };
     let value = encoder.encode(&command)?;
     let producer: FutureProducer = producer_config(&config.kafka).create()?;
     let topic = config.names().topic(Topic::ChatCommands);
     let record = FutureRecord::to(&topic).key(chat_id).payload(&value).timestamp(command.issued_at);
     producer.send(record, Timeout::After(LONG)).await.map_err(|(error, _)| error)?;
-    // It was decided, and refused.
     let truth = installation.truth().await?;
     let outcome = until("the decision", LONG, async || {
         let sql = "SELECT row_to_json(r)::text FROM command_result r WHERE command_id = $1";
-        Ok(truth.query_opt(sql, &[&Uuid::try_parse(&command.command_id)?]).await?.map(|row| row.get::<_, String>(0)))
+        Ok(truth.query_opt(sql, &[&command_id]).await?.map(|row| row.get::<_, String>(0)))
     })
     .await?;
-    ensure!(outcome.contains("conflict"), "{outcome}");
+    ensure!(outcome.contains(code), "{outcome} instead of {code}");
     Ok(())
 }
 

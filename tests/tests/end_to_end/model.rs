@@ -1,6 +1,6 @@
 //! Random commands of several people against the real system and against a small model of a chat: equal at each step, and at
 //! the end in what everybody sees by HTTP, in what a socket is told from the beginning, in what is unread, and in the history.
-//! A case that fails is made smaller.
+//! Of two commands at once either may come first. A case that fails is made smaller.
 
 mod chat;
 mod ends;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 use uuid::Uuid;
-use waltalkie_tests::harness::{Answer, Installation, Person, Servers};
+use waltalkie_tests::harness::{Answer, Installation, Person, Servers, Socket};
 
 use chat::{Chat, Outcome};
 
@@ -27,7 +27,7 @@ const OTHER: &str = "something else";
 /// length.
 #[derive(Debug, Clone)]
 enum Step {
-    Say { who: usize, answers: Option<usize> },
+    Say { who: usize, answers: Option<usize>, by_socket: bool },
     Again { who: usize, message: usize, is_changed: bool },
     Edit { who: usize, message: usize },
     Delete { who: usize, message: usize },
@@ -35,15 +35,36 @@ enum Step {
     Remove { who: usize, whom: usize },
     Promote { who: usize, whom: usize, role: &'static str },
     Hide { who: usize, is_hidden: bool },
+    Rename { who: usize },
     Read { who: usize, seq: i64 },
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+/// What comes next.
+#[derive(Debug, Clone)]
+enum Turn {
+    One(Step),
+    /// Two at once. At most the first is a send, and the answers of both tell what was decided, not what is there now.
+    Two(Step, Step),
+}
+
+fn turns() -> impl Strategy<Value = Vec<Turn>> {
     let person = || 0..PEOPLE.len();
     let message = || 0..LONGEST;
     let role = || prop::sample::select(vec!["owner", "admin", "member"]);
+    let say = || {
+        let parts = (person(), prop::option::of(message()), any::<bool>());
+        parts.prop_map(|(who, answers, by_socket)| Step::Say { who, answers, by_socket })
+    };
+    let change = || {
+        prop_oneof![
+            2 => (person(), message()).prop_map(|(who, message)| Step::Delete { who, message }),
+            3 => (person(), person(), role()).prop_map(|(who, whom, role)| Step::Add { who, whom, role }),
+            3 => (person(), person()).prop_map(|(who, whom)| Step::Remove { who, whom }),
+            2 => (person(), person(), role()).prop_map(|(who, whom, role)| Step::Promote { who, whom, role }),
+        ]
+    };
     let step = prop_oneof![
-        5 => (person(), prop::option::of(message())).prop_map(|(who, answers)| Step::Say { who, answers }),
+        5 => say(),
         2 => (person(), message(), any::<bool>())
             .prop_map(|(who, message, is_changed)| Step::Again { who, message, is_changed }),
         2 => (person(), message()).prop_map(|(who, message)| Step::Edit { who, message }),
@@ -52,9 +73,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (person(), person()).prop_map(|(who, whom)| Step::Remove { who, whom }),
         2 => (person(), person(), role()).prop_map(|(who, whom, role)| Step::Promote { who, whom, role }),
         1 => (person(), any::<bool>()).prop_map(|(who, is_hidden)| Step::Hide { who, is_hidden }),
+        1 => person().prop_map(|who| Step::Rename { who }),
         1 => (person(), 1..LONGEST as i64).prop_map(|(who, seq)| Step::Read { who, seq }),
     ];
-    prop::collection::vec(step, 1..LONGEST)
+    let turn = prop_oneof![
+        4 => step.prop_map(Turn::One),
+        1 => (prop_oneof![say(), change()], change()).prop_map(|(first, second)| Turn::Two(first, second)),
+    ];
+    prop::collection::vec(turn, 1..LONGEST)
+}
+
+/// Somebody, and the socket that they send by.
+struct Actor {
+    person: Person,
+    socket: tokio::sync::Mutex<Socket>,
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,13 +103,15 @@ async fn the_system_does_what_the_model_does() -> Result<()> {
     let ended = Arc::clone(&played);
     let mut people = Vec::new();
     for name in PEOPLE {
-        people.push(Person::arrive(&config, process.gateway()?, name).await?);
+        let person = Person::arrive(&config, process.gateway()?, name).await?;
+        let socket = tokio::sync::Mutex::new(person.connect().await?);
+        people.push(Actor { person, socket });
     }
     let handle = tokio::runtime::Handle::current();
     let checked = tokio::task::spawn_blocking(move || {
         let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
-        runner.run(&steps(), |steps| {
-            let ran = handle.block_on(play(&people, &steps));
+        runner.run(&turns(), |turns| {
+            let ran = handle.block_on(play(&people, &turns));
             let chat = ran.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
             ended.lock().unwrap_or_else(PoisonError::into_inner).push(chat);
             Ok(())
@@ -89,21 +123,36 @@ async fn the_system_does_what_the_model_does() -> Result<()> {
 }
 
 /// Plays a case; gives the chat, and how the model has it.
-async fn play(people: &[Person], steps: &[Step]) -> Result<(String, Chat)> {
-    let chat_id = people[0].make_group(&[], json!({})).await?;
-    let mut model = Chat::made_by(0);
+async fn play(people: &[Actor], turns: &[Turn]) -> Result<(String, Chat)> {
+    let chat_id = people[0].person.make_group(&[], json!({ "name": OTHER })).await?;
+    let mut model = Chat::made_by(0, OTHER);
     let mut tried: Vec<Tried> = Vec::new();
-    for (number, step) in steps.iter().enumerate() {
-        let Some(step) = step.among(tried.len()) else { continue };
-        if let Step::Say { .. } = step {
+    for (number, turn) in turns.iter().enumerate() {
+        let Some(turn) = turn.among(tried.len()) else { continue };
+        if let Turn::One(Step::Say { .. }) | Turn::Two(Step::Say { .. }, _) = turn {
             tried.push(Tried { message_id: Uuid::now_v7(), text: text(number) });
         }
-        let answer = take(people, &chat_id, &step, number, &tried).await?;
-        let expected = expect(&mut model, &step, number, &tried);
-        let seen = outcome_of(&answer)?;
-        ensure!(seen == expected, "step {number}, {step:?}: {seen:?} ({}), the model says {expected:?}", answer.body);
+        match &turn {
+            Turn::One(step) => {
+                let seen = take(people, &chat_id, step, number, &tried).await?;
+                let expected = expect(&mut model, step, number, &tried);
+                ensure!(seen == expected, "step {number}, {step:?}: {seen:?}, the model says {expected:?}");
+            }
+            Turn::Two(first, second) => {
+                let (one, other) = tokio::try_join!(
+                    take(people, &chat_id, first, number, &tried),
+                    take(people, &chat_id, second, number, &tried),
+                )?;
+                let seen = (one, other);
+                let mut ends = in_either_order(&model, first, second, number, &tried);
+                let end = ends.iter().position(|(expected, _)| *expected == seen);
+                let expected: Vec<_> = ends.iter().map(|(expected, _)| expected.clone()).collect();
+                let end = end.with_context(|| format!("{number}, {turn:?}: {seen:?}, the model says {expected:?}"))?;
+                model = ends.swap_remove(end).1;
+            }
+        }
     }
-    for (place, person) in people.iter().enumerate() {
+    for (place, Actor { person, .. }) in people.iter().enumerate() {
         let page = person.get(&format!("/v1/chats/{chat_id}/messages?limit=200")).await?;
         let members = person.get(&format!("/v1/chats/{chat_id}/members")).await?;
         let Some(view) = model.view_of(place) else {
@@ -115,8 +164,10 @@ async fn play(people: &[Person], steps: &[Step]) -> Result<(String, Chat)> {
         let expected: Vec<(String, String)> =
             model.members().map(|(place, role)| (PEOPLE[place].to_owned(), role.to_owned())).collect();
         same(person, &members_of(&members.expect(200)?), &expected)?;
+        let chat = person.get(&format!("/v1/chats/{chat_id}")).await?.expect(200)?;
+        same(person, &chat["name"].as_str(), &Some(model.name()))?;
     }
-    for (place, person) in people.iter().enumerate() {
+    for (place, Actor { person, .. }) in people.iter().enumerate() {
         ends::same_on_a_socket(person, &chat_id, model.told(place)).await?;
         ends::same_unread(person, &chat_id, model.unread_of(place)).await?;
     }
@@ -138,13 +189,61 @@ impl Step {
     fn among(&self, tried: usize) -> Option<Self> {
         let within = |place: usize| place.checked_rem(tried);
         Some(match *self {
-            Self::Say { who, answers } => Self::Say { who, answers: answers.and_then(within) },
+            Self::Say { who, answers, by_socket } => Self::Say { who, answers: answers.and_then(within), by_socket },
             Self::Again { who, message, is_changed } => Self::Again { who, message: within(message)?, is_changed },
             Self::Edit { who, message } => Self::Edit { who, message: within(message)? },
             Self::Delete { who, message } => Self::Delete { who, message: within(message)? },
             ref other => other.clone(),
         })
     }
+
+    /// Whose membership it is about.
+    fn whom(&self) -> Option<usize> {
+        match *self {
+            Self::Add { whom, .. } | Self::Remove { whom, .. } | Self::Promote { whom, .. } => Some(whom),
+            _ => None,
+        }
+    }
+}
+
+impl Turn {
+    /// As [`Step::among`].
+    fn among(&self, tried: usize) -> Option<Self> {
+        Some(match self {
+            Self::One(step) => Self::One(step.among(tried)?),
+            Self::Two(first, second) => Self::Two(first.among(tried)?, second.among(tried)?),
+        })
+    }
+}
+
+/// What two commands at once may be answered, and how the chat is then: whichever came first. The later one may have been
+/// made before the earlier one was decided, and is refused then if both are about the same person's membership.
+fn in_either_order(
+    model: &Chat,
+    first: &Step,
+    second: &Step,
+    number: usize,
+    tried: &[Tried],
+) -> Vec<((Outcome, Outcome), Chat)> {
+    let mut ends = Vec::new();
+    for is_turned in [false, true] {
+        let (earlier, later) = if is_turned { (second, first) } else { (first, second) };
+        let as_asked = |of_earlier: Outcome, of_later: Outcome| {
+            if is_turned { (of_later, of_earlier) } else { (of_earlier, of_later) }
+        };
+        let mut between = model.clone();
+        let of_earlier = expect(&mut between, earlier, number, tried);
+        let mut end = between.clone();
+        let of_later = expect(&mut end, later, number, tried);
+        // Whether they are in the chat at all is looked at first.
+        let is_member = of_later != Outcome::Refused("chat_not_found");
+        let is_changed = matches!(of_earlier, Outcome::Seq(Some(_)));
+        if earlier.whom().is_some() && earlier.whom() == later.whom() && is_changed && is_member {
+            ends.push((as_asked(of_earlier.clone(), Outcome::Refused("conflict")), between));
+        }
+        ends.push((as_asked(of_earlier, of_later), end));
+    }
+    ends
 }
 
 fn same<T: PartialEq + Debug>(person: &Person, seen: &T, expected: &T) -> Result<()> {
@@ -173,16 +272,25 @@ fn outcome_of(answer: &Answer) -> Result<Outcome> {
             body => Outcome::Seq(body["seq"].as_i64()),
         });
     }
-    let code = body["code"].as_str().with_context(|| format!("{}: {body}", answer.status))?;
-    let known =
-        ["chat_not_found", "message_not_found", "forbidden", "last_owner", "message_id_conflict", "user_not_found"];
-    let known = known.into_iter().find(|known| *known == code);
-    known.map(Outcome::Refused).with_context(|| format!("{}: {body}", answer.status))
+    refusal_of(&body["code"]).with_context(|| format!("{}: {body}", answer.status))
+}
+
+fn refusal_of(code: &Value) -> Option<Outcome> {
+    let known = [
+        "chat_not_found",
+        "message_not_found",
+        "forbidden",
+        "last_owner",
+        "message_id_conflict",
+        "user_not_found",
+        "conflict",
+    ];
+    known.into_iter().find(|known| code == known).map(Outcome::Refused)
 }
 
 fn expect(model: &mut Chat, step: &Step, number: usize, tried: &[Tried]) -> Outcome {
     match *step {
-        Step::Say { who, answers } => model.say(who, tried.len() - 1, &text(number), answers),
+        Step::Say { who, answers, .. } => model.say(who, tried.len() - 1, &text(number), answers),
         Step::Again { who, message, is_changed: true } => model.say(who, message, OTHER, None),
         Step::Again { who, message, .. } => model.say(who, message, &tried[message].text, None),
         Step::Edit { who, message } => model.edit(who, message, &text(number)),
@@ -191,41 +299,75 @@ fn expect(model: &mut Chat, step: &Step, number: usize, tried: &[Tried]) -> Outc
         Step::Remove { who, whom } => model.remove(who, whom),
         Step::Promote { who, whom, role } => model.promote(who, whom, role),
         Step::Hide { who, is_hidden } => model.hide(who, is_hidden),
+        Step::Rename { who } => model.rename(who, &text(number)),
         Step::Read { who, seq } => model.read(who, seq),
     }
 }
 
-async fn take(people: &[Person], chat_id: &str, step: &Step, number: usize, tried: &[Tried]) -> Result<Answer> {
+async fn take(people: &[Actor], chat_id: &str, step: &Step, number: usize, tried: &[Tried]) -> Result<Outcome> {
+    if let Step::Say { who, answers, by_socket: true } = *step {
+        let Tried { message_id, text } = tried.last().context("it was just tried")?;
+        let mut payload = json!({ "chat_id": chat_id, "message_id": message_id, "content": text });
+        if let Some(place) = answers {
+            payload["parent_message_id"] = json!(tried[place].message_id);
+        }
+        let mut socket = people[who].socket.lock().await;
+        return say(&mut socket, payload).await;
+    }
+    outcome_of(&ask(people, chat_id, step, number, tried).await?)
+}
+
+/// Sends by a socket.
+async fn say(socket: &mut Socket, payload: Value) -> Result<Outcome> {
+    let given_up = json!({ "chat_id": payload["chat_id"], "message_id": payload["message_id"] });
+    let asked = socket.send("send_message", payload).await?;
+    let is_decided = |frame: &Value| frame["event"] == "error" || frame["payload"]["state"] == "persisted";
+    let answer = socket.answer(asked, is_decided).await?;
+    if answer["event"] == "ack" {
+        return Ok(Outcome::Seq(answer["payload"]["seq"].as_i64()));
+    }
+    // Or later sends of the chat would wait until it is sent again.
+    let discarded = socket.send("discard_message", given_up).await?;
+    socket.answer(discarded, |frame| frame["event"] == "ack").await?;
+    refusal_of(&answer["payload"]["code"]).with_context(|| format!("{answer}"))
+}
+
+/// By HTTP.
+async fn ask(people: &[Actor], chat_id: &str, step: &Step, number: usize, tried: &[Tried]) -> Result<Answer> {
+    let person = |who: usize| &people[who].person;
     let messages = format!("/v1/chats/{chat_id}/messages");
     let members = format!("/v1/chats/{chat_id}/members");
     match *step {
-        Step::Say { who, answers } => {
+        Step::Say { who, answers, .. } => {
             let Tried { message_id, text } = tried.last().context("it was just tried")?;
             let parent = answers.map(|place| tried[place].message_id);
             let body = json!({ "message_id": message_id, "content": text, "parent_message_id": parent });
-            people[who].post(&messages, body).await
+            person(who).post(&messages, body).await
         }
         Step::Again { who, message, is_changed } => {
             let Tried { message_id, text } = &tried[message];
             let content = if is_changed { OTHER } else { text };
-            people[who].post(&messages, json!({ "message_id": message_id, "content": content })).await
+            person(who).post(&messages, json!({ "message_id": message_id, "content": content })).await
         }
         Step::Edit { who, message } => {
             let path = format!("{messages}/{}", tried[message].message_id);
-            people[who].patch(&path, json!({ "content": text(number) })).await
+            person(who).patch(&path, json!({ "content": text(number) })).await
         }
-        Step::Delete { who, message } => people[who].delete(&format!("{messages}/{}", tried[message].message_id)).await,
+        Step::Delete { who, message } => person(who).delete(&format!("{messages}/{}", tried[message].message_id)).await,
         Step::Add { who, whom, role } => {
-            people[who].post(&members, json!({ "user_ids": [PEOPLE[whom]], "role": role })).await
+            person(who).post(&members, json!({ "user_ids": [PEOPLE[whom]], "role": role })).await
         }
-        Step::Remove { who, whom } => people[who].delete(&format!("{members}/{}", PEOPLE[whom])).await,
+        Step::Remove { who, whom } => person(who).delete(&format!("{members}/{}", PEOPLE[whom])).await,
         Step::Promote { who, whom, role } => {
-            people[who].patch(&format!("{members}/{}", PEOPLE[whom]), json!({ "role": role })).await
+            person(who).patch(&format!("{members}/{}", PEOPLE[whom]), json!({ "role": role })).await
         }
         Step::Hide { who, is_hidden } => {
             let body = json!({ "history_for_new_members": !is_hidden });
-            people[who].patch(&format!("/v1/chats/{chat_id}"), body).await
+            person(who).patch(&format!("/v1/chats/{chat_id}"), body).await
         }
-        Step::Read { who, seq } => people[who].post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": seq })).await,
+        Step::Rename { who } => {
+            person(who).patch(&format!("/v1/chats/{chat_id}"), json!({ "name": text(number) })).await
+        }
+        Step::Read { who, seq } => person(who).post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": seq })).await,
     }
 }

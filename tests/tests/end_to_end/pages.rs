@@ -56,6 +56,12 @@ async fn pages_are_stable_under_writes() -> Result<()> {
         ensure!(unique.contains(chat), "{chat} is missing in {seen:?}");
     }
 
+    // A socket is greeted with all of them in the same order.
+    let listed = walk(&alice, "/v1/chats", ("chats", "chat_id"), async |_| Ok(())).await?;
+    let socket = alice.connect().await?;
+    let announced: Vec<&str> = socket.chats.iter().filter_map(|chat| chat["chat_id"].as_str()).collect();
+    ensure!(announced == listed, "{announced:?} at the beginning, {listed:?} by HTTP");
+
     // Members by id: some leave, some come, before and behind the cursor.
     let first: Vec<&Person> = others.iter().step_by(2).collect();
     let group = alice.make_group(&first, json!({})).await?;

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use waltalkie_tests::harness::{Installation, Person, SHORT, Servers, until};
+use waltalkie_tests::harness::{Installation, LONG, Person, SHORT, Servers, until};
 
 async fn ask(who: &Person, method: Method, path: &str, headers: &[(&str, &str)], body: Value) -> Result<Response> {
     let mut request = reqwest::Client::new().request(method, format!("{}{path}", who.base)).bearer_auth(&who.token);
@@ -106,6 +106,13 @@ async fn who_polls_is_told_that_nothing_changed() -> Result<()> {
         ensure!(again.status() == 304 && tag_of(&again)? == first, "{path}: {}", again.status());
         ensure!(again.text().await?.is_empty(), "{path}: 304 with a body");
     }
+    // The list of chats once its read models have the message.
+    until("the list of chats to change no more", LONG, async || {
+        let first = tag_of(&ask(&alice, Method::GET, "/v1/chats", &[], Value::Null).await?)?;
+        let again = ask(&alice, Method::GET, "/v1/chats", &[("if-none-match", &first)], Value::Null).await?;
+        Ok((again.status() == 304 && tag_of(&again)? == first).then_some(()))
+    })
+    .await?;
     let first = tag_of(&ask(&alice, Method::GET, &messages, &[], Value::Null).await?)?;
     alice.say(&chat_id, "two").await?;
     let changed = ask(&alice, Method::GET, &messages, &[("if-none-match", &first)], Value::Null).await?;

@@ -263,8 +263,18 @@ async fn who_starts_chats_is_a_setting() -> Result<()> {
         ensure!(refused.body["detail"] == "Chats are started by the application here, not by people.", "{refused:?}");
     }
     // One that is there is theirs all the same.
-    people[0].at(services.gateway()?).post("/v1/chats", direct(bob)).await?.expect(200)?;
-    service.at(services.gateway()?).as_if(bob).post("/v1/chats", direct(carol)).await?.expect(201)?;
+    let there = people[0].at(services.gateway()?);
+    there.post("/v1/chats", direct(bob)).await?.expect(200)?;
+    let application = service.at(services.gateway()?);
+    application.as_if(bob).post("/v1/chats", direct(carol)).await?.expect(201)?;
+    // An owner's own group is no way around it: only people they share a chat with come in, others are like nobody.
+    let members = "/v1/chats/both/members";
+    let dave = Person::arrive(&config, gateway, "dave").await?;
+    for stranger in [dave.user_id.as_str(), "nobody"] {
+        not_found(there.post(members, json!({ "user_ids": [stranger] })).await?, "user_ids")?;
+    }
+    there.post(members, json!({ "user_ids": [carol] })).await?.expect(201)?;
+    application.as_if(alice).post(members, json!({ "user_ids": [dave.user_id] })).await?.expect(201)?;
     Ok(())
 }
 

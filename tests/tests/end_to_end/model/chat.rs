@@ -46,7 +46,7 @@ pub(super) struct Event {
 pub(super) type Shown = Option<(&'static str, Option<String>)>;
 
 /// The chat.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Chat {
     seq: i64,
     events: Vec<Event>,
@@ -56,6 +56,7 @@ pub(super) struct Chat {
     stays: Vec<Stay>,
     messages: Vec<Message>,
     is_hidden: bool,
+    name: String,
 }
 
 const NO_CHAT: Outcome = Outcome::Refused("chat_not_found");
@@ -77,9 +78,9 @@ fn rank(role: &str) -> u8 {
 }
 
 impl Chat {
-    pub(super) fn made_by(who: usize) -> Self {
-        let stay = Stay { who, visible_from: 1, left: None };
-        let mut chat = Self { roles: BTreeMap::from([(who, OWNER)]), stays: vec![stay], ..Self::default() };
+    pub(super) fn made_by(who: usize, name: &str) -> Self {
+        let (stay, name) = (Stay { who, visible_from: 1, left: None }, name.to_owned());
+        let mut chat = Self { roles: BTreeMap::from([(who, OWNER)]), stays: vec![stay], name, ..Self::default() };
         chat.next("chat.created");
         chat
     }
@@ -226,6 +227,22 @@ impl Chat {
             self.next("chat.updated");
         }
         Outcome::Done
+    }
+
+    pub(super) fn rename(&mut self, who: usize, name: &str) -> Outcome {
+        let Some(own) = self.roles.get(&who).copied() else { return NO_CHAT };
+        if own < ADMIN {
+            return FORBIDDEN;
+        }
+        if self.name != name {
+            name.clone_into(&mut self.name);
+            self.next("chat.updated");
+        }
+        Outcome::Done
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn read(&mut self, who: usize, seq: i64) -> Outcome {
