@@ -84,7 +84,7 @@ async fn each_role_does_its_work_with_the_rights_of_the_page() -> Result<()> {
     try_join_all(ROLES.iter().map(|role| allow(&kafka, &installation, &page, role))).await?;
     is_refused(&installation, &kafka, "gateway").await?;
 
-    let processes = try_join_all(ROLES.iter().map(|role| run(&installation, &kafka, role))).await?;
+    let mut processes = try_join_all(ROLES.iter().map(|role| run(&installation, &kafka, role))).await?;
     let config = installation.config()?;
     let alice = Person::arrive(&config, processes[0].gateway()?, "alice").await?;
     let bob = Person::arrive(&config, processes[0].gateway()?, "bob").await?;
@@ -114,5 +114,20 @@ async fn each_role_does_its_work_with_the_rights_of_the_page() -> Result<()> {
     for (role, process) in ROLES.iter().zip(&processes) {
         ensure!(process.is_ready().await, "{role}: {}", process.log_end());
     }
+
+    // A right that is taken away: the role ends, and the process says why for a while before it does.
+    let (principal, events) = (format!("User:{}", user("publisher")), installation.names().topic(Topic::ChatEvents));
+    let remove = ["--remove", "--force", "--allow-principal", &principal, "--operation", "Read", "--topic", &events];
+    kafka.run_tool("org.apache.kafka.tools.AclCommand", &remove).await?;
+    let mut running = ROLES.iter().zip(&mut processes);
+    let (_, publisher) = running.find(|(role, _)| **role == "publisher").context("no publisher")?;
+    let url = format!("{}/readyz", publisher.ops_url);
+    let mut told = 0;
+    until("its last words, many times", LONG, async || {
+        told += u32::from(reqwest::get(&url).await?.text().await?.contains("has the ACLs"));
+        Ok((told == 20).then_some(()))
+    })
+    .await?;
+    until("its end", LONG, async || Ok((!publisher.is_running()?).then_some(()))).await?;
     Ok(())
 }
