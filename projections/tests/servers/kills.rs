@@ -180,7 +180,7 @@ async fn killed_at_ten_random_points_a_rebuild_goes_on_each_time() {
                 break;
             }
         }
-        assert!(hits == 10 && resumed >= 5, "{hits} were killed, {resumed} of them after they went on from another one");
+        assert!(hits == 10 && resumed >= 5, "{hits} were killed, {resumed} of them went on from another one");
         let whole = start(&stack, &["rebuild", "inbox", "--json"]);
         let told = whole.report("its end", LONG, |report| report["projection"] == "inbox").await.expect("ends");
         let records = told["records"].as_i64().expect("a number");
