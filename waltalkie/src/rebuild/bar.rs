@@ -33,7 +33,9 @@ impl<'a> Bar<'a> {
         loop {
             let (phase, read, expected) = self.progress.now();
             if let Some(bar) = &self.drawn {
-                bar.set_message(format!("{phase}, at most {} behind", HumanCount(behind(read, expected))));
+                if !phase.is_empty() {
+                    bar.set_message(format!("{phase}, at most {} behind", HumanCount(behind(read, expected))));
+                }
                 bar.set_length(expected.max(read));
                 bar.set_position(read);
             } else if !phase.is_empty() && (shown.0 != phase || shown.1.elapsed() >= LINE_EVERY) {
