@@ -48,6 +48,8 @@ const EACH: [RoleName; 8] = [
 
 /// How long roles may take to drain.
 const DRAIN: Duration = Duration::from_secs(20);
+/// How long a process is still asked after its last role has failed: pipeline pages look every two seconds.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// A process' running roles.
 pub(crate) struct Running {
@@ -77,10 +79,18 @@ pub(crate) async fn run_until_told(config: Arc<Config>, names: &[RoleName]) -> R
             println!("{what} listening on {url}");
         }
     }
-    tokio::select! {
+    let has_ended = tokio::select! {
         biased;
-        () = stop.told() => {}
-        () = running.all_ended() => {}
+        () = stop.told() => false,
+        () = running.all_ended() => true,
+    };
+    // Else nobody would hear why, but from the log.
+    if has_ended && running.has_failed && running.ops_url.is_some() {
+        tokio::select! {
+            biased;
+            () = stop.told() => {}
+            () = tokio::time::sleep(LAST_WORDS) => {}
+        }
     }
     running.stop().await
 }

@@ -99,9 +99,13 @@ pub(crate) async fn run<W: Work>(work: &W, notifier: &Notifier, shutdown: &Shutd
     };
     let store = Offsets { consumer: W::NAME, pool: notifier.read.clone() };
     let mut reader = Reader::start(settings, Arc::new(store), shutdown)?;
-    notifier.board.ready(W::NAME);
     loop {
         let batch = match tokio::time::timeout(TURN, reader.next()).await {
+            // A group that hasn't taken it in yet may refuse to.
+            Err(_) if !reader.has_joined() => {
+                notifier.board.not_ready(W::NAME, "starting");
+                continue;
+            }
             Err(_) => {
                 notifier.board.ready(W::NAME);
                 continue;

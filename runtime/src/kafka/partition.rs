@@ -170,7 +170,7 @@ fn pull(consumer: &BaseConsumer<Quiet>, group: &str, span: &Span, sender: &mpsc:
                     (is_end, is_at_end) = (is_committed_up_to(consumer, span, until), true);
                 }
                 Some(Err(error)) => {
-                    if let Err(problem) = judge(group, &error) {
+                    if let Err(problem) = judge(group, std::slice::from_ref(&span.topic), false, &error) {
                         let _ = sender.blocking_send(Err(ReaderError::Definite { group: group.to_owned(), problem }));
                         return;
                     }

@@ -12,8 +12,8 @@
 //! in the transaction of its results by compare-and-set, which is what makes a zombie harmless; this reader only makes
 //! it rare.
 //!
-//! *Failure.* An offset that is out of range, or a topic that isn't there, ends the reader with an error: it never
-//! jumps. Brokers that are away are waited for.
+//! *Failure.* An offset that is out of range ends the reader with an error: it never jumps. So does a topic or group that
+//! the login has no right to. Brokers that are away are waited for, and so is a topic that isn't there.
 
 mod context;
 
@@ -46,6 +46,9 @@ const BATCH_BYTES: usize = 8 << 20;
 
 /// What a reader that gathers waits for at most.
 const GATHER_BYTES: &str = "65536";
+
+/// Said to a login that lacks a right.
+const RIGHTS: &str = "docs/operators.md, \"Kafka\", has the ACLs";
 
 /// Where a partition starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,6 +237,7 @@ impl Reader {
             reload: Arc::clone(&reload),
             batch_records,
             group: group.clone(),
+            topics,
             shutdown: shutdown.clone(),
         };
         std::thread::Builder::new().name("kafka-reader".into()).spawn(move || puller.run(&sender)).map_err(
@@ -261,6 +265,11 @@ impl Reader {
     /// Asks the store again where to go on: what was read since is dropped. For loops whose compare-and-set failed.
     pub fn reload(&self) {
         self.assignment.reload();
+    }
+
+    /// Whether the group has told once which partitions are this reader's; none may be.
+    pub fn has_joined(&self) -> bool {
+        self.assignment.generation.load(Ordering::Acquire) > 0
     }
 
     /// The assignment, for a loop that takes batches from a task that reads ahead.
@@ -293,6 +302,7 @@ struct Puller {
     reload: Arc<AtomicBool>,
     batch_records: usize,
     group: String,
+    topics: Vec<String>,
     shutdown: Shutdown,
 }
 
@@ -356,16 +366,23 @@ impl Puller {
                     records.push(received(&message, &mut topic));
                     wait = Duration::ZERO;
                 }
-                Some(Err(error)) => judge(&self.group, &error)?,
+                Some(Err(error)) => judge(&self.group, &self.topics, true, &error)?,
             }
         }
         Ok((!records.is_empty()).then_some(Batch { generation, records }))
     }
 }
 
-/// Tells errors that pass from those that need somebody.
-pub(super) fn judge(group: &str, error: &KafkaError) -> Result<(), String> {
+/// Tells errors that pass from those that need somebody. Kafka's client asks for the group also where nobody joins it
+/// (`is_member`), and that it may not is nothing then.
+pub(super) fn judge(group: &str, topics: &[String], is_member: bool, error: &KafkaError) -> Result<(), String> {
     match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+            Err(format!("its login may not read {} ({error}); {RIGHTS}", topics.join(" or ")))
+        }
+        Some(RDKafkaErrorCode::GroupAuthorizationFailed) if is_member => {
+            Err(format!("its login may not join the group ({error}); {RIGHTS}"))
+        }
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => Err(format!(
             "the stored offset isn't in the topic any more ({error}): records that were never read are gone, or the \
              topic was made anew. Nothing is skipped; see docs/operators.md, \"Backups\""
@@ -408,5 +425,25 @@ pub(super) fn received(message: &BorrowedMessage<'_>, topic: &mut Arc<str>) -> R
         value: message.payload().map(<[u8]>::to_vec),
         event_type,
         trace,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_lacks_a_right_is_told_where_it_is_written() {
+        let judged = |is_member, code| {
+            judge("a-group", &["chat.events".to_owned()], is_member, &KafkaError::MessageConsumption(code))
+        };
+        for is_member in [true, false] {
+            let told = judged(is_member, RDKafkaErrorCode::TopicAuthorizationFailed).unwrap_err();
+            assert!(told.contains("may not read chat.events") && told.contains("docs/operators.md"), "{told}");
+            assert!(judged(is_member, RDKafkaErrorCode::BrokerTransportFailure).is_ok());
+        }
+        let told = judged(true, RDKafkaErrorCode::GroupAuthorizationFailed).unwrap_err();
+        assert!(told.contains("may not join") && told.contains("docs/operators.md"), "{told}");
+        assert!(judged(false, RDKafkaErrorCode::GroupAuthorizationFailed).is_ok());
     }
 }

@@ -147,3 +147,26 @@ async fn prepared_commands_become_rows_and_have_a_budget() -> Result<()> {
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_is_measured_beside_what_could_be_quicker_and_beside_peers() -> Result<()> {
+    let report = bench(
+        "rebuild --projection chat_activity --events 4000 --chats 20 --members 3 --partitions 3 --runs 1 --peer nobody=true",
+    )
+    .await?;
+    for figure in [&report["bare"]["events_per_s"], &report["in_memory"]["events_per_s"], &report["of_bare"]] {
+        ensure!(figure.as_f64() > Some(0.0), "{report}");
+    }
+    let rebuild = &report["rebuilds"][0];
+    ensure!(rebuild["projection"] == "chat_activity" && rebuild["is_right"] == true, "{report}");
+    ensure!(rebuild["records"] == 4_000 && rebuild["copy"]["rows"].as_u64() > Some(0), "{report}");
+    ensure!(rebuild["of_copy"].as_f64() > Some(0.0) && rebuild["peak_rss_bytes"].as_u64() > Some(0), "{report}");
+    let peer = &report["peers"][0];
+    ensure!(peer["name"] == "nobody" && peer["records_per_s"].as_f64() > Some(0.0), "{report}");
+
+    // One that fails is named.
+    let failed = bench("rebuild --projection chat_head --events 40 --chats 20 --runs 1 --peer broken=false").await;
+    let told = failed.err().context("it didn't fail")?.to_string();
+    ensure!(told.contains("peer \"broken\": it ended with exit status: 1"), "{told}");
+    Ok(())
+}

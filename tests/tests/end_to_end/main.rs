@@ -55,6 +55,7 @@ mod refused_by_postgres;
 mod registry_away;
 mod repeated_requests;
 mod revocation;
+mod role_rights;
 mod rolling_restart;
 mod rust_client;
 mod schemas_check;

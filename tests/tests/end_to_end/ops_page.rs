@@ -1,4 +1,4 @@
-//! The pipeline page in a real browser, on three processes: rates while people talk, then ten real faults, each with its
+//! The pipeline page in a real browser, on three processes: rates while people talk, then eleven real faults, each with its
 //! sentence.
 
 use std::process::Command;
@@ -95,7 +95,8 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
     let way = Proxies::before(&mut servers).await?;
     let settings = [("limits.commands_per_s", "1000"), ("limits.commands_burst", "1000")];
     let installation = Installation::make_on(servers, "ops-page", &settings).await?;
-    let mut worker = installation.run(&["cdc"]).await?;
+    // With the janitor: once the worker has ended for good, the process goes on answering for it.
+    let mut worker = installation.run(&["cdc", "janitor"]).await?;
     let mut rear = installation.run(&REAR).await?;
     let peers = format!("{},{}", worker.ops_url, rear.ops_url);
     let front = installation.run_with(&["gateway"], &[("ops.peers", &peers)]).await?;
@@ -145,7 +146,7 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
         way.registry.heal();
         told
     };
-    let (worker, told) = tokio::join!(installation.run_with(&["cdc"], &listen), away);
+    let (worker, told) = tokio::join!(installation.run_with(&["cdc", "janitor"], &listen), away);
     let _worker = worker?;
     told?;
     eyes.all_is_well().await?;
@@ -188,11 +189,15 @@ async fn the_page_shows_what_flows_and_says_what_ails() -> Result<()> {
     ensure!(tokio::task::spawn_blocking(move || settle.status()).await??.success());
     eyes.all_is_well().await?;
 
-    // This one is told for longer than a test lasts.
+    // These two are told for longer than a test lasts.
     poison(Topic::ChatEvents).await?;
     let command = "waltalkie dlq list --topic events";
     eyes.fault("Something in chat.events is no event", command, "something-in-the-history-is-no-event", "events")
         .await?;
+    let publication = config.names().publication();
+    let truth = installation.truth().await?;
+    truth.batch_execute(&format!("ALTER PUBLICATION \"{publication}\" DROP TABLE user_change")).await?;
+    eyes.fault("The CDC worker has stopped at http://", "waltalkie cdc status", "no-cdc-worker-streams", "cdc").await?;
     talking.abort();
     Ok(())
 }

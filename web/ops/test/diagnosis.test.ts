@@ -305,6 +305,31 @@ test('a process that is gone while others do its work is named; one that was nev
   assert.match(diagnose(null, sampleOf(strange)).fault?.sentence ?? '', /never has: look at `ops\.peers` with `waltalkie config`/);
 });
 
+test('a worker that was alone in its process is gone, and what it said last counts until another one runs', () => {
+  const address = 'http://10.0.0.3:8090';
+  const sentence = (status: { is_healthy: boolean; problem?: string }, runsElsewhere = false) => {
+    const data = installation(102);
+    const others = data.processes.map((process) => ({
+      ...process,
+      readyz: { roles: (process.readyz?.roles ?? []).filter(({ role }) => runsElsewhere || role !== 'cdc') },
+    }));
+    const worker = { address, readyz: { roles: [{ role: 'cdc', is_ready: false, ...status }] }, problem: 'nobody listens there' };
+    return diagnose(null, sampleOf({ ...data, processes: [...others, worker] })).fault?.sentence;
+  };
+  const changed = { is_healthy: false, problem: 'slot waltalkie: stopped: publication waltalkie was changed by somebody' };
+  assert.equal(
+    sentence(changed),
+    `The CDC worker has stopped at ${address} (slot waltalkie: stopped: publication waltalkie was changed by somebody), so nothing is published: run \`waltalkie cdc status\`.`,
+  );
+  const lost = { is_healthy: false, problem: "slot waltalkie: not started: it isn't there; `waltalkie migrate` makes it" };
+  assert.equal(sentence(lost), 'The replication slot is lost, so nothing more is published: run `waltalkie cdc resnapshot --dry-run`.');
+  const killed = `The CDC worker has stopped: ${address} doesn’t answer, so nothing is published: run \`waltalkie run cdc\`.`;
+  assert.equal(sentence({ is_healthy: true }), killed);
+  const away = { is_healthy: false, problem: "Kafka at 10.0.0.9:9092 doesn't answer: x" };
+  assert.match(sentence(away) ?? '', /^The CDC worker has stopped at/, 'Kafka may be there by now');
+  for (const status of [changed, lost]) assert.match(sentence(status, true) ?? '', /^The process at .* others do its work/);
+});
+
 test('roles that no process tells of are unseen, and no fault', () => {
   const data = installation(102);
   data.processes = data.processes.slice(0, 1);

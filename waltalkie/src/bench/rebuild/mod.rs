@@ -101,6 +101,7 @@ async fn measure(args: &RebuildBenchArgs, config: &Config, servers: &[(String, u
         }
         peers.push(report::Beside::new(peer.name.clone(), runs));
     }
+    let (bare, in_memory) = (report::Pass::new(&bare), report::Pass::new(&in_memory));
     Ok(Report {
         scenario: "rebuild",
         conditions: Conditions {
@@ -115,8 +116,9 @@ async fn measure(args: &RebuildBenchArgs, config: &Config, servers: &[(String, u
             bytes_an_event: written,
             runs: args.runs,
         },
-        bare: report::Pass::new(&bare),
-        in_memory: report::Pass::new(&in_memory),
+        of_bare: in_memory.events_per_s / bare.events_per_s,
+        bare,
+        in_memory,
         rebuilds,
         peers,
     })

@@ -36,7 +36,7 @@ pub(super) async fn to_its_end(mut program: Program, role: &str, servers: &[(Str
         }
     };
     let seconds = began.elapsed().as_secs_f64();
-    ensure!(status.success(), "{role} ended with {status}: {}", program.said());
+    ensure!(status.success(), "it ended with {status}: {}", program.said());
     let mut cpu_s = watch.end().cpu_s;
     cpu_s.insert(role.to_owned(), own_cpu_s);
     Ok(Taken { program, seconds, cpu_s, peak_rss_bytes })

@@ -23,6 +23,8 @@ pub(super) struct Report {
     pub(super) bare: Pass,
     /// Decoded, and applied to `chat_head` without a table.
     pub(super) in_memory: Pass,
+    /// Of the bare consumer's events a second.
+    pub(super) of_bare: f64,
     pub(super) rebuilds: Vec<Rebuild>,
     pub(super) peers: Vec<Beside>,
 }
@@ -180,6 +182,7 @@ impl Outcome for Report {
         };
         pass(out, "bare consumer", &self.bare)?;
         pass(out, "decoded, chat_head in memory", &self.in_memory)?;
+        writeln!(out, "  {:.2} of the bare consumer's", self.of_bare)?;
         self.rebuilds.iter().try_for_each(|rebuild| rebuild.write(out))?;
         let ours = self.rebuilds.iter().find(|rebuild| rebuild.projection == SAME);
         self.peers.iter().try_for_each(|peer| peer.write(out, ours))

@@ -1,5 +1,6 @@
 /** From what roles say is in their way to what it is: a server that is away, a loop that has stopped, or something else. */
-import type { Sample } from './sample.ts';
+import { standingOf } from './roles.ts';
+import type { RoleStatus, Sample } from './sample.ts';
 
 export type Server = 'kafka' | 'postgres' | 'registry' | 'redis';
 
@@ -23,15 +24,21 @@ export interface Problem {
   readonly cause: Cause;
 }
 
-/** What the processes that answer say is in the way. */
+/** What the processes that answer say is in the way, and what roles have ended with that nobody runs since. */
 export function problemsOf(sample: Sample): Problem[] {
-  return sample.processes
-    .filter(({ answers }) => answers)
-    .flatMap(({ address, roles }) =>
-      roles
-        .filter(({ is_ready, problem }) => !is_ready && problem !== undefined && problem !== '')
-        .flatMap(({ role, problem }) => partsOf(problem ?? '').map((text) => ({ role, address, text, cause: causeOf(text) }))),
+  return sample.processes.flatMap(({ address, answers, roles }) => {
+    const said = roles.filter((status) => (answers ? !status.is_ready : isLastWord(sample, status)));
+    const problems = said.flatMap(({ role, problem = '' }) =>
+      partsOf(problem).filter(Boolean).map((text) => ({ role, address, text, cause: causeOf(text) })),
     );
+    // A server that was away then needn't be now.
+    return problems.filter(({ cause }) => answers || cause.kind === 'slot' || cause.kind === 'projection');
+  });
+}
+
+/** Of a process that doesn't answer any more. */
+function isLastWord(sample: Sample, { role, is_healthy }: RoleStatus): boolean {
+  return !is_healthy && !standingOf(sample, role).runs;
 }
 
 /** A role of several loops names each with its problem: `cursor: …; Kafka: …`. */

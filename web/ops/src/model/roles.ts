@@ -10,8 +10,8 @@ export interface Standing {
   readonly runs: boolean;
   /** Some process runs it or ran it when it last answered. */
   readonly isKnown: boolean;
-  /** The process that ran it: its loop has ended, or the process doesn't answer. */
-  readonly lost: { readonly address: string; readonly answers: boolean; readonly problem: string | null } | null;
+  /** The process that ran it: its loop has ended, as it says or said last, or the process doesn't answer. */
+  readonly lost: { readonly address: string; readonly hasEnded: boolean; readonly problem: string | null } | null;
 }
 
 export function standingOf(sample: Sample, role: string): Standing {
@@ -25,7 +25,7 @@ export function standingOf(sample: Sample, role: string): Standing {
   return {
     runs,
     isKnown: holders.length > 0,
-    lost: lost ? { address: lost.process.address, answers: lost.process.answers, problem: lost.status.problem ?? null } : null,
+    lost: lost ? { address: lost.process.address, hasEnded: !lost.status.is_healthy, problem: lost.status.problem ?? null } : null,
   };
 }
 

@@ -17,15 +17,16 @@ export function roleLost(view: View): Fault | null {
   const { now } = view.window;
   const lost = DRAWN.map((role) => ({ role, standing: standingOf(now, role) })).filter(({ standing }) => standing.isKnown && !standing.runs);
   const [first] = lost;
-  if (!first?.standing.lost) return null;
-  const { role, standing } = first;
-  const { address, answers, problem } = standing.lost ?? { address: '', answers: false, problem: null };
+  const gone = first?.standing.lost;
+  if (!first || !gone) return null;
+  const { role } = first;
+  const { address, hasEnded, problem } = gone;
   // A projector whose projection met a poison isn't healthy: that rule knows more.
   if (role === 'projector' && view.problems.some(({ cause }) => cause.kind === 'projection')) return null;
   const { title, effect, runbook } = LOST[role];
-  const why = answers ? `has stopped at ${address} (${shortened(problem)})` : `has stopped: ${address} doesn’t answer`;
+  const why = hasEnded ? `has stopped at ${address} (${shortened(problem)})` : `has stopped: ${address} doesn’t answer`;
   const same = lost.filter(({ standing: other }) => other.lost?.address === address).map(({ role: other }) => other);
-  const command = role === 'cdc' && answers ? 'waltalkie cdc status' : `waltalkie run ${same.join(' ')}`;
+  const command = role === 'cdc' && hasEnded ? 'waltalkie cdc status' : `waltalkie run ${same.join(' ')}`;
   return { segments: segmentsOf(role), sentence: `${title} ${why}, ${effect}: run \`${command}\`.`, runbook };
 }
 
