@@ -1,4 +1,4 @@
-//! Who has a connection, asked of Redis: a set of each person's sessions.
+//! Who has a connection and is at it, asked of Redis: a set of each person's sessions, whose names say of which nobody is.
 //!
 //! *A flush or restart of Redis, or a cut from it, makes nobody offline.* Gateways write what Redis has forgotten or let run out
 //! with their next round, and keep witnesses of it, enough of them that each master of a cluster has one: keys that end sooner than
@@ -86,11 +86,10 @@ impl Presences {
         for part in user_ids.chunks(PIPELINE) {
             let mut pipeline = Pipeline::with_capacity(part.len());
             for user_id in part {
-                pipeline.cmd("EXISTS").arg(self.names.sessions_key(user_id));
+                pipeline.cmd("SMEMBERS").arg(self.names.sessions_key(user_id));
             }
-            let there: Vec<bool> = pipeline.query_async(&mut redis).await?;
-            let presence = |is_there| if is_there { Presence::Online } else { Presence::Offline };
-            found.extend(part.iter().zip(there).map(|(&user_id, is_there)| (user_id.to_owned(), presence(is_there))));
+            let sessions: Vec<Vec<String>> = pipeline.query_async(&mut redis).await?;
+            found.extend(part.iter().zip(sessions).map(|(&user_id, of_one)| (user_id.to_owned(), presence(&of_one))));
         }
         Ok(found)
     }
@@ -109,6 +108,17 @@ impl Presences {
     }
 }
 
+/// Presence of a person with these sessions.
+fn presence(sessions: &[String]) -> Presence {
+    if sessions.is_empty() {
+        Presence::Offline
+    } else if sessions.iter().all(|session| session.starts_with(Names::IDLE)) {
+        Presence::Idle
+    } else {
+        Presence::Online
+    }
+}
+
 /// Of each witness whether it is there, and how long it still counts as young; negative if it doesn't.
 fn unsure(answers: &[i64]) -> Option<Duration> {
     let of_one = |pair: &[i64]| match pair {
@@ -122,6 +132,14 @@ fn unsure(answers: &[i64]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_session_that_somebody_is_at_is_enough() {
+        let of = |sessions: &[&str]| presence(&sessions.iter().map(|&session| session.to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&[]), Presence::Offline);
+        assert_eq!(of(&["a", "idle.b.2"]), Presence::Online);
+        assert_eq!(of(&["idle.a.2", "idle.b.4"]), Presence::Idle);
+    }
 
     #[test]
     fn a_witness_that_is_missing_or_young_makes_unsure() {

@@ -89,6 +89,27 @@ async fn who_only_looked_online_is_pushed_after_all() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_nobody_is_at_keeps_no_push_from_the_others() -> Result<()> {
+    let world = World::make("nobody-there", &[]).await?;
+    let process = world.run().await?;
+    let company::Company { mut there, alice, chat_id, .. } = world.company(&process).await?;
+    there.send("heartbeat", json!({ "active": false })).await?;
+    world.sessions_are("bob", |session| session.starts_with("idle.")).await?;
+    alice.say(&chat_id, "Are you there?").await?;
+    company::take(&mut there, "Are you there?").await?;
+    world.apple_has(1, 1).await?;
+    // Back at it, he takes it himself.
+    there.send("heartbeat", json!({})).await?;
+    world.sessions_are("bob", |session| !session.starts_with("idle.")).await?;
+    alice.say(&chat_id, "So you are.").await?;
+    company::take(&mut there, "So you are.").await?;
+    world.apple_has(2, 3).await?;
+    world.settled().await?;
+    ensure!(world.apple(1).len() == 1, "{:?}", world.apple(1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn people_are_told_as_they_want_it() -> Result<()> {
     let world = World::make("as-they-want", &[]).await?;
     let process = world.run().await?;
