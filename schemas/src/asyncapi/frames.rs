@@ -74,7 +74,7 @@ fn heartbeat(_: &mut Parts) -> Value {
         "properties": { "active": {
             "type": ["boolean", "null"],
             "default": true,
-            "description": "Whether somebody is at the device. While nobody is at any of a person's, they are pushed to.",
+            "description": "Whether somebody is at the device. Who is at none of theirs is pushed to.",
         } },
     })
 }
