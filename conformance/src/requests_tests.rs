@@ -31,6 +31,7 @@ fn value_of(field: &'static str) -> BoxedStrategy<Value> {
         "marks" | "cursors" => {
             prop::collection::hash_map("[a-z0-9:]{1,64}", 0..=i64::MAX, 0..4).prop_map(|seqs| json!(seqs)).boxed()
         }
+        "active" => any::<bool>().prop_map(Value::from).boxed(),
         "app_data" => Just(json!({ "mood": ["good", 1] })).boxed(),
         // Only what the document has: other things that are empty are taken too.
         "attachments" => {
@@ -43,7 +44,7 @@ fn value_of(field: &'static str) -> BoxedStrategy<Value> {
     prop_oneof![6 => right, 1 => wrong].boxed()
 }
 
-const FIELDS: [&str; 11] = [
+const FIELDS: [&str; 12] = [
     "chat_id",
     "message_id",
     "content",
@@ -55,6 +56,7 @@ const FIELDS: [&str; 11] = [
     "cursors",
     "epoch",
     "token",
+    "active",
 ];
 
 fn frame() -> impl Strategy<Value = Value> {

@@ -12,6 +12,7 @@
 //! *Progress.* Commands are handed over strictly one after the other, so their order holds up to Kafka; their answers come
 //! when they come. *Failure.* A command that the gateway refuses blocks later sends of its chat ([`crate::order`]).
 
+mod activity;
 mod allowance;
 mod answers;
 mod requests;
@@ -28,6 +29,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::activity::Activity;
 use self::allowance::Allowance;
 use self::answers::{Answering, End};
 use self::timers::{Due, Timers};
@@ -90,6 +92,7 @@ pub(crate) async fn run(
         caller: Caller { user_id: identity.user_id, session_id },
         seat,
         attendance,
+        activity: Activity::begin(session),
         order: Order::default(),
         in_flight: FuturesUnordered::new(),
         commands: 0,
@@ -105,7 +108,6 @@ pub(crate) async fn run(
     };
     desk.outgoing.end(if let Ending::Ours(close) = ending { close } else { Close::DRAINING });
     connection.attendance.leave().await;
-    drop(session);
     (ending, desk)
 }
 
@@ -116,6 +118,7 @@ struct Connection<'a> {
     caller: Caller,
     seat: &'a Seat,
     attendance: Attendance,
+    activity: Activity,
     order: Order,
     in_flight: FuturesUnordered<Answering>,
     /// Commands so far.

@@ -3,7 +3,7 @@
 //!
 //! | | in-app | push | mail |
 //! |---|---|---|---|
-//! | when | at once | no device is connected, or none has taken the message within [`Policy::look_again_ms`] | still unread after [`Policy::mail_after_ms`], as a [`digest`](crate::digest) |
+//! | when | at once | no device is active, or none has taken the message within [`Policy::look_again_ms`] | still unread after [`Policy::mail_after_ms`], as a [`digest`](crate::digest) |
 //! | kept back in do-not-disturb hours | yes | yes | until they end |
 //!
 //! *Presence lies in two ways.* A session that died is seen for up to 10 s more, so who looks online is looked at again
@@ -44,11 +44,13 @@ impl Default for Policy {
     }
 }
 
-/// Whether a person has a connection.
+/// Whether a person has a connection, and is at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Presence {
-    /// A session is there.
+    /// A session is there, and perhaps the person.
     Online,
+    /// Sessions are there, and nobody at any of them: hidden pages take messages too.
+    Idle,
     /// None is, and that can be relied on.
     Offline,
     /// It can't be said, as in the 10 s after a restart or flush of Redis.
@@ -73,7 +75,7 @@ pub struct Recipient<'a> {
     pub delivered_seq: i64,
     /// Up to where they have read it.
     pub read_seq: i64,
-    /// Whether they have a connection.
+    /// Whether they have a connection, and are at it.
     pub presence: Presence,
     /// Whether they have a device to push to.
     pub has_device: bool,
@@ -275,7 +277,9 @@ fn push(message: &Message<'_>, to: &Recipient<'_>, policy: &Policy, look: Look, 
     if !to.has_device {
         return Push::No(Reason::NoDevice);
     }
-    if to.delivered_seq >= message.seq {
+    // Who was there when it came, and took it, has seen that there is something.
+    let is_unseen = to.presence == Presence::Idle && look == Look::First;
+    if to.delivered_seq >= message.seq && !is_unseen {
         return Push::No(Reason::Delivered);
     }
     if now_ms.saturating_sub(message.sent_at_ms) > policy.push_within_ms {
@@ -288,7 +292,9 @@ fn push(message: &Message<'_>, to: &Recipient<'_>, policy: &Policy, look: Look, 
         (Presence::Online | Presence::NotKnown { .. }, Look::First) => {
             Push::LookAgain { at_ms: now_ms.saturating_add(policy.look_again_ms) }
         }
-        (Presence::Offline, _) | (Presence::Online | Presence::NotKnown { .. }, Look::Again) => Push::Send,
+        (Presence::Idle | Presence::Offline, _) | (Presence::Online | Presence::NotKnown { .. }, Look::Again) => {
+            Push::Send
+        }
     }
 }
 

@@ -91,6 +91,8 @@ pub struct MessageContent<'a> {
 /// A mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mail {
+    /// Its sender, as `Name <address>`.
+    pub from: String,
     /// Its subject.
     pub subject: String,
     /// Its text part.
@@ -125,7 +127,8 @@ impl Mailer {
         let headers = unsubscribe.map(|links| links.headers(content.user_id));
         let raw = message::build(&self.config, content, &rendered, headers.into_iter().flatten(), now_ms);
         let templates::Rendered { subject, text, html } = rendered;
-        Ok(Mail { subject, text, html, raw })
+        let (name, address) = message::sender(&self.config);
+        Ok(Mail { from: format!("{name} <{address}>"), subject, text, html, raw })
     }
 }
 

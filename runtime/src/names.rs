@@ -10,6 +10,9 @@ pub struct Names {
 }
 
 impl Names {
+    /// What goes before the session id of a connection at whose device nobody is.
+    pub const IDLE: &'static str = "idle.";
+
     /// Names under a prefix of lower-case letters, digits and `-`; may be empty.
     pub fn new(prefix: impl Into<String>) -> Self {
         Self { prefix: prefix.into() }
@@ -78,7 +81,7 @@ impl Names {
         format!("{}standing", self.prefix)
     }
 
-    /// Redis key of the set of a person's connections, by session id.
+    /// Redis key of the set of a person's connections, by session id, some with [`Names::IDLE`].
     pub fn sessions_key(&self, user_id: &str) -> String {
         format!("{}sessions:{{{user_id}}}", self.prefix)
     }

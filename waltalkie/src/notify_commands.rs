@@ -1,6 +1,6 @@
 //! `waltalkie notify`: what operators need by hand for push and mail.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -58,20 +58,23 @@ pub(crate) async fn run(config: Config, command: NotifyCommand) -> Result<ExitCo
 }
 
 async fn test(config: &Arc<Config>, args: &TestArgs) -> Result<ExitCode> {
-    if args.dry_run && !config.notify.smtp_host.is_empty() {
-        show_mail(config, args)?;
-    }
+    let language = args.language.as_deref().map(Language::of);
+    let has_mail = !config.notify.smtp_host.is_empty();
     let Some(user_id) = &args.user else {
-        if config.notify.smtp_host.is_empty() {
+        if !has_mail {
             bail!(
                 "notify.smtp_host isn't set, so there is no mail to look at; --user <id> looks at a person's devices"
             );
         }
+        show_mail(config, language.unwrap_or_default(), args.html.as_deref())?;
         return Ok(ExitCode::SUCCESS);
     };
     ensure!(config.notify.is_on(), "no provider is configured in [notify]; docs/notifications.md says what each needs");
     let trial = Box::pin(Trial::of(config, user_id)).await?;
     ensure!(trial.is_known, "there is no person {user_id}: one exists from their first valid token on");
+    if args.dry_run && has_mail {
+        show_mail(config, language.unwrap_or(trial.settings.language), args.html.as_deref())?;
+    }
     println!("settings: {}", serde_json::to_string(&trial.settings)?);
     if trial.parts.is_empty() {
         println!("{user_id} has no device and no mail address that is reached");
@@ -103,11 +106,10 @@ async fn test(config: &Arc<Config>, args: &TestArgs) -> Result<ExitCode> {
     Ok(if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn show_mail(config: &Config, args: &TestArgs) -> Result<()> {
-    let language = args.language.as_deref().map(Language::of).unwrap_or_default();
+fn show_mail(config: &Config, language: Language, html: Option<&Path>) -> Result<()> {
     let mail = preview(config, language)?;
-    println!("Subject: {}\n\n{}\n", mail.subject, mail.text);
-    if let Some(path) = &args.html {
+    println!("From: {}\nSubject: {}\n\n{}\n", mail.from, mail.subject, mail.text);
+    if let Some(path) = html {
         std::fs::write(path, &mail.html).with_context(|| format!("writing {}", path.display()))?;
         println!("the HTML part is in {}\n", path.display());
     }

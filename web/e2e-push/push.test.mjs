@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { base, launch, newPage } from '../e2e/browser.mjs';
+import { base, kept, launch, newPage, seen } from '../e2e/browser.mjs';
 
 const { PUSHED, CHAT, SCREENSHOTS } = process.env;
 const pushed = JSON.parse(PUSHED ?? '{}');
@@ -22,12 +22,41 @@ test('what was pushed is shown by the service worker, opens the chat and goes on
     assert.equal(await panel.getByTestId('device').count(), 1);
     if (SCREENSHOTS) await page.screenshot({ path: `${SCREENSHOTS}/notifications.png` });
 
-    // Settings are kept.
-    await panel.getByRole('checkbox', { name: 'Do not disturb' }).check();
-    await panel.getByLabel('From').waitFor();
-    await panel.getByRole('checkbox', { name: 'Do not disturb' }).uncheck();
-    await panel.getByLabel('What notifications show').selectOption('sender_only');
-    await panel.getByLabel('What notifications show').selectOption('full');
+    // Each setting is kept by the server, and shown as it is kept to a page that comes later.
+    const box = (name) => panel.getByRole('checkbox', { name });
+    const [shows, language] = [panel.getByLabel('What notifications show'), panel.getByLabel('Language')];
+    const isCounted = (title) => /^\(\d+\) /.test(title);
+    await seen(() => page.title(), isCounted);
+    await box('In the title of this page').uncheck();
+    await kept('bob', ({ in_app }) => !in_app);
+    await seen(() => page.title(), (title) => !isCounted(title));
+    await box('On my devices').uncheck();
+    await kept('bob', ({ push }) => !push);
+    await box('By mail, of what stays unread').check();
+    await kept('bob', ({ email }) => email);
+    await shows.selectOption('sender_only');
+    await kept('bob', ({ content }) => content === 'sender_only');
+    await language.selectOption('de');
+    await kept('bob', (settings) => settings.language === 'de');
+    await box('Do not disturb').check();
+    await panel.getByLabel('From').fill('23:30');
+    await kept('bob', ({ do_not_disturb }) => do_not_disturb?.from === '23:30' && do_not_disturb.to === '07:00');
+
+    await page.reload();
+    await page.getByRole('button', { name: 'Notifications' }).click();
+    await shows.waitFor();
+    const checked = ['In the title of this page', 'On my devices', 'By mail, of what stays unread', 'Do not disturb'].map((name) => box(name).isChecked());
+    assert.deepEqual(await Promise.all(checked), [false, false, true, true]);
+    const values = [shows, language, panel.getByLabel('From')].map((field) => field.inputValue());
+    assert.deepEqual(await Promise.all(values), ['sender_only', 'de', '23:30']);
+
+    for (const name of ['In the title of this page', 'On my devices']) await box(name).check();
+    for (const name of ['By mail, of what stays unread', 'Do not disturb']) await box(name).uncheck();
+    await shows.selectOption('full');
+    await language.selectOption('en');
+    await kept('bob', (settings) =>
+      settings.in_app && settings.push && !settings.email && settings.do_not_disturb === null && settings.content === 'full' && settings.language === 'en');
+    await seen(() => page.title(), isCounted);
     await panel.getByRole('button', { name: 'Close' }).click();
 
     const session = await page.context().newCDPSession(page);

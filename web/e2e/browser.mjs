@@ -2,6 +2,7 @@
 import axe from 'axe-core';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { chromium } from 'playwright-core';
 
 const FLAGS = [
@@ -140,6 +141,21 @@ export async function api(person, path, body) {
   });
   if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
   return answer.json();
+}
+
+/** Looks until what is seen fits. */
+export async function seen(look, fits) {
+  for (let tries = 0; ; tries++) {
+    const found = await look();
+    if (fits(found)) return;
+    if (tries === 400) throw new Error(`still seen: ${JSON.stringify(found)}`);
+    await pause(50);
+  }
+}
+
+/** Waits until the server keeps settings of a person that fit. */
+export function kept(person, fits) {
+  return seen(() => api(person, '/v1/users/me/settings'), fits);
 }
 
 /** A chat that both are in, 1:1 if there is one. */

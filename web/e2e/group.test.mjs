@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { api, base, choose, connection, enter, inList, launch, messages, newPage, picture, say, violations } from './browser.mjs';
+import { api, base, choose, connection, enter, inList, kept, launch, messages, newPage, picture, say, violations } from './browser.mjs';
 
 const [one, other] = (process.env.PEOPLE ?? 'alice,bob').split(',');
 const run = randomUUID().slice(0, 8);
@@ -109,6 +109,17 @@ describe('a group', { timeout: 180_000 }, () => {
     await pick(there, third);
     await dialog(there).getByRole('button', { name: 'Add', exact: true }).click();
     for (const page of [here, there]) await member(page, third).waitFor();
+  });
+
+  test('how one hears of a group is one’s own, and kept', async () => {
+    const heard = dialog(there).getByRole('combobox', { name: 'Notifications' });
+    assert.equal(await heard.inputValue(), 'all');
+    for (const choice of ['mentions', 'muted', 'all']) {
+      await heard.selectOption(choice);
+      await kept(other, ({ muted_chat_ids, mentions_only_chat_ids }) =>
+        muted_chat_ids.includes(chatId) === (choice === 'muted') && mentions_only_chat_ids.includes(chatId) === (choice === 'mentions'));
+    }
+    assert.equal(await dialog(here).getByRole('combobox', { name: 'Notifications' }).inputValue(), 'all');
   });
 
   test('a group gets another name, and keeps its last owner', async () => {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Connection;
 use super::answers::{self, Place};
-use crate::inbound::{KnownChat, MarkKind, Submitted};
+use crate::inbound::{Caller, KnownChat, MarkKind, Submitted};
 use crate::metrics;
 use crate::writer::Close;
 
@@ -47,7 +47,9 @@ impl Connection<'_> {
             ClientFrame::Typing { chat_id } => self.tell_typing(id.as_ref(), chat_id),
             ClientFrame::Resume { .. } => self.resume(id, frame).await,
             ClientFrame::Authenticate { token } => self.authenticate(id, token).await,
-            ClientFrame::Heartbeat => {
+            ClientFrame::Heartbeat { active } => {
+                let Caller { user_id, session_id } = &self.caller;
+                self.activity.heard(*active, &self.shared.sessions, user_id, session_id);
                 self.desk.outgoing.push(self.desk.heads());
                 true
             }

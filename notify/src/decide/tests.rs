@@ -161,6 +161,7 @@ fn the_table_holds() {
         let sent_at_ms = if *time == "late" { now_ms - 25 * 3_600_000 } else { now_ms };
         let presence = match *presence {
             "online" => Presence::Online,
+            "idle" => Presence::Idle,
             "offline" => Presence::Offline,
             "unknown" => Presence::NotKnown { until_ms: now_ms + 10_000 },
             "settled" => Presence::NotKnown { until_ms: now_ms },
@@ -185,6 +186,7 @@ fn the_table_holds() {
 fn any_presence() -> impl Strategy<Value = Presence> {
     prop_oneof![
         Just(Presence::Online),
+        Just(Presence::Idle),
         Just(Presence::Offline),
         (-30_000..30_000_i64).prop_map(|ms| Presence::NotKnown { until_ms: ms })
     ]
@@ -256,8 +258,9 @@ proptest! {
             Push::Send => {
                 let is_unknown = matches!(presence, Presence::NotKnown { until_ms } if until_ms > now_ms);
                 prop_assert!(!is_unknown || (look == Look::Again && age_s > 120));
-                prop_assert!(presence == Presence::Offline || look == Look::Again);
-                prop_assert!(to.delivered_seq < SEQ && to.has_device);
+                prop_assert!(matches!(presence, Presence::Idle | Presence::Offline) || look == Look::Again);
+                let is_unseen = presence == Presence::Idle && look == Look::First;
+                prop_assert!((to.delivered_seq < SEQ || is_unseen) && to.has_device);
             }
             // Looking again comes to an end.
             Push::LookAgain { at_ms } => {

@@ -21,7 +21,7 @@ pub(super) fn build(
     let domain = config.from_address.rsplit('@').next().unwrap_or("localhost");
     let name = content.name.map(|name| one_line(name, NAME_CHARS)).filter(|name| !name.is_empty());
     let mut message = MessageBuilder::new()
-        .from((one_line(&config.from_name, NAME_CHARS), address_of(&config.from_address)))
+        .from(sender(config))
         .to(Address::new_address(name, address_of(content.address)))
         .subject(rendered.subject.as_str())
         .date(now_ms / 1_000)
@@ -37,6 +37,11 @@ pub(super) fn build(
     let mut raw = Vec::new();
     message.serialize(&mut raw);
     raw
+}
+
+/// Name and address that mails are from.
+pub(super) fn sender(config: &MailConfig) -> (String, String) {
+    (one_line(&config.from_name, NAME_CHARS), address_of(&config.from_address))
 }
 
 fn id_of(content: &DigestContent<'_>) -> String {

@@ -171,7 +171,8 @@ pub(crate) fn content(notify: &Notify) -> ContentMode {
     }
 }
 
-fn links(notify: &Notify) -> Result<Links, Error> {
+/// Where notifications lead.
+pub(crate) fn links(notify: &Notify) -> Result<Links, Error> {
     let template = match notify.link_template.as_str() {
         "" => format!("{}/#/chats/{{chat_id}}", notify.home()),
         own => own.to_owned(),

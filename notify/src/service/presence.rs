@@ -1,10 +1,11 @@
-//! Who has a connection, asked of Redis: a set of each person's sessions.
+//! Who has a connection and is at it, asked of Redis: a set of each person's sessions, whose names say of which nobody is.
 //!
 //! *A flush or restart of Redis, or a cut from it, makes nobody offline.* Gateways write what Redis has forgotten or let run out
 //! with their next round, and keep witnesses of it, enough of them that each master of a cluster has one: keys that end sooner than
 //! sessions do. They are asked for before and after each question. Where one is missing, or was written anew within 10 s, this
-//! process doesn't rely on what Redis says; nor for 10 s after Redis didn't answer it. No clocks are compared: what is new is
-//! a key that ends by itself.
+//! process doesn't rely on what Redis says; nor for 10 s after Redis didn't answer it, or another process than before answers: a
+//! restart may be so quick that no witness ends and no question fails, with data from before somebody came. No clocks are compared:
+//! what is new is a key that ends by itself.
 //!
 //! *Nor does the cut of one gateway*, of which no witness tells, since the others keep them. Its sessions stay in people's sets, where
 //! it can't take them out, though their own keys run out: so those aren't asked for. Sessions of a gateway that died stay there too
@@ -30,12 +31,14 @@ pub(crate) struct Presences {
     names: Names,
     /// Until when this process relies on nothing, since Redis failed it.
     failed_until: Mutex<Option<Instant>>,
+    /// `run_id` of the server that answered last.
+    run_id: Mutex<Option<String>>,
 }
 
 impl Presences {
     pub(crate) fn new(config: &Config) -> Result<Self, RedisError> {
         let (redis, names) = (runtime::redis::commands(&config.redis)?, config.names());
-        Ok(Self { redis, names, failed_until: Mutex::default() })
+        Ok(Self { redis, names, failed_until: Mutex::default(), run_id: Mutex::default() })
     }
 
     /// Whether Redis answers, for the role's health.
@@ -86,11 +89,10 @@ impl Presences {
         for part in user_ids.chunks(PIPELINE) {
             let mut pipeline = Pipeline::with_capacity(part.len());
             for user_id in part {
-                pipeline.cmd("EXISTS").arg(self.names.sessions_key(user_id));
+                pipeline.cmd("SMEMBERS").arg(self.names.sessions_key(user_id));
             }
-            let there: Vec<bool> = pipeline.query_async(&mut redis).await?;
-            let presence = |is_there| if is_there { Presence::Online } else { Presence::Offline };
-            found.extend(part.iter().zip(there).map(|(&user_id, is_there)| (user_id.to_owned(), presence(is_there))));
+            let sessions: Vec<Vec<String>> = pipeline.query_async(&mut redis).await?;
+            found.extend(part.iter().zip(sessions).map(|(&user_id, of_one)| (user_id.to_owned(), presence(&of_one))));
         }
         Ok(found)
     }
@@ -98,7 +100,14 @@ impl Presences {
     /// For how long Redis can't be relied on, if it can't now.
     async fn unsure(&self) -> Result<Option<Duration>, RedisError> {
         let mut redis = self.redis.clone();
-        let count = witness::count(redis.masters().await?);
+        let masters = redis.masters().await?;
+        // Of a cluster only some master would answer; there a replica takes over anyway.
+        if masters == 1 && self.is_another().await {
+            tracing::info!("Redis was restarted; it isn't relied on for a moment");
+            self.failed();
+            return Ok(Some(witness::UNSURE));
+        }
+        let count = witness::count(masters);
         let mut pipeline = Pipeline::with_capacity(2 * count);
         for number in 0..count {
             pipeline.cmd("EXISTS").arg(self.names.witness_key(number));
@@ -106,6 +115,31 @@ impl Presences {
         }
         let answers: Vec<i64> = pipeline.query_async(&mut redis).await?;
         Ok(unsure(&answers))
+    }
+
+    /// Whether another process answers than before. Where we may not ask for that, it can't be known.
+    async fn is_another(&self) -> bool {
+        let mut redis = self.redis.clone();
+        let told: Result<String, RedisError> = redis::cmd("INFO").arg("server").query_async(&mut redis).await;
+        let mut known = self.run_id.lock().unwrap_or_else(PoisonError::into_inner);
+        told.is_ok_and(|told| is_another(&mut known, &told))
+    }
+}
+
+/// Takes note of who answers; says whether it was another one before.
+fn is_another(known: &mut Option<String>, told: &str) -> bool {
+    let Some(run_id) = told.lines().find_map(|line| line.strip_prefix("run_id:")) else { return false };
+    known.replace(run_id.to_owned()).is_some_and(|before| before != run_id)
+}
+
+/// Presence of a person with these sessions.
+fn presence(sessions: &[String]) -> Presence {
+    if sessions.is_empty() {
+        Presence::Offline
+    } else if sessions.iter().all(|session| session.starts_with(Names::IDLE)) {
+        Presence::Idle
+    } else {
+        Presence::Online
     }
 }
 
@@ -122,6 +156,27 @@ fn unsure(answers: &[i64]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_session_that_somebody_is_at_is_enough() {
+        let of = |sessions: &[&str]| presence(&sessions.iter().map(|&session| session.to_owned()).collect::<Vec<_>>());
+        assert_eq!(of(&[]), Presence::Offline);
+        assert_eq!(of(&["a", "idle.b.2"]), Presence::Online);
+        assert_eq!(of(&["idle.a.2", "idle.b.4"]), Presence::Idle);
+    }
+
+    #[test]
+    fn a_server_that_was_restarted_is_another_one_once() {
+        let mut known = None;
+        let told = |run_id: &str| format!("# Server\r\nredis_version:7.4.0\r\nrun_id:{run_id}\r\ntcp_port:6379\r\n");
+        assert!(!is_another(&mut known, &told("8f3a")), "nobody answered before");
+        assert!(!is_another(&mut known, &told("8f3a")));
+        assert!(is_another(&mut known, &told("91c0")));
+        assert!(!is_another(&mut known, &told("91c0")));
+        // What doesn't say who it is proves nothing.
+        assert!(!is_another(&mut known, "# Server\r\n"));
+        assert!(is_another(&mut known, &told("8f3a")));
+    }
 
     #[test]
     fn a_witness_that_is_missing_or_young_makes_unsure() {

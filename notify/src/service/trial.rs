@@ -8,11 +8,11 @@ use tokio_postgres::types::Json;
 
 use super::Notifier;
 use super::error::Error;
-use super::outlets::{ANDROID, IOS};
+use super::outlets::{self, ANDROID, IOS};
 use super::people::settings_of;
 use super::sending::Call;
 use crate::mail::{ChatContent, DigestContent, Mail, MessageContent};
-use crate::payload::{Alert, ApnsPush, Cause, FcmPush, ReadElsewhere, WebPushPush};
+use crate::payload::{Alert, ApnsPush, Cause, FcmPush, Links, ReadElsewhere, WebPushPush};
 use crate::provider::web_push::Subscription;
 use crate::provider::{Fault, Outcome};
 use crate::settings::{ContentMode, Settings};
@@ -140,10 +140,11 @@ fn mail(notifier: &Notifier, user_id: &str, name: Option<&str>, address: &str, s
         let problem = Some("the person has no mail address".to_owned());
         return Some(Part { place, shown: Value::Null, problem, call: None });
     }
-    let content = sample(user_id, name, address, settings.language, settings.content);
+    let links = sample_links(&notifier.outlets.links);
+    let content = sample(user_id, name, address, settings.language, settings.content, &links);
     Some(match outlet.mailer.digest(&content, clock::now_ms()) {
         Ok(mail) => {
-            let shown = json!({ "subject": mail.subject, "text": mail.text });
+            let shown = json!({ "from": mail.from, "subject": mail.subject, "text": mail.text });
             let call = Some(Call::Mail { to: Secret::new(address), raw: mail.raw });
             Part { place, shown, problem: None, call }
         }
@@ -153,8 +154,14 @@ fn mail(notifier: &Notifier, user_id: &str, name: Option<&str>, address: &str, s
 
 /// A mail of made-up messages, for looking at templates.
 pub fn preview(config: &Config, language: Language) -> Result<Mail, Error> {
-    let content = sample("carol", Some("Carol"), "carol@example.com", language, ContentMode::Full);
+    let links = sample_links(&outlets::links(&config.notify)?);
+    let content = sample("carol", Some("Carol"), "carol@example.com", language, ContentMode::Full, &links);
     Ok(super::mailer(config)?.digest(&content, clock::now_ms())?)
+}
+
+/// Where the two chats of [`sample`] lead.
+fn sample_links(links: &Links) -> [String; 2] {
+    ["launch", "dave"].map(|chat_id| links.to(chat_id, MESSAGE))
 }
 
 fn sample<'a>(
@@ -163,6 +170,7 @@ fn sample<'a>(
     address: &'a str,
     language: Language,
     content: ContentMode,
+    links: &'a [String; 2],
 ) -> DigestContent<'a> {
     let message = |sender, text| MessageContent { sender, text, sent_at_ms: clock::now_ms() - 1_200_000 };
     DigestContent {
@@ -176,13 +184,13 @@ fn sample<'a>(
         chats: vec![
             ChatContent {
                 name: "Launch",
-                link: "https://chat.example.com/#/chats/launch",
+                link: &links[0],
                 count: 7,
                 messages: vec![message("Alice", "Lunch at noon?"), message("Bob", "Yes, the usual place.")],
             },
             ChatContent {
                 name: "Dave",
-                link: "https://chat.example.com/#/chats/dave",
+                link: &links[1],
                 count: 1,
                 messages: vec![message("Dave", "Have you seen the draft?")],
             },

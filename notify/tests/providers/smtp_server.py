@@ -2,7 +2,8 @@
 
     smtp_server.py implicit|starttls|plain <certificate.pem> <key.pem>
 
-What a recipient's name says happens: gone, full, refused, closing, hang, cut. Whoever signs in is chat / secret.
+What a recipient's name says happens: gone, full, refused, closing, hang, cut; lost takes a mail and cuts before it says so, once for
+each `Message-ID`. Whoever signs in is chat / secret.
 """
 
 import asyncio
@@ -20,6 +21,10 @@ REPLIES = {
     "refused": "554 5.7.1 not wanted here",
     "closing": "421 4.3.2 closing down",
 }
+
+
+# Mails that were taken without an answer.
+LOST = set()
 
 
 class Handler:
@@ -52,6 +57,9 @@ class Handler:
             "html": html.get_content(),
             "defects": [str(defect) for part in mail.walk() for defect in part.defects],
         }), flush=True)
+        if name == "lost" and mail["Message-ID"] not in LOST:
+            LOST.add(str(mail["Message-ID"]))
+            server.transport.abort()
         return "250 2.0.0 taken"
 
 

@@ -78,3 +78,27 @@ fn brief(error: &(dyn std::error::Error + 'static)) -> String {
     text.truncate(text.floor_char_boundary(500));
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_says_whether_to_come_again() {
+        let of = |status, code| S3Error::of_status("looking at an upload", status, code);
+        let passing = [(408, "RequestTimeout"), (429, "TooManyRequests"), (500, "InternalError"), (503, "SlowDown")];
+        for (status, code) in passing {
+            let error = of(status, code);
+            assert!(error.is_transient() && !error.is_absent(), "{error}");
+            let told = format!("looking at an upload: the store is away or failing ({status} {code})");
+            assert_eq!(error.to_string(), told);
+        }
+        for (status, code) in [(400, "EntityTooSmall"), (403, "SignatureDoesNotMatch"), (301, "PermanentRedirect")] {
+            let error = of(status, code);
+            assert!(matches!(&error, S3Error::Refused { detail, .. } if detail.ends_with(code)), "{error}");
+            assert!(!error.is_transient());
+        }
+        let gone = of(404, "NoSuchUpload");
+        assert!(gone.is_absent() && !gone.is_transient(), "{gone}");
+    }
+}

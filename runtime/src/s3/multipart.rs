@@ -68,11 +68,7 @@ impl Store {
         }
         body.push_str("</CompleteMultipartUpload>");
         let answer = self.ask(doing, Method::Post, key, &[("uploadId", upload_id)], Vec::new(), Some(body)).await?;
-        // A store may answer 200 before it knows, and say in the body that it failed.
-        match texts_of(&answer, "Code").first() {
-            Some(code) => Err(S3Error::Away { doing, detail: code.clone() }),
-            None => Ok(()),
-        }
+        put_together(doing, &answer)
     }
 
     /// Gives an upload up with all its parts. One that isn't there is given up already.
@@ -125,6 +121,14 @@ impl Store {
         }
         let codes = texts_of(&text, "Code");
         Err(S3Error::of_status(doing, status.as_u16(), codes.first().map_or("", String::as_str)))
+    }
+}
+
+/// A store may answer 200 before it knows, and say in the body that it failed.
+fn put_together(doing: &'static str, answer: &str) -> Result<(), S3Error> {
+    match texts_of(answer, "Code").first() {
+        Some(code) => Err(S3Error::Away { doing, detail: code.clone() }),
+        None => Ok(()),
     }
 }
 
@@ -245,5 +249,10 @@ mod tests {
     fn an_error_is_found_by_its_code() {
         let text = "<Error><Code>NoSuchUpload</Code><Message>gone</Message></Error>";
         assert_eq!(texts_of(text, "Code"), ["NoSuchUpload"]);
+        // Also where the answer began as a good one.
+        let failed = put_together("putting an upload together", "<Error><Code>InternalError</Code></Error>");
+        assert!(failed.is_err_and(|error| error.is_transient()));
+        let done = "<CompleteMultipartUploadResult><ETag>&quot;e-2&quot;</ETag></CompleteMultipartUploadResult>";
+        assert!(put_together("putting an upload together", done).is_ok());
     }
 }

@@ -67,8 +67,16 @@ fn absent_instead_of_null(schema: &mut Value) {
     }
 }
 
-fn nothing(_: &mut Parts) -> Value {
-    json!({ "type": ["object", "null"], "description": "Nothing, or absent." })
+/// All of it may be left out.
+fn heartbeat(_: &mut Parts) -> Value {
+    json!({
+        "type": ["object", "null"],
+        "properties": { "active": {
+            "type": ["boolean", "null"],
+            "default": true,
+            "description": "Whether somebody is at the device. Who is at none of theirs is pushed to.",
+        } },
+    })
 }
 
 /// What a client asks.
@@ -114,7 +122,7 @@ pub(super) fn add_client(parts: &mut Parts, event: ClientEvent) {
         ClientEvent::Authenticate => {
             ("Goes on with a fresh token of the same person.", asked::<Authenticate>, &command)
         }
-        ClientEvent::Heartbeat => ("Says that the client is there; every `heartbeat_ms`.", nothing, &[Heads, Error]),
+        ClientEvent::Heartbeat => ("Says that the client is there; every `heartbeat_ms`.", heartbeat, &[Heads, Error]),
     };
     let key = format!("client_{}", event.name());
     let has_payload = event != ClientEvent::Heartbeat;

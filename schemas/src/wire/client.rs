@@ -71,7 +71,7 @@ pub enum ClientFrame {
     Typing { chat_id: String },
     Resume { cursors: Vec<(String, i64)>, epoch: Option<String> },
     Authenticate { token: String },
-    Heartbeat,
+    Heartbeat { active: bool },
 }
 
 /// A message to send, over WebSocket or HTTP.
@@ -179,7 +179,8 @@ fn parse_payload(event: &str, mut fields: Fields, limits: &Limits) -> Result<Cli
             ClientFrame::Resume { cursors: fields.seqs("cursors", limits)?, epoch: fields.optional_text("epoch")? }
         }
         ClientEvent::Authenticate => ClientFrame::Authenticate { token: fields.text("token")? },
-        ClientEvent::Heartbeat => ClientFrame::Heartbeat,
+        // Whoever doesn't say it is there.
+        ClientEvent::Heartbeat => ClientFrame::Heartbeat { active: fields.optional_bool("active")?.unwrap_or(true) },
     })
 }
 

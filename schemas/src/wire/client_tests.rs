@@ -56,6 +56,20 @@ fn ids_of_64_bits_come_back_and_unknown_fields_are_nothing() {
 }
 
 #[test]
+fn whoever_doesnt_say_otherwise_is_active() {
+    let frame = |rest: &str| {
+        let text = format!(r#"{{"event":"heartbeat"{rest}}}"#);
+        parse(&text, &Limits::default()).expect("valid").frame
+    };
+    for rest in ["", r#","payload":null"#, r#","payload":{}"#, r#","payload":{"active":true}"#] {
+        assert_eq!(frame(rest), ClientFrame::Heartbeat { active: true }, "{rest}");
+    }
+    assert_eq!(frame(r#","payload":{"active":false}"#), ClientFrame::Heartbeat { active: false });
+    let wrong = refusal(r#"{"event":"heartbeat","payload":{"active":"no"}}"#);
+    assert_eq!(wrong, (Code::BadField, Some("payload.active".to_owned())));
+}
+
+#[test]
 fn names_dont_rearrange_what_stands_around_them() {
     let line = |name: &str| {
         let mut fields = Fields::of_body(serde_json::json!({ "name": name }).to_string().as_bytes()).expect("JSON");

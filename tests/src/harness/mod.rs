@@ -23,6 +23,7 @@ mod process;
 mod program;
 mod servers;
 mod socket;
+mod store_front;
 mod wait;
 
 pub use balancer::Balancer;
@@ -40,4 +41,5 @@ pub use program::{
 };
 pub use servers::Servers;
 pub use socket::Socket;
+pub use store_front::{Mood, StoreFront};
 pub use wait::{LONG, SHORT, until, within};

@@ -35,6 +35,11 @@ impl ObjectStore {
         Ok(Self { folder, shutdown, proxy, url })
     }
 
+    /// Where it is, behind the proxy.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Settings of an installation that uses it.
     pub fn settings(&self) -> [(&str, &str); 4] {
         [

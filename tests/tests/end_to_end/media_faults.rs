@@ -1,9 +1,9 @@
-//! The store away, hanging, cut in the middle; the node killed while it checks: a clear answer, a retry that works, and nothing
+//! The store away, hanging, busy, slow, cut in the middle; the node killed while it checks: a clear answer, a retry that works, and nothing
 //! half there.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use waltalkie_tests::harness::{LONG, Person, store_client, until};
+use waltalkie_tests::harness::{LONG, Mood, Person, StoreFront, store_client, until};
 
 use super::media::{World, photo, picture, world};
 
@@ -100,6 +100,56 @@ async fn a_store_that_hangs_is_given_up_and_asked_again() -> Result<()> {
     ensure!(store.proxy.connections() > 0, "the fault never hit: nobody waits for the store");
     store.proxy.heal();
     complete(alice, &media_id).await?.expect(200)?;
+    only_the_file_is_left(&world, &media_id).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_has_too_much_to_do_is_asked_later_and_a_slow_one_is_waited_for() -> Result<()> {
+    let front = StoreFront::start().await?;
+    let world = world("media-busy", &[("media.endpoint", &front.url)]).await?;
+    let World { alice, chat, store, .. } = &world;
+    front.set(store.url(), Mood::Well);
+    let photo = photo()?;
+    let (media_id, upload) = begun(&world, &photo).await?;
+    ensure!(alice.bring(&upload, &photo).await? == [200]);
+    front.set(store.url(), Mood::Busy);
+    // What is tried again by itself, and what isn't.
+    let refused = complete(alice, &media_id).await?;
+    refused.expect_problem(503, "unavailable", None)?;
+    ensure!(refused.body["temporary"] == true && refused.headers.contains_key("retry-after"), "{}", refused.body);
+    let tries = front.bad_answers();
+    ensure!(tries > 1, "asked {tries} times");
+    let wanted = json!({ "chat_id": chat, "file_name": "b", "size_bytes": 20 << 20 });
+    alice.post("/v1/media", wanted).await?.expect_problem(503, "unavailable", None)?;
+    let tries = front.bad_answers() - tries;
+    ensure!(tries > 0, "an upload in parts never asked");
+    ensure!(state_of(alice, &media_id).await? == "uploading");
+    front.set(store.url(), Mood::Slow);
+    let before = front.bad_answers();
+    complete(alice, &media_id).await?.expect(200)?;
+    ensure!(front.bad_answers() > before, "the copy wasn't slow to come");
+    only_the_file_is_left(&world, &media_id).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_is_cut_while_it_is_looked_into_makes_nothing_of_the_file() -> Result<()> {
+    let front = StoreFront::start().await?;
+    let world = world("media-copy-cut", &[("media.endpoint", &front.url)]).await?;
+    let World { alice, chat, store, .. } = &world;
+    front.set(store.url(), Mood::Cut);
+    let photo = photo()?;
+    let (media_id, upload) = begun(&world, &photo).await?;
+    ensure!(alice.bring(&upload, &photo).await? == [200]);
+    complete(alice, &media_id).await?.expect_problem(503, "unavailable", None)?;
+    ensure!(front.bad_answers() > 0, "the fault never hit");
+    // Half a file is no file: neither ready nor refused.
+    ensure!(state_of(alice, &media_id).await? == "uploading");
+    let post = json!({ "file": media_id });
+    let refused = alice.post(&format!("/v1/chats/{chat}/messages"), post).await?;
+    refused.expect_problem(409, "media_not_ready", Some("attachments"))?;
+    front.set(store.url(), Mood::Well);
+    let ready = complete(alice, &media_id).await?.expect(200)?;
+    ensure!(ready["size_bytes"] == photo.len(), "{ready}");
     only_the_file_is_left(&world, &media_id).await
 }
 

@@ -1,4 +1,4 @@
-//! A machine whose kernel has no fence for decoders of people's files: `doctor` says so.
+//! A machine whose kernel has no fence for decoders of people's files, and one without the programs that look into them: `doctor` says so.
 
 use std::process::Command;
 
@@ -28,6 +28,33 @@ assert libc.prctl(PR_SET_SECCOMP, MODE_FILTER, program, 0, 0) == 0, os.strerror(
 os.execv(sys.argv[1], sys.argv[1:])
 ";
 
+/// What `doctor` finds of files.
+async fn media_of(mut doctor: Command) -> Result<Value> {
+    doctor.args(["doctor", "--json"]);
+    let output = tokio::task::spawn_blocking(move || doctor.output()).await??;
+    let complained = String::from_utf8_lossy(&output.stderr);
+    let findings: Value = serde_json::from_slice(&output.stdout).with_context(|| complained.into_owned())?;
+    let found = findings.as_array().into_iter().flatten().find(|finding| finding["part"] == "media");
+    found.cloned().context("nothing of media")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_tells_which_programs_are_missing_and_what_there_is_not_without_them() -> Result<()> {
+    let store = ObjectStore::start().await?;
+    let installation = Installation::make_on(Servers::shared()?, "media-without-tools", &store.settings()).await?;
+    let mut command = installation.command()?;
+    command.env("PATH", "/nowhere");
+    let details = media_of(command).await?["details"].to_string();
+    for told in [
+        "ffmpeg isn't installed, so there are no posters and clips of video,",
+        "ffprobe isn't installed, so there are no size and duration of video: install the package ffmpeg",
+        "pdftoppm isn't installed, so there are no first pages of PDF: install the package poppler-utils",
+    ] {
+        ensure!(details.contains(told), "{told} isn't among {details}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_tells_that_people_s_files_are_decoded_without_a_fence() -> Result<()> {
     let store = ObjectStore::start().await?;
@@ -43,12 +70,8 @@ async fn doctor_tells_that_people_s_files_are_decoded_without_a_fence() -> Resul
     if let Some(folder) = program.get_current_dir() {
         command.current_dir(folder);
     }
-    command.args(["-c", UNFENCED]).arg(program.get_program()).args(["doctor", "--json"]);
-    let output = tokio::task::spawn_blocking(move || command.output()).await??;
-    let complained = String::from_utf8_lossy(&output.stderr);
-    let findings: Value = serde_json::from_slice(&output.stdout).with_context(|| complained.into_owned())?;
-    let found = findings.as_array().into_iter().flatten().find(|finding| finding["part"] == "media");
-    let found = found.context("nothing of media")?;
+    command.args(["-c", UNFENCED]).arg(program.get_program());
+    let found = media_of(command).await?;
     ensure!(found["is_well"] == json!(false), "{found}");
     let details = found["details"].to_string();
     for told in [

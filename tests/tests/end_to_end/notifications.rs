@@ -89,6 +89,27 @@ async fn who_only_looked_online_is_pushed_after_all() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_nobody_is_at_keeps_no_push_from_the_others() -> Result<()> {
+    let world = World::make("nobody-there", &[]).await?;
+    let process = world.run().await?;
+    let company::Company { mut there, alice, chat_id, .. } = world.company(&process).await?;
+    there.send("heartbeat", json!({ "active": false })).await?;
+    world.sessions_are("bob", |session| session.starts_with("idle.")).await?;
+    alice.say(&chat_id, "Are you there?").await?;
+    company::take(&mut there, "Are you there?").await?;
+    world.apple_has(1, 1).await?;
+    // Back at it, he takes it himself.
+    there.send("heartbeat", json!({})).await?;
+    world.sessions_are("bob", |session| !session.starts_with("idle.")).await?;
+    alice.say(&chat_id, "So you are.").await?;
+    company::take(&mut there, "So you are.").await?;
+    world.apple_has(2, 3).await?;
+    world.settled().await?;
+    ensure!(world.apple(1).len() == 1, "{:?}", world.apple(1));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn people_are_told_as_they_want_it() -> Result<()> {
     let world = World::make("as-they-want", &[]).await?;
     let process = world.run().await?;
@@ -190,8 +211,14 @@ async fn a_large_chat_is_one_job_and_everybody_gets_it_once() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_clients_need_to_know_is_told_and_what_browsers_hand_over_is_checked() -> Result<()> {
-    let world =
-        World::make("told", &[("notify.content", "sender_only"), ("notify.web_push_anywhere", "false")]).await?;
+    let settings = [
+        ("notify.content", "sender_only"),
+        ("notify.web_push_anywhere", "false"),
+        ("notify.link_template", "chatapp://open/{chat_id}"),
+        ("notify.brand", "Fernspruch"),
+        ("notify.mail_from_name", "The team of Fernspruch"),
+    ];
+    let world = World::make("told", &settings).await?;
     let process = world.run().await?;
     let alice = world.arrive(&process, "alice").await?;
     let options = alice.get("/v1/notifications").await?.expect(200)?;
@@ -213,12 +240,17 @@ async fn what_clients_need_to_know_is_told_and_what_browsers_hand_over_is_checke
     }
     let good = device("https://push.example/1", &browser.p256dh, &browser.auth);
     alice.post("/v1/users/me/devices", good).await?.expect(201)?;
-    // What would be sent is shown, and nothing is sent.
+    // What would be sent is shown as the operator has set it and in the person's language, and nothing is sent.
+    alice.patch("/v1/users/me/settings", json!({ "language": "de" })).await?.expect(200)?;
     let mut command = world.installation.command()?;
-    command.args(["notify", "test", "--user", "alice", "--dry-run", "--language", "de"]);
+    command.args(["notify", "test", "--user", "alice", "--dry-run"]);
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let said = String::from_utf8_lossy(&output.stdout);
-    ensure!(said.contains("ungelesene Nachrichten") && said.contains("WALTALKIE_MESSAGE"), "{said}");
+    ensure!(said.contains("Subject: 8 ungelesene Nachrichten in Fernspruch\n"), "{said}");
+    ensure!(said.contains("From: The team of Fernspruch <chat@chat.example>\n"), "{said}");
+    // The mail's link, and the push's.
+    ensure!(said.contains("  chatapp://open/launch\n") && said.contains("\"chatapp://open/notify-test\""), "{said}");
+    ensure!(said.contains("WALTALKIE_MESSAGE"), "{said}");
     ensure!(!said.contains("This is a test."), "the operator allows no words: {said}");
     ensure!(world.push.delivered().is_empty());
     let doctor = async || -> Result<Value> {

@@ -139,7 +139,7 @@ fn answer(shared: &Shared, user_id: &str, queue: &mpsc::Sender<Utf8Bytes>, text:
     let id = request.id.as_ref();
     match request.frame {
         ClientFrame::SendMessage(send) => echo(shared, user_id, queue, id, &send),
-        ClientFrame::Heartbeat => drop(queue.try_send(server::frame(ServerEvent::Heads, id, json!({})).into())),
+        ClientFrame::Heartbeat { .. } => drop(queue.try_send(server::frame(ServerEvent::Heads, id, json!({})).into())),
         _ => drop(queue.try_send(server::ack(id, None, None, "accepted", None).into())),
     }
 }

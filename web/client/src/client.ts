@@ -183,6 +183,11 @@ export class Client {
     this.apply(this.session.typed(chatId, Date.now()));
   }
 
+  /** Whether somebody is at this device, `true` unless set. While nobody is at any of the person's, messages are pushed to them. */
+  set active(active: boolean) {
+    this.#socket.active = active;
+  }
+
   /** The others who type in a chat now. */
   whoTypes(chatId: string): string[] {
     return this.session.typing.who(chatId, Date.now());

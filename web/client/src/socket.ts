@@ -43,6 +43,7 @@ export class Socket {
   #offline = false;
   #ended = false;
   #reconnectAfterMs: number | null = null;
+  #active = true;
 
   constructor(options: SocketOptions) {
     this.#options = options;
@@ -76,6 +77,17 @@ export class Socket {
     this.#socket.send(JSON.stringify(frame));
   }
 
+  /** Whether somebody is at this device: told at once, and with each heartbeat. */
+  set active(active: boolean) {
+    if (active === this.#active) return;
+    this.#active = active;
+    this.#beat();
+  }
+
+  #beat(): void {
+    this.send({ event: 'heartbeat', payload: this.#active ? {} : { active: false } });
+  }
+
   /** The draining server says when to come back. */
   reconnectAfter(afterMs: number): void {
     this.#reconnectAfterMs = afterMs;
@@ -92,7 +104,7 @@ export class Socket {
   /** Beats when it is time; ends a connection that is dead. */
   tick(now: number): void {
     const wants = this.#heartbeat?.tick(now);
-    if (wants === 'beat') this.send({ event: 'heartbeat', payload: {} });
+    if (wants === 'beat') this.#beat();
     if (wants === 'dead') this.#drop(4009);
   }
 
@@ -140,6 +152,8 @@ export class Socket {
       this.#attempt = 0;
       this.#offline = false;
       this.#heartbeat = new Heartbeat(frame.payload.heartbeat_ms, Date.now());
+      // The server takes each connection for one that somebody is at.
+      if (!this.#active) this.#beat();
     }
     this.#options.onFrame(frame);
     if (frame.event === 'hello') this.#options.onState({ state: 'connected' });

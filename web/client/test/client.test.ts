@@ -184,6 +184,25 @@ test('silence after a heartbeat ends the connection', async () => {
   assert.equal(FakeSocket.opened.length, 2);
 });
 
+test('that nobody is at the device is told at once, with each heartbeat, and on each connection', async () => {
+  const beats = () => FakeSocket.last.sent.filter(({ event }) => event === 'heartbeat').map(({ payload }) => payload);
+  await settle();
+  FakeSocket.last.greets();
+  client.active = true;
+  assert.deepEqual(beats(), [], 'as the server thinks anyway');
+  client.active = false;
+  client.active = false;
+  assert.deepEqual(beats(), [{ active: false }]);
+  await pass(5_250);
+  assert.deepEqual(beats(), [{ active: false }, { active: false }]);
+  FakeSocket.last.ends(1006);
+  await pass(400);
+  FakeSocket.last.greets();
+  assert.deepEqual(beats(), [{ active: false }]);
+  client.active = true;
+  assert.deepEqual(beats(), [{ active: false }, {}]);
+});
+
 test('events are told by the server’s names, until one listens no more', async () => {
   await settle();
   FakeSocket.last.greets();

@@ -1,6 +1,8 @@
 //! Providers that limit, fail, hang and cut, devices that are gone, a notifier that is killed, a Redis that forgets: nothing is
 //! lost and nothing comes twice.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use notify::fakes::Instead;
 use serde_json::{Value, json};
@@ -37,6 +39,21 @@ async fn providers_that_fail_are_tried_again_and_nothing_comes_twice() -> Result
     ensure!(world.android(1).len() == 4 && world.browser(&browser).len() == 4, "each once");
     ensure!(process.metric("waltalkie_notifier_tries_total").await? >= 12.0 + 10.0, "the faults hit");
     ensure!(process.metric("waltalkie_notifier_dead_letters_total").await? < 0.5);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_provider_is_left_alone_for_as_long_as_it_says() -> Result<()> {
+    let world = World::make("retry-after", &[]).await?;
+    let process = world.run().await?;
+    let Pair { alice, chat_id, .. } = world.pair(&process).await?;
+    // Our own pauses are 400 ms at most.
+    world.apns.next(Instead::Answer { status: 429, retry_after: Some("3".into()), body: String::new() });
+    let began = Instant::now();
+    alice.say(&chat_id, "later").await?;
+    world.apple_has(1, 1).await?;
+    ensure!(began.elapsed() >= Duration::from_secs(3), "again after {:?}", began.elapsed());
+    ensure!(process.metric("waltalkie_notifier_tries_total").await? >= 2.0, "the fault hit");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 use waltalkie_tests::harness::{LONG, repository, target_dir, until};
 
 use super::world::World;
@@ -75,6 +75,30 @@ async fn what_stays_unread_is_mailed_once_and_what_is_read_is_not() -> Result<()
         Ok((read.query_one(sql, &[]).await?.get::<_, i64>(0) == 0).then_some(()))
     })
     .await
+}
+
+/// The mail server takes it and the connection ends before its answer: mailboxes that get it twice can tell by its id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_was_taken_without_an_answer_goes_out_again_as_the_same_mail() -> Result<()> {
+    let mut world = World::make("mail-lost-answer", &[]).await?;
+    let process = world.run().await?;
+    let (alice, bob) = (world.arrive(&process, "alice").await?, world.arrive(&process, "bob").await?);
+    let truth = world.installation.truth().await?;
+    truth.execute("UPDATE \"user\" SET email = 'lost@mail.example' WHERE id = 'bob'", &[]).await?;
+    bob.patch("/v1/users/me/settings", json!({ "email": true })).await?.expect(200)?;
+    let chat_id = alice.make_group(&[&bob], json!({ "name": "Launch" })).await?;
+    alice.say(&chat_id, "Lunch at noon?").await?;
+    let (first, again) = (world.mail.next().await?, world.mail.next().await?);
+    ensure!(first["text"].as_str().is_some_and(|text| text.contains("Lunch at noon?")), "{first}");
+    let id = |mail: &Value| mail["fields"]["Message-ID"].as_str().map(str::to_owned);
+    ensure!(id(&first).is_some_and(|id| id.ends_with("@chat.example>")), "{first}");
+    ensure!(id(&first) == id(&again) && first["fields"]["Date"] == again["fields"]["Date"], "{first} {again}");
+    ensure!(first["text"] == again["text"] && first["html"] == again["html"], "{first} {again}");
+    // That one was answered: what comes next is another mail.
+    alice.say(&chat_id, "Or later?").await?;
+    let other = world.mail.next().await?;
+    ensure!(id(&other) != id(&first), "{other}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,6 +109,18 @@ impl World {
         Ok(keys.len())
     }
 
+    /// Waits until somebody has sessions in Redis, and all of them are like this.
+    pub(super) async fn sessions_are(&self, user_id: &str, fits: impl Fn(&str) -> bool) -> Result<()> {
+        let redis = runtime::redis::commands(&self.config.redis)?;
+        let key = self.installation.names().sessions_key(user_id);
+        until(&format!("sessions of {user_id}"), LONG, async || {
+            let mut redis = redis.clone();
+            let there: Vec<String> = redis::cmd("SMEMBERS").arg(&key).query_async(&mut redis).await?;
+            Ok((!there.is_empty() && there.iter().all(|session| fits(session))).then_some(()))
+        })
+        .await
+    }
+
     pub(super) async fn run(&self) -> Result<RoleProcess> {
         self.installation.run(&["all"]).await
     }

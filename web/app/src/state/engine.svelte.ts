@@ -9,6 +9,7 @@ import {
 import { SvelteMap } from 'svelte/reactivity';
 import { messageText } from '../model/attachments.ts';
 import { buildBlocks, type Block } from '../model/rows.ts';
+import { watchAttention } from './attention.ts';
 import { Drafts } from './drafts.ts';
 import { MediaFiles } from './media.svelte.ts';
 import { Members } from './members.ts';
@@ -54,6 +55,7 @@ export class Engine {
   #drawing = false;
   readonly #client: Client;
   #timer: ReturnType<typeof setInterval> | undefined;
+  #unwatch = (): void => undefined;
   #announced: { chatId: string; messageId: string } | null = null;
 
   /** @param me the person's user id */
@@ -74,6 +76,7 @@ export class Engine {
   /** Connects. */
   start(): void {
     this.#client.start();
+    this.#unwatch = watchAttention((looks) => (this.#client.active = looks));
     // What is said to be some minutes ago moves on with the clock.
     this.#timer = setInterval(() => this.#thereChanged(), MINUTE_MS);
   }
@@ -81,6 +84,7 @@ export class Engine {
   /** Ends everything of this person in this tab. */
   stop(): void {
     clearInterval(this.#timer);
+    this.#unwatch();
     this.#client.close();
     this.outgoing.stop();
   }

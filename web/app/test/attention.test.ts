@@ -1,0 +1,31 @@
+import assert from 'node:assert/strict';
+import { mock, test } from 'node:test';
+import { watchAttention } from '../src/state/attention.ts';
+
+test('nobody looks at a page that is hidden, or that got no sign of anybody for two minutes', () => {
+  mock.timers.enable({ apis: ['setTimeout'] });
+  const page = Object.assign(new EventTarget(), { visibilityState: 'visible' });
+  Object.assign(globalThis, { document: page });
+  const told: boolean[] = [];
+  const end = watchAttention((looks) => told.push(looks));
+  mock.timers.tick(119_999);
+  page.dispatchEvent(new Event('keydown'));
+  mock.timers.tick(119_999);
+  assert.deepEqual(told, [true, true]);
+  mock.timers.tick(1);
+  assert.equal(told.at(-1), false);
+  page.dispatchEvent(new Event('pointermove'));
+  assert.equal(told.at(-1), true);
+  page.visibilityState = 'hidden';
+  page.dispatchEvent(new Event('visibilitychange'));
+  assert.equal(told.at(-1), false);
+  page.visibilityState = 'visible';
+  page.dispatchEvent(new Event('visibilitychange'));
+  assert.equal(told.at(-1), true);
+  const count = told.length;
+  end();
+  page.dispatchEvent(new Event('keydown'));
+  mock.timers.tick(200_000);
+  assert.equal(told.length, count);
+  mock.timers.reset();
+});
