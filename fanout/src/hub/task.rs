@@ -12,12 +12,13 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::chat::{Chat, Item, Resumed};
+use super::chat::{CatchUp, Chat, Item, Resumed};
 use super::desk::Desk;
 use super::load::{Cursors, Failure, Place};
 use super::presence::{Look, Presence};
 use super::reads::Reads;
 use super::receipts::Gathered;
+use super::resume::Job;
 use super::{Ask, Pools, SUBSCRIBE_PATIENCE_MS};
 use crate::metrics;
 
@@ -331,6 +332,9 @@ impl Task {
         }
         if outcome.changes_members {
             self.presence_changed(chat_id);
+        }
+        for CatchUp { connection, from, to, stays } in outcome.catch_ups {
+            self.fill(connection, vec![Job::known(chat_id, from, to, stays, false)], None);
         }
         for (user_id, seq) in outcome.joined {
             self.want_join(&user_id, chat_id, seq);

@@ -97,6 +97,28 @@ async fn who_resumes_a_busy_chat_is_not_closed_for_what_was_said_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_reads_more_slowly_than_a_gap_is_healed_is_not_closed() {
+    const LOST: i64 = 100;
+    let mut world = narrow(128 << 10).await;
+    let chat = world.chat(&["alice", "bob"]).await;
+    let bearer = format!("Bearer {}", token("bob", 600_000));
+    let mut bob =
+        Client::connect_with(&world.address, &[("authorization", &bearer)], Some(4_096)).await.expect("connected");
+    bob.ready().await;
+    // The node hears of the last one alone, and reads the others: far more than may wait for a socket.
+    world.write_many_of(&chat, "alice", LOST, 15_900).await;
+    let last = world.say(&chat, "alice", "and live").await;
+    let mut cursor = 1;
+    while cursor < last {
+        let frame = bob.next().await.unwrap_or_else(|code| panic!("closed with {code:?} after {cursor}"));
+        cursor += 1;
+        assert_eq!(frame["payload"]["seq"], cursor, "{}", frame["event"]);
+    }
+    let seq = world.say(&chat, "alice", "live again").await;
+    assert_eq!(bob.expect("message").await["seq"], seq);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_client_is_closed_delays_nobody_and_resumes_afterwards() {
     const BATCH: i64 = 50;
     const MOST: i64 = 1_000;
