@@ -58,6 +58,46 @@ async fn somebody_in_very_many_chats_comes_in_and_is_told_of_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn any_number_of_cursors_is_answered_in_as_many_frames_as_it_takes() {
+    const CHATS: usize = 2_000;
+    const FRAMES: usize = 20;
+    let mut world = narrow(64 << 10).await;
+    world.many_chats("bot", CHATS as i64).await;
+    let mut behind = Vec::new();
+    for _ in 0..FRAMES {
+        let chat = world.chat(&["alice", "bot"]).await;
+        world.write(&chat, "alice", "missed").await;
+        behind.push(chat);
+    }
+    let mut bot = world.connect("bot").await;
+    bot.ready().await;
+    // Nothing can be read until all have been asked.
+    let mut locks = world.another_connection().await;
+    let lock = World::lock_messages(&mut locks).await;
+    for (number, chat) in behind.iter().enumerate() {
+        // One that misses something, and those where nothing is missing: their answers are more than may wait for a socket.
+        let first = number * CHATS / FRAMES + 1;
+        let mut cursors = vec![(chat.clone(), 1)];
+        cursors.extend((first..first + CHATS / FRAMES).map(|n| (format!("many-{n}"), 1)));
+        let cursors: Vec<(&str, i64)> = cursors.iter().map(|(chat, cursor)| (chat.as_str(), *cursor)).collect();
+        bot.resume(&cursors).await;
+    }
+    bot.send(json!({"event": "heartbeat", "id": "asked"})).await;
+    bot.expect("heads").await;
+    lock.commit().await.expect("the lock is let go");
+    let (mut messages, mut answers) = (0, 0);
+    while answers < CHATS + FRAMES {
+        let frame = bot.next().await.unwrap_or_else(|code| panic!("closed with {code:?} after {answers} answers"));
+        match frame["event"].as_str() {
+            Some("message") => messages += 1,
+            Some("resumed") if frame["payload"]["complete"] == true => answers += 1,
+            _ => panic!("{frame}"),
+        }
+    }
+    assert_eq!(messages, FRAMES);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_resumes_a_busy_chat_is_not_closed_for_what_was_said_meanwhile() {
     const MISSED: i64 = 20;
     const MEANWHILE: i64 = 100;
