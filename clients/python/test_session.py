@@ -239,13 +239,6 @@ class Outbox(Case):
         self.assertEqual((refused.exception.code, client.outbox), ("frame_too_big", {}))
 
 
-class Size(unittest.TestCase):
-    def test_it_has_under_300_lines_of_code(self) -> None:
-        files = Path(waltalkie.__file__).parent.glob("*.py")
-        lines = [line for file in files for line in file.read_text().splitlines() if line.strip()]
-        self.assertLess(len(lines), 300)
-
-
 class Rest(Case):
     def test_marks_leave_once_a_second_and_again_if_the_server_has_not_heard(self) -> None:
         marks = [frame["payload"]["marks"] for frame in self.frames("mark_delivered", 1_000)]
