@@ -96,7 +96,7 @@ async fn stalling(url: &str, is_stalled: watch::Receiver<bool>) -> String {
             tokio::spawn(async move {
                 tokio::select! {
                     _ = tokio::io::copy(&mut from_client, &mut to_server) => {}
-                    _ = pass_on(from_server, to_client, is_stalled) => {}
+                    _ = relay(from_server, to_client, is_stalled) => {}
                 }
             });
         }
@@ -104,11 +104,7 @@ async fn stalling(url: &str, is_stalled: watch::Receiver<bool>) -> String {
     format!("redis://127.0.0.1:{port}")
 }
 
-async fn pass_on(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut is_stalled: watch::Receiver<bool>,
-) -> Option<()> {
+async fn relay(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut is_stalled: watch::Receiver<bool>) -> Option<()> {
     let mut bytes = vec![0; 1 << 16];
     loop {
         is_stalled.wait_for(|is_stalled| !is_stalled).await.ok()?;

@@ -38,6 +38,14 @@ fn left(seq: i64, user_id: &str) -> Item {
     item
 }
 
+fn joined(seq: i64, user_id: &str) -> Item {
+    let mut item = left(seq, user_id);
+    item.event.event_type = event_type::MEMBER_JOINED.into();
+    item.event.memberships[0].joined_seq = seq;
+    item.event.memberships[0].left_seq = None;
+    item
+}
+
 struct Fixture {
     chat: Chat,
     desk: Arc<Desk>,
@@ -199,7 +207,7 @@ fn what_a_gap_held_comes_at_the_pace_of_the_connection() {
     assert!(!fixture.desk.outgoing.has_ended());
     let came = 10 + fixture.events().len() as i64;
     assert!((11..110).contains(&came), "{came}");
-    let [CatchUp { connection: 1, from, to: 110, .. }] = &outcome.catch_ups[..] else { panic!("one that lacks the rest") };
+    let [CatchUp { connection: 1, from, to: 110, .. }] = &outcome.catch_ups[..] else { panic!("one lacks the rest") };
     assert_eq!(*from, came);
     // What follows waits for the rest.
     fixture.live(message(111));
@@ -224,6 +232,28 @@ fn who_left_within_a_gap_that_has_no_room_still_gets_the_leaving() {
     let done = Resumed { from_seq: *from, to_seq: 100, is_complete: true, is_announced: false };
     fixture.chat.finish_resume(USER, 1, &done, 0);
     assert!(fixture.chat.members.is_empty());
+}
+
+#[test]
+fn who_left_and_came_back_within_a_gap_that_has_no_room_is_in_the_chat() {
+    let mut fixture = fixture(Mode::Live);
+    fixture.chat.live(message(200));
+    let sequence = fixture.chat.sequence.as_mut().expect("active");
+    assert_eq!(sequence.read(0), Some((11, 110)));
+    let event = |seq| match seq {
+        90 => left(seq, USER),
+        100 => joined(seq, USER),
+        _ => long(seq),
+    };
+    sequence.healed((11..=110).map(|seq| (seq, event(seq))).collect(), 0);
+    let outcome = fixture.chat.deliver(0);
+    let [CatchUp { from, to: 110, stays, .. }] = &outcome.catch_ups[..] else { panic!("one lacks the rest") };
+    assert!(*from < 90 && stays.open_since() == Some(100) && outcome.joined.is_empty());
+    let done = Resumed { from_seq: *from, to_seq: 110, is_complete: true, is_announced: false };
+    fixture.chat.finish_resume(USER, 1, &done, 0);
+    assert_eq!(fixture.desk.head_of("c"), Some(110));
+    let link = fixture.chat.link_of(USER, 1).expect("a member");
+    assert!(matches!(link.mode, Mode::Live));
 }
 
 #[test]
@@ -254,10 +284,7 @@ fn who_leaves_during_a_resume_and_disconnects_is_gone() {
 fn who_is_back_when_a_resume_ends_is_in_the_chat() {
     let mut fixture = fixture(Mode::Held(Box::default()));
     fixture.live(left(11, USER));
-    let mut back = left(12, USER);
-    back.event.memberships[0].joined_seq = 12;
-    back.event.memberships[0].left_seq = None;
-    fixture.live(back);
+    fixture.live(joined(12, USER));
     let done = Resumed { from_seq: 5, to_seq: 10, is_complete: true, is_announced: true };
     fixture.chat.finish_resume(USER, 1, &done, 0);
     assert_eq!(fixture.desk.head_of("c"), Some(12));

@@ -2,6 +2,7 @@
 //!
 //! Never from a cache: a body that was deleted meanwhile isn't in the tables any more, so it can't come back here.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,12 @@ impl Task {
                 .filter_map(|(chat_id, cursor)| self.resume_chat(&user_id, id, &chat_id, cursor))
                 .collect();
             self.fill(id, jobs, frame_id);
+        }
+        // A connection that rests keeps no room for any.
+        if let Some(connection) = self.connections.get_mut(&id)
+            && connection.resumes.is_empty()
+        {
+            connection.resumes = VecDeque::new();
         }
     }
 
