@@ -1,14 +1,18 @@
 """What the vectors don't hold: docs/clients.md, "Tests that your client should pass"."""
 
 import asyncio
+import json
+import threading
 import unittest
 from concurrent.futures import Future
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from unittest.mock import AsyncMock
 
 import waltalkie
 from test_vectors import Device
 from waltalkie import Client, Event, Refused, Session
+from waltalkie.files import upload
 from waltalkie.sync import MOST_UNREAD, Command
 
 
@@ -239,13 +243,6 @@ class Outbox(Case):
         self.assertEqual((refused.exception.code, client.outbox), ("frame_too_big", {}))
 
 
-class Size(unittest.TestCase):
-    def test_it_has_under_300_lines_of_code(self) -> None:
-        files = Path(waltalkie.__file__).parent.glob("*.py")
-        lines = [line for file in files for line in file.read_text().splitlines() if line.strip()]
-        self.assertLess(len(lines), 300)
-
-
 class Rest(Case):
     def test_marks_leave_once_a_second_and_again_if_the_server_has_not_heard(self) -> None:
         marks = [frame["payload"]["marks"] for frame in self.frames("mark_delivered", 1_000)]
@@ -292,6 +289,42 @@ class Rest(Case):
         self.receive({"event": "reconnect", "payload": {"after_ms": 3_000}})
         self.assertEqual(self.session.leave_at, 3_000)
         self.assertEqual(self.session.lost(1_000, 1), 2_000)
+
+
+class Upload(unittest.TestCase):
+    def test_one_that_is_begun_again_is_the_same(self) -> None:
+        keys: list[str | None] = []
+        busy = {"code": "idempotency_key_in_use", "detail": "under way"}
+        store = {"url": "/store", "headers": {}, "parts": [], "part_bytes": None}
+
+        class Gateway(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                status, answer = 200, {}
+                if self.path == "/v1/media":
+                    keys.append(self.headers["Idempotency-Key"])
+                    address = f"http://127.0.0.1:{self.server.server_port}"
+                    begun = {"media_id": "m", "upload": store | {"url": address + "/store"}}
+                    status, answer = [(503, {}), (409, busy), (201, begun)][len(keys) - 1]
+                self.answer(status, answer)
+
+            def do_PUT(self) -> None:
+                self.answer(200, {})
+
+            def answer(self, status: int, answer: dict) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                body = json.dumps(answer).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as gateway:
+            threading.Thread(target=gateway.serve_forever, daemon=True).start()
+            client = Client(f"http://127.0.0.1:{gateway.server_port}", AsyncMock(return_value="token"))
+            self.assertEqual(asyncio.run(upload(client, "c1", "a.txt", b"hello")), "m")
+            gateway.shutdown()
+        self.assertEqual((len(keys), len(set(keys))), (3, 1))
+        self.assertTrue(keys[0])
 
 
 class Size(unittest.TestCase):

@@ -18,6 +18,8 @@ pub const EVENT_AGE: &str = "waltalkie_fanout_event_age_seconds";
 pub const GAPS: &str = "waltalkie_fanout_gaps_total";
 /// Queries for events of gaps and resumes, each of many chats and for all who wait for them.
 pub const RANGE_QUERIES: &str = "waltalkie_fanout_range_queries_total";
+/// Queries for heads: of all chats of a node once a heartbeat, and of those whose subscription was lost.
+pub const HEADS_QUERIES: &str = "waltalkie_fanout_heads_queries_total";
 /// Events read from Postgres to close gaps.
 pub const HEALED: &str = "waltalkie_fanout_healed_events_total";
 /// Times that Pub/Sub may have lost something.

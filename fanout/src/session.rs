@@ -32,6 +32,8 @@ const ROUNDS: u32 = 120;
 const SET_TTL_S: u64 = 1_200;
 /// Commands in one pipeline.
 const PIPELINE: usize = 1_000;
+/// Sessions that ended while Redis was away and are taken back later. Of more, what Redis was told ends by itself.
+const KEPT_CLOSED: usize = 100_000;
 
 /// The sessions of this node.
 #[derive(Clone)]
@@ -134,7 +136,11 @@ impl Keeper {
                 () = shutdown.begun() => break,
                 _ = extend.tick() => {
                     rounds = (rounds + 1) % ROUNDS;
-                    self.extend(rounds == 0).await
+                    match self.extend(rounds == 0).await {
+                        // What couldn't be told when it happened.
+                        Ok(()) => self.tell().await,
+                        failed => failed,
+                    }
                 }
                 // Behind the sessions: it says that they are there.
                 _ = keep.tick() => self.keep_witnesses().await,
@@ -179,42 +185,62 @@ impl Keeper {
         pipeline.exec_async(&mut self.connection).await
     }
 
-    /// Tells Redis of sessions that came and went.
+    /// Tells Redis of sessions that came and went. Of those that went and couldn't be told it is told again: their keys end by
+    /// themselves, their places in the sets don't. Those that came are set by the round.
     async fn tell(&mut self) -> Result<(), RedisError> {
-        let (mut new, closed) = {
+        let (new, mut closed) = {
             let mut keys = self.state.keys();
             (std::mem::take(&mut keys.new), std::mem::take(&mut keys.closed))
         };
-        new.retain(|key| self.state.keys().open.contains_key(key));
+        let outcome = self.tell_of(&new, &mut closed).await;
+        if !closed.is_empty() {
+            let mut keys = self.state.keys();
+            keys.closed.append(&mut closed);
+            keys.closed.truncate(KEPT_CLOSED);
+        }
+        outcome
+    }
+
+    /// Leaves in `closed` what wasn't told.
+    async fn tell_of(&mut self, new: &[Arc<Place>], closed: &mut Vec<Arc<Place>>) -> Result<(), RedisError> {
         for part in new.chunks(PIPELINE) {
             self.set(part).await?;
         }
-        for part in closed.chunks(PIPELINE) {
-            let mut pipeline = Pipeline::with_capacity(part.len());
-            for key in part {
-                pipeline.cmd("DEL").arg(&key.key).ignore();
-                pipeline.cmd("SREM").arg(&key.all).arg(&key.session_id).ignore();
-            }
-            pipeline.exec_async(&mut self.connection).await?;
+        while !closed.is_empty() {
+            let from = closed.len().saturating_sub(PIPELINE);
+            self.remove(&closed[from..]).await?;
+            closed.truncate(from);
         }
         Ok(())
     }
 
-    async fn set(&mut self, new: &[Arc<Place>]) -> Result<(), RedisError> {
-        if new.is_empty() {
-            return Ok(());
+    async fn remove(&mut self, closed: &[Arc<Place>]) -> Result<(), RedisError> {
+        let mut pipeline = Pipeline::with_capacity(closed.len());
+        for key in closed {
+            pipeline.cmd("DEL").arg(&key.key).ignore();
+            pipeline.cmd("SREM").arg(&key.all).arg(&key.session_id).ignore();
         }
+        pipeline.exec_async(&mut self.connection).await
+    }
+
+    /// Writes sessions, if they are still open.
+    async fn set(&mut self, new: &[Arc<Place>]) -> Result<(), RedisError> {
+        let mut open = Vec::with_capacity(new.len());
         {
             // Before Redis is told, so that a session which ends meanwhile is taken back.
             let mut keys = self.state.keys();
             for key in new {
                 if let Some(is_told) = keys.open.get_mut(key) {
                     *is_told = true;
+                    open.push(key);
                 }
             }
         }
-        let mut pipeline = Pipeline::with_capacity(new.len());
-        for key in new {
+        if open.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = Pipeline::with_capacity(open.len());
+        for key in open {
             pipeline.cmd("SET").arg(&key.key).arg(&self.node_id).arg("PX").arg(TTL_MS).ignore();
             pipeline.cmd("SADD").arg(&key.all).arg(&key.session_id).ignore();
             pipeline.cmd("EXPIRE").arg(&key.all).arg(SET_TTL_S).ignore();
@@ -242,10 +268,6 @@ impl Keeper {
         let forgotten: Vec<Arc<Place>> =
             part.iter().zip(extended).filter(|(_, extended)| *extended == 0).map(|(key, _)| key.clone()).collect();
         ::metrics::counter!(metrics::SESSIONS_SET_AGAIN).increment(forgotten.len() as u64);
-        let still_open: Vec<Arc<Place>> = {
-            let keys = self.state.keys();
-            forgotten.into_iter().filter(|key| keys.open.contains_key(key)).collect()
-        };
-        self.set(&still_open).await
+        self.set(&forgotten).await
     }
 }

@@ -2,6 +2,7 @@
 import asyncio
 import json
 import time
+import uuid
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -9,20 +10,24 @@ from urllib.request import Request, urlopen
 from .client import Client
 from .sync import Refused
 
+BUSY = ("media_busy", "idempotency_key_in_use")
+
 
 async def upload(client: Client, chat_id: str, file_name: str, content: bytes, content_type: str | None = None) -> str:
     """Brings a file to the store and has it looked into; gives the `media_id` that `send` takes among `attachments`."""
     wanted = {"chat_id": chat_id, "file_name": file_name, "content_type": content_type, "size_bytes": len(content)}
-    begun = await _ask_gateway(client, "/v1/media", {key: value for key, value in wanted.items() if value is not None})
+    known = {name: value for name, value in wanted.items() if value is not None}
+    # Without the key each try would begin another upload.
+    begun = await _ask_gateway(client, "/v1/media", known, {"Idempotency-Key": str(uuid.uuid4())})
     whole, size = begun["upload"], begun["upload"]["part_bytes"] or len(content)
     for at, part in enumerate(whole["parts"] or [whole]):
         await asyncio.to_thread(_ask, "PUT", part["url"], content[at * size : (at + 1) * size], whole["headers"])
-    await _ask_gateway(client, f"/v1/media/{begun['media_id']}/complete", {})
+    await _ask_gateway(client, f"/v1/media/{begun['media_id']}/complete", {}, {})
     return begun["media_id"]
 
 
-async def _ask_gateway(client: Client, path: str, body: dict[str, Any]) -> Any:
-    headers = {"Authorization": f"Bearer {await client.get_token()}", "Content-Type": "application/json"}
+async def _ask_gateway(client: Client, path: str, body: dict[str, Any], more: dict[str, str]) -> Any:
+    headers = {"Authorization": f"Bearer {await client.get_token()}", "Content-Type": "application/json"} | more
     return await asyncio.to_thread(_ask, "POST", client.urls[0].rstrip("/") + path, json.dumps(body).encode(), headers)
 
 
@@ -35,6 +40,6 @@ def _ask(method: str, url: str, body: bytes, headers: dict[str, str]) -> Any:
         except OSError as error:
             status, text = (error.code, error.read()) if isinstance(error, HTTPError) else (503, b"")
             problem = {"code": "upload_failed", "detail": str(error)} | (json.loads(text) if text[:1] == b"{" else {})
-            if pause is None or not (status in (429, 500, 502, 503, 504) or problem["code"] == "media_busy"):
+            if pause is None or not (status in (429, 500, 502, 503, 504) or problem["code"] in BUSY):
                 raise Refused(problem["code"], problem["detail"]) from error
             time.sleep(max(pause, problem.get("retry_after_ms", 0) / 1_000))

@@ -172,9 +172,24 @@ impl Api {
         token: &str,
         body: Option<&Value>,
     ) -> Result<T, ApiError> {
+        self.request_once(method, path, token, body, None).await
+    }
+
+    /// The same. What is asked again with the same `Idempotency-Key` happens once.
+    pub(crate) async fn request_once<T: for<'de> Deserialize<'de>>(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Option<&Value>,
+        key: Option<Uuid>,
+    ) -> Result<T, ApiError> {
         let mut request = self.client.request(method.clone(), format!("{}{path}", self.url)).bearer_auth(token);
         if let Some(body) = body {
             request = request.json(body);
+        }
+        if let Some(key) = key {
+            request = request.header("idempotency-key", key.to_string());
         }
         let no_answer = |source| ApiError::NoAnswer { method: method.clone(), path: path.to_owned(), source };
         let response = request.send().await.map_err(no_answer)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::api::{Api, ApiError, Problem};
 
@@ -87,7 +88,9 @@ impl Api {
         if let Some(content_type) = file.content_type {
             wanted["content_type"] = content_type.into();
         }
-        patiently(async || self.request(Method::POST, "/v1/media", token, Some(&wanted)).await).await
+        // Without it each try would begin another upload.
+        let key = Some(Uuid::new_v4());
+        patiently(async || self.request_once(Method::POST, "/v1/media", token, Some(&wanted), key).await).await
     }
 
     async fn begun(&self, token: &str, media_id: &str) -> Result<Begun, ApiError> {
@@ -174,7 +177,8 @@ fn is_for_now(error: &ApiError) -> bool {
     match error {
         ApiError::NoAnswer { .. } => true,
         ApiError::Refused { status, problem, .. } => {
-            *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() || problem.code == "media_busy"
+            let is_busy = matches!(&*problem.code, "media_busy" | "idempotency_key_in_use");
+            *status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() || is_busy
         }
     }
 }
@@ -192,7 +196,47 @@ fn is_incomplete(error: &ApiError) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// A gateway that gives these answers, one a connection; what each request has as its key.
+    async fn keys_of(gateway: TcpListener, answers: [(&str, &str); 3]) -> Vec<Option<String>> {
+        let mut keys = Vec::new();
+        for (status, body) in answers {
+            let (mut socket, _) = gateway.accept().await.unwrap();
+            let mut request = Vec::new();
+            // To the end of its body, which is JSON.
+            while request.last() != Some(&b'}') {
+                assert!(socket.read_buf(&mut request).await.unwrap() > 0, "half a request");
+            }
+            let request = String::from_utf8(request).unwrap();
+            keys.push(request.lines().find_map(|line| line.strip_prefix("idempotency-key: ")).map(str::to_owned));
+            let length = body.len();
+            let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}");
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+        keys
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_is_begun_again_is_the_same() {
+        let gateway = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = Api::new(&format!("http://{}", gateway.local_addr().unwrap()));
+        let asked = tokio::spawn(keys_of(
+            gateway,
+            [
+                ("503 Service Unavailable", "{}"),
+                ("409 Conflict", r#"{"code":"idempotency_key_in_use"}"#),
+                ("201 Created", r#"{"media_id":"m","upload":null}"#),
+            ],
+        ));
+        let file = NewFile { chat_id: "c", file_name: "a", content_type: None, bytes: b"hello" };
+        assert_eq!(api.begin_upload("token", &file).await.unwrap(), "m");
+        let keys = asked.await.unwrap();
+        assert!(keys[0].is_some() && keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+    }
 
     #[test]
     fn what_is_refused_for_good_is_not_asked_again() {
@@ -207,6 +251,7 @@ mod tests {
             (409, "upload_incomplete", false),
             (403, "", false),
             (409, "media_busy", true),
+            (409, "idempotency_key_in_use", true),
             (429, "rate_limited", true),
             (503, "unavailable", true),
         ] {

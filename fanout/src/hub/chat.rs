@@ -50,11 +50,13 @@ pub(crate) struct Held {
     pub(crate) is_broken: bool,
     /// Where the connection wants to resume once more.
     pub(crate) again_from: Option<i64>,
+    /// What was delivered after this had no room. The read that begins once all is delivered brings it, so none is held.
+    skipped_from: Option<i64>,
 }
 
 impl Held {
     fn push(&mut self, frame: Frame, desk: &Desk) {
-        if self.is_broken {
+        if self.is_broken || self.skipped_from.is_some() {
             return;
         }
         let bytes = cost(&frame);
@@ -86,6 +88,14 @@ pub(crate) struct Member {
     pub(crate) links: SmallVec<[Link; 1]>,
 }
 
+/// A connection that hadn't room for all that was delivered at once: it gets the rest as a resume does it, at its own speed.
+pub(crate) struct CatchUp {
+    pub(crate) connection: u64,
+    pub(crate) from: i64,
+    pub(crate) to: i64,
+    pub(crate) stays: Stays,
+}
+
 /// What a delivery means for the hub.
 #[derive(Default)]
 pub(crate) struct Outcome {
@@ -94,6 +104,8 @@ pub(crate) struct Outcome {
     pub(crate) joined: Vec<(String, i64)>,
     /// Somebody joined, left or has another role.
     pub(crate) changes_members: bool,
+    /// To be read now.
+    pub(crate) catch_ups: Vec<CatchUp>,
 }
 
 pub(crate) struct Chat {
@@ -225,17 +237,42 @@ impl Chat {
         }
     }
 
-    /// Delivers whatever is here in order.
+    /// Delivers whatever is here in order. One event is for everybody; of more, which come where a gap was, each connection
+    /// gets as many as it has room for: they come faster than any network takes them.
     pub(crate) fn deliver(&mut self, now_ms: u64) -> Outcome {
         let mut outcome = Outcome::default();
+        let (mut is_burst, mut is_skipping) = (false, false);
         while let Some(item) = self.sequence.as_mut().and_then(Sequence::pop) {
-            self.deliver_one(&item, now_ms, &mut outcome);
+            is_skipping |= self.deliver_one(&item, is_burst, now_ms, &mut outcome);
+            is_burst = true;
+        }
+        if is_skipping {
+            outcome.catch_ups = self.catch_ups();
         }
         outcome
     }
 
-    fn deliver_one(&mut self, item: &Item, now_ms: u64, outcome: &mut Outcome) {
+    /// What those who hadn't room lack. From here on events wait for them behind the reads of it.
+    fn catch_ups(&mut self) -> Vec<CatchUp> {
+        let last = self.last_seq();
+        let mut catch_ups = Vec::new();
+        for Member { stays, links, .. } in self.members.values_mut() {
+            let to = stays.ended_at().map_or(last, |end| end.min(last));
+            for Link { connection, mode, .. } in links {
+                if let Mode::Held(held) = mode
+                    && let Some(from) = held.skipped_from.take()
+                {
+                    catch_ups.push(CatchUp { connection: *connection, from, to, stays: stays.clone() });
+                }
+            }
+        }
+        catch_ups
+    }
+
+    /// `true` if a connection hadn't room for it.
+    fn deliver_one(&mut self, item: &Item, is_burst: bool, now_ms: u64, outcome: &mut Outcome) -> bool {
         let event = &item.event;
+        let mut is_skipping = false;
         if !event.memberships.is_empty() {
             self.apply(event, outcome);
             outcome.changes_members = true;
@@ -257,6 +294,11 @@ impl Chat {
             };
             for link in &mut member.links {
                 match &mut link.mode {
+                    Mode::Live if is_burst && !link.desk.outgoing.has_room_for(cost(frame)) => {
+                        let held = Held { skipped_from: Some(event.seq - 1), ..Held::default() };
+                        link.mode = Mode::Held(Box::new(held));
+                        is_skipping = true;
+                    }
                     Mode::Live => {
                         link.desk.outgoing.push(frame.clone());
                         outcome.deliveries += 1;
@@ -269,6 +311,7 @@ impl Chat {
         if event.memberships.iter().any(|membership| membership.left_seq.is_some()) {
             self.let_go(event, now_ms);
         }
+        is_skipping
     }
 
     fn apply(&mut self, event: &ChatEvent, outcome: &mut Outcome) {

@@ -18,6 +18,12 @@ fn message(seq: i64) -> Item {
     Item { event, way: None, span: None }
 }
 
+fn long(seq: i64) -> Item {
+    let mut item = message(seq);
+    item.event.message.as_mut().expect("message").content = Some("x".repeat(16_000));
+    item
+}
+
 fn left(seq: i64, user_id: &str) -> Item {
     let mut item = message(seq);
     item.event.event_type = event_type::MEMBER_LEFT.into();
@@ -29,6 +35,14 @@ fn left(seq: i64, user_id: &str) -> Item {
         left_seq: Some(seq),
         visible_from_seq: 1,
     }];
+    item
+}
+
+fn joined(seq: i64, user_id: &str) -> Item {
+    let mut item = left(seq, user_id);
+    item.event.event_type = event_type::MEMBER_JOINED.into();
+    item.event.memberships[0].joined_seq = seq;
+    item.event.memberships[0].left_seq = None;
     item
 }
 
@@ -46,9 +60,14 @@ fn stays() -> Stays {
 }
 
 fn fixture(mode: Mode) -> Fixture {
+    narrow(mode, 1 << 20)
+}
+
+/// With so much room for the connection.
+fn narrow(mode: Mode, outgoing_bytes: usize) -> Fixture {
     let mut chat = Chat::new(Arc::from("c"), 0);
     chat.activate(10, 0);
-    let desk = Arc::new(Desk::new(1 << 20));
+    let desk = Arc::new(Desk::new(outgoing_bytes));
     chat.link(
         &Arc::from(USER),
         &stays(),
@@ -155,11 +174,6 @@ fn too_many_held_events_break_the_holding() {
 #[test]
 fn held_events_that_would_fill_the_queue_are_read_again_instead() {
     let mut fixture = fixture(Mode::Held(Box::default()));
-    let long = |seq| {
-        let mut item = message(seq);
-        item.event.message.as_mut().expect("message").content = Some("x".repeat(16_000));
-        item
-    };
     // A quarter of the queue, then one more.
     for seq in 11..=11 + (1 << 18) / 16_000 {
         fixture.live(long(seq));
@@ -179,6 +193,67 @@ fn held_events_that_would_fill_the_queue_are_read_again_instead() {
     let frames = fixture.desk.outgoing.take_all();
     assert!(!fixture.desk.outgoing.has_ended());
     assert!(frames[1].text().contains(r#""complete":false"#), "{}", frames[1].text());
+}
+
+#[test]
+fn what_a_gap_held_comes_at_the_pace_of_the_connection() {
+    let mut fixture = fixture(Mode::Live);
+    fixture.chat.live(message(200));
+    let sequence = fixture.chat.sequence.as_mut().expect("active");
+    assert_eq!(sequence.read(0), Some((11, 110)));
+    // More at once than may wait for a socket.
+    sequence.healed((11..=110).map(|seq| (seq, long(seq))).collect(), 0);
+    let outcome = fixture.chat.deliver(0);
+    assert!(!fixture.desk.outgoing.has_ended());
+    let came = 10 + fixture.events().len() as i64;
+    assert!((11..110).contains(&came), "{came}");
+    let [CatchUp { connection: 1, from, to: 110, .. }] = &outcome.catch_ups[..] else { panic!("one lacks the rest") };
+    assert_eq!(*from, came);
+    // What follows waits for the rest.
+    fixture.live(message(111));
+    assert_eq!(fixture.events(), []);
+    let done = Resumed { from_seq: came, to_seq: 110, is_complete: true, is_announced: false };
+    assert_eq!(fixture.chat.finish_resume(USER, 1, &done, 0), None);
+    fixture.live(message(112));
+    assert_eq!(fixture.events(), named(&[("message", 111), ("message", 112)]));
+}
+
+#[test]
+fn who_left_within_a_gap_that_has_no_room_still_gets_the_leaving() {
+    let mut fixture = fixture(Mode::Live);
+    fixture.chat.live(message(200));
+    let sequence = fixture.chat.sequence.as_mut().expect("active");
+    assert_eq!(sequence.read(0), Some((11, 110)));
+    let event = |seq| if seq == 100 { left(seq, USER) } else { long(seq) };
+    sequence.healed((11..=110).map(|seq| (seq, event(seq))).collect(), 0);
+    let outcome = fixture.chat.deliver(0);
+    let [CatchUp { from, to: 100, stays, .. }] = &outcome.catch_ups[..] else { panic!("up to the leaving") };
+    assert_eq!(stays.ended_at(), Some(100));
+    let done = Resumed { from_seq: *from, to_seq: 100, is_complete: true, is_announced: false };
+    fixture.chat.finish_resume(USER, 1, &done, 0);
+    assert!(fixture.chat.members.is_empty());
+}
+
+#[test]
+fn who_left_and_came_back_within_a_gap_that_has_no_room_is_in_the_chat() {
+    let mut fixture = fixture(Mode::Live);
+    fixture.chat.live(message(200));
+    let sequence = fixture.chat.sequence.as_mut().expect("active");
+    assert_eq!(sequence.read(0), Some((11, 110)));
+    let event = |seq| match seq {
+        90 => left(seq, USER),
+        100 => joined(seq, USER),
+        _ => long(seq),
+    };
+    sequence.healed((11..=110).map(|seq| (seq, event(seq))).collect(), 0);
+    let outcome = fixture.chat.deliver(0);
+    let [CatchUp { from, to: 110, stays, .. }] = &outcome.catch_ups[..] else { panic!("one lacks the rest") };
+    assert!(*from < 90 && stays.open_since() == Some(100) && outcome.joined.is_empty());
+    let done = Resumed { from_seq: *from, to_seq: 110, is_complete: true, is_announced: false };
+    fixture.chat.finish_resume(USER, 1, &done, 0);
+    assert_eq!(fixture.desk.head_of("c"), Some(110));
+    let link = fixture.chat.link_of(USER, 1).expect("a member");
+    assert!(matches!(link.mode, Mode::Live));
 }
 
 #[test]
@@ -209,10 +284,7 @@ fn who_leaves_during_a_resume_and_disconnects_is_gone() {
 fn who_is_back_when_a_resume_ends_is_in_the_chat() {
     let mut fixture = fixture(Mode::Held(Box::default()));
     fixture.live(left(11, USER));
-    let mut back = left(12, USER);
-    back.event.memberships[0].joined_seq = 12;
-    back.event.memberships[0].left_seq = None;
-    fixture.live(back);
+    fixture.live(joined(12, USER));
     let done = Resumed { from_seq: 5, to_seq: 10, is_complete: true, is_announced: true };
     fixture.chat.finish_resume(USER, 1, &done, 0);
     assert_eq!(fixture.desk.head_of("c"), Some(12));
@@ -316,7 +388,9 @@ struct World {
 
 impl World {
     fn settle(&mut self) {
-        self.fixture.chat.deliver(0);
+        for CatchUp { from, to, .. } in self.fixture.chat.deliver(0).catch_ups {
+            self.resuming = Some((from, to));
+        }
         if let Some(range) = self.fixture.chat.sequence.as_mut().and_then(|sequence| sequence.read(self.now_ms)) {
             self.reading = Some(range);
         }
@@ -389,9 +463,11 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(256))]
 
     #[test]
-    fn any_interleaving_of_events_and_resumes_ends_in_the_whole_view(steps in steps()) {
+    fn any_interleaving_of_events_and_resumes_ends_in_the_whole_view(steps in steps(), has_room in proptest::bool::ANY) {
         let viewer = Viewer { cursor: 10, early: std::collections::BTreeSet::default(), shown: Vec::new() };
-        let mut world = World { fixture: fixture(Mode::Live), viewer, committed: 10, reading: None, resuming: None, now_ms: 0 };
+        // Where there is little room, for half a dozen events, a gap often has more than that.
+        let fixture = narrow(Mode::Live, if has_room { 1 << 20 } else { 3_000 });
+        let mut world = World { fixture, viewer, committed: 10, reading: None, resuming: None, now_ms: 0 };
         for step in &steps {
             world.step(step);
         }
@@ -407,6 +483,7 @@ proptest::proptest! {
         }
         let expected: Vec<i64> = (11..=world.committed).collect();
         proptest::prop_assert_eq!(&world.viewer.shown, &expected);
+        proptest::prop_assert!(!world.fixture.desk.outgoing.has_ended());
         let link = world.fixture.chat.link_of(USER, 1).expect("a member");
         proptest::prop_assert!(matches!(link.mode, Mode::Live));
     }

@@ -1,6 +1,6 @@
 //! How people and chats come to the hub: subscribe, then read, then attach.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use runtime::clock;
@@ -30,7 +30,7 @@ impl Task {
             self.subscribing.insert(id);
             Stage::Subscribing { missing: 1, until_ms }
         };
-        let connection = Connection { user_id, desk, stage, resumes: Vec::new(), joins: Vec::new(), fills: 0 };
+        let connection = Connection { user_id, desk, stage, resumes: VecDeque::new(), joins: Vec::new(), fills: 0 };
         self.connections.insert(id, connection);
         if let Some(channel) = channel {
             self.subscribe(channel);
@@ -281,12 +281,9 @@ impl Task {
         }
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.stage = Stage::Ready;
-        let (joins, resumes) = (std::mem::take(&mut connection.joins), std::mem::take(&mut connection.resumes));
-        for (chat_id, seq) in joins {
+        for (chat_id, seq) in std::mem::take(&mut connection.joins) {
             self.want_join(&user_id, &chat_id, seq);
         }
-        for (cursors, frame_id) in resumes {
-            self.resume(id, cursors, frame_id);
-        }
+        self.begin_resumes(id);
     }
 }

@@ -57,6 +57,7 @@ impl Task {
         self.shutdown.spawn(async move {
             let mut outcome = Ok(Vec::with_capacity(chat_ids.len()));
             for part in chat_ids.chunks(HEADS_PER_QUERY) {
+                ::metrics::counter!(metrics::HEADS_QUERIES).increment(1);
                 match (&mut outcome, load::heads(&pool, part).await) {
                     (Ok(heads), Ok(more)) => heads.extend(more),
                     (_, Err(error)) => {
@@ -94,6 +95,8 @@ impl Task {
                 self.heads_after_ms = now_ms + RETRY_MS;
                 if is_late {
                     self.to_check.extend(self.chats.keys().cloned());
+                } else {
+                    self.next_heads_ms = self.heads_after_ms;
                 }
             }
         }

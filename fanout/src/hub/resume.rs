@@ -2,6 +2,7 @@
 //!
 //! Never from a cache: a body that was deleted meanwhile isn't in the tables any more, so it can't come back here.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,10 @@ use super::task::{Found, Stage, Task};
 use crate::metrics;
 use crate::websocket::Frame;
 
-/// Resume frames of one connection at a time.
-const RESUMES_PER_CONNECTION: usize = 8;
+/// Resume frames of one connection that are answered at a time.
+const RESUMES_AT_A_TIME: usize = 8;
+/// Such frames that may wait for their turn: with 500 chats in each, some 30,000.
+const WAITING_RESUMES: usize = 64;
 /// Times that a page is tried.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -45,26 +48,47 @@ impl Job {
 impl Task {
     pub(super) fn resume(&mut self, id: u64, cursors: Vec<(String, i64)>, frame_id: Option<Value>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.fills + connection.resumes.len() >= RESUMES_PER_CONNECTION {
+        if connection.resumes.len() >= WAITING_RESUMES {
             let busy = Rejection::new(Code::Overloaded, "Earlier resumes of this connection are still being answered.")
                 .retry_after(1_000);
             connection.desk.outgoing.push(server::error(frame_id.as_ref(), &busy, None, None).into());
             return;
         }
-        if !matches!(connection.stage, Stage::Ready) {
-            connection.resumes.push((cursors, frame_id));
-            return;
-        }
-        ::metrics::counter!(metrics::RESUMES).increment(cursors.len() as u64);
-        let user_id = Arc::clone(&connection.user_id);
-        let jobs: Vec<Job> = cursors
-            .into_iter()
-            .filter_map(|(chat_id, cursor)| self.resume_chat(&user_id, id, &chat_id, cursor))
-            .collect();
-        self.fill(id, jobs, frame_id);
+        connection.resumes.push_back((cursors, frame_id));
+        self.begin_resumes(id);
     }
 
-    /// The read that a cursor needs; none if there is nothing missing or a read is under way.
+    /// Begins with what waits, as far as it may be answered now: the connection's chats have to be known.
+    pub(super) fn begin_resumes(&mut self, id: u64) {
+        while let Some(connection) = self.connections.get_mut(&id)
+            && matches!(connection.stage, Stage::Ready)
+            && connection.fills < RESUMES_AT_A_TIME
+            && let Some((cursors, frame_id)) = connection.resumes.pop_front()
+        {
+            ::metrics::counter!(metrics::RESUMES).increment(cursors.len() as u64);
+            let user_id = Arc::clone(&connection.user_id);
+            let jobs: Vec<Job> = cursors
+                .into_iter()
+                .filter_map(|(chat_id, cursor)| self.resume_chat(&user_id, id, &chat_id, cursor))
+                .collect();
+            self.fill(id, jobs, frame_id);
+        }
+        // A connection that rests keeps no room for any.
+        if let Some(connection) = self.connections.get_mut(&id)
+            && connection.resumes.is_empty()
+        {
+            connection.resumes = VecDeque::new();
+        }
+    }
+
+    pub(super) fn fills_ended(&mut self, id: u64) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.fills = connection.fills.saturating_sub(1);
+            self.begin_resumes(id);
+        }
+    }
+
+    /// What a cursor is answered by; nothing if a read is under way.
     fn resume_chat(&mut self, user_id: &Arc<str>, id: u64, chat_id: &str, cursor: i64) -> Option<Job> {
         let unknown = || Job { chat_id: Arc::from(chat_id), from: cursor, known: None, is_announced: true };
         let Some(chat) = self.chats.get_mut(chat_id) else { return Some(unknown()) };
@@ -77,10 +101,9 @@ impl Task {
                 held.again_from = Some(from);
                 None
             }
-            _ if from == last => {
-                link.desk.outgoing.push(server::resumed(&chat_id, from, last, true).into());
-                link.mode = Mode::Live;
-                None
+            mode if from == last => {
+                *mode = Mode::Live;
+                Some(Job::known(&chat_id, from, last, Stays::default(), true))
             }
             mode => {
                 *mode = Mode::Held(Box::default());
@@ -139,6 +162,11 @@ impl Filler {
         if self.look_up(&mut jobs, frame_id.as_ref()).await {
             for job in jobs {
                 let Some((to, stays)) = job.known else { continue };
+                if job.from == to {
+                    // Nothing is missing, and nothing waits behind the answer.
+                    self.push(server::resumed(&job.chat_id, to, to, true)).await;
+                    continue;
+                }
                 let reached = self.fill(&job.chat_id, &stays, job.from, to).await;
                 let done = Resumed {
                     from_seq: job.from,
@@ -176,29 +204,28 @@ impl Filler {
             Err(error) => {
                 tracing::warn!(%error, "a resume can't be answered now");
                 for job in unknown {
-                    self.refuse(frame_id, &Rejection::unavailable(), &job.chat_id);
+                    self.refuse(frame_id, &Rejection::unavailable(), &job.chat_id).await;
                 }
                 return !self.desk.outgoing.has_ended();
             }
         };
         for job in unknown {
             let Some(place) = places.iter().find(|place| place.chat_id == *job.chat_id) else {
-                self.refuse(frame_id, &Rejection::chat_not_found(), &job.chat_id);
+                self.refuse(frame_id, &Rejection::chat_not_found(), &job.chat_id).await;
                 continue;
             };
             let to = place.stays.ended_at().map_or(place.head, |end| end.min(place.head));
             let from = job.from.min(to);
             let reached = self.fill(&job.chat_id, &place.stays, from, to).await;
-            let resumed = server::resumed(&job.chat_id, from, reached, reached >= to);
-            if !self.desk.outgoing.push_with_room(resumed.into()).await {
+            if !self.push(server::resumed(&job.chat_id, from, reached, reached >= to)).await {
                 return false;
             }
         }
         true
     }
 
-    fn refuse(&self, frame_id: Option<&Value>, rejection: &Rejection, chat_id: &str) {
-        self.desk.outgoing.push(server::error(frame_id, rejection, Some(chat_id), None).into());
+    async fn refuse(&self, frame_id: Option<&Value>, rejection: &Rejection, chat_id: &str) {
+        self.push(server::error(frame_id, rejection, Some(chat_id), None)).await;
     }
 
     /// Queues what a member may see of `from+1 ..= to`, `skipped` for the rest; returns how far it came.

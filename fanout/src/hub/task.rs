@@ -12,12 +12,13 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::chat::{Chat, Item, Resumed};
+use super::chat::{CatchUp, Chat, Item, Resumed};
 use super::desk::Desk;
 use super::load::{Cursors, Failure, Place};
 use super::presence::{Look, Presence};
 use super::reads::Reads;
 use super::receipts::Gathered;
+use super::resume::Job;
 use super::{Ask, Pools, SUBSCRIBE_PATIENCE_MS};
 use crate::metrics;
 
@@ -69,11 +70,11 @@ pub(super) struct Connection {
     pub(super) user_id: Arc<str>,
     pub(super) desk: Arc<Desk>,
     pub(super) stage: Stage,
-    /// Resumes that came before its chats were known.
-    pub(super) resumes: Vec<AskedResume>,
+    /// Resumes that wait for its chats to be known, or for earlier ones.
+    pub(super) resumes: VecDeque<AskedResume>,
     /// Joins that were heard before its chats were known.
     pub(super) joins: Vec<(Arc<str>, i64)>,
-    /// Resume frames being read.
+    /// Resumes and the like that are being read.
     pub(super) fills: usize,
 }
 
@@ -303,11 +304,7 @@ impl Task {
             Found::Healed { chat_id, outcome } => self.healed(&chat_id, outcome),
             Found::Filled { connection, chat_id, done } => self.filled(connection, &chat_id, &done),
             Found::Nodes(look) => self.take_look(look),
-            Found::FillsEnded { connection } => {
-                if let Some(connection) = self.connections.get_mut(&connection) {
-                    connection.fills = connection.fills.saturating_sub(1);
-                }
-            }
+            Found::FillsEnded { connection } => self.fills_ended(connection),
         }
     }
 
@@ -331,6 +328,9 @@ impl Task {
         }
         if outcome.changes_members {
             self.presence_changed(chat_id);
+        }
+        for CatchUp { connection, from, to, stays } in outcome.catch_ups {
+            self.fill(connection, vec![Job::known(chat_id, from, to, stays, false)], None);
         }
         for (user_id, seq) in outcome.joined {
             self.want_join(&user_id, chat_id, seq);

@@ -220,6 +220,7 @@ mod tests {
         let frame = Frame::from("compress me ".repeat(50));
         let packed = frame.bytes(true);
         assert!(packed.len() < frame.len() / 4 && packed[0] == COMPRESSED_TEXT);
+        assert!(std::ptr::eq(packed, frame.clone().bytes(true)), "compressed once, whoever gets it");
         assert_eq!(deflate::inflate(packed[2..].to_vec(), 1_000), Ok(frame.text().as_bytes().to_vec()));
         assert_eq!(Frame::from("short".to_owned()).bytes(true)[0], TEXT);
         assert_eq!(Frame::close(Some(4_008), "slow").bytes(true), [0x88, 6, 0x0F, 0xA8, b's', b'l', b'o', b'w']);
@@ -243,6 +244,50 @@ mod tests {
             assert_eq!(reading.await.expect("joined").expect("read"), expected);
         }
     }
+
+    /// A socket that takes everything, and counts how often it is asked to.
+    #[derive(Default)]
+    struct Counting {
+        writes: usize,
+        bytes: usize,
+    }
+
+    impl AsyncWrite for Counting {
+        fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(context, &[IoSlice::new(bytes)])
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let taken: usize = slices.iter().map(|slice| slice.len()).sum();
+            let counting = self.get_mut();
+            counting.writes += 1;
+            counting.bytes += taken;
+            Poll::Ready(Ok(taken))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn many_frames_are_few_writes() {
+        let frames: Vec<Frame> = (0..3 * SLICES + 8).map(|n| Frame::from("abc".repeat(n))).collect();
+        let expected: usize = frames.iter().map(Frame::len).sum();
+        let (mut socket, mut writing) = (Counting::default(), Writing::default());
+        writing.frames().extend(frames);
+        writing.write(&mut socket, false, 0).await.expect("written");
+        assert_eq!((socket.writes, socket.bytes), (4, expected));
+    }
+
     /// Somebody else's turn in the middle of a frame: it is ended, and what follows it is a frame again.
     #[tokio::test]
     async fn a_frame_that_was_given_up_is_ended_before_others_come() {

@@ -411,10 +411,7 @@ async fn sessions_are_in_redis_while_connected_and_come_back_when_forgotten() {
         let mut alice = reading.lock().await;
         alice.closed().await
     });
-    let exists = || {
-        let (mut redis, key) = (world.redis.clone(), key.clone());
-        async move { redis::cmd("EXISTS").arg(key).query_async::<i64>(&mut redis).await.expect("asked") == 1 }
-    };
+    let exists = || exists(&world, &key);
     until(exists).await;
     let mut redis = world.redis.clone();
     let ttl: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut redis).await.expect("asked");
@@ -425,5 +422,33 @@ async fn sessions_are_in_redis_while_connected_and_come_back_when_forgotten() {
     pump.abort();
     let _ = pump.await;
     drop(session);
-    until(|| async { !exists().await }).await;
+    // It is taken back: by itself a key lives for at least five seconds more, and the set of all for minutes.
+    let all = world.names.sessions_key("alice");
+    let gone = until(|| async { !exists().await && !self::exists(&world, &all).await });
+    tokio::time::timeout(Duration::from_secs(4), gone).await.expect("taken back");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_ends_while_redis_is_away_is_taken_back_afterwards() {
+    let mut setup = Setup { redis_through_proxy: true, ..Setup::default() };
+    setup.config.gateway.heartbeat_ms = 60_000;
+    let world = World::with(setup).await;
+    let proxy = world.proxy.as_ref().expect("a proxy");
+    let alice = world.online("alice").await;
+    let (key, all) = (world.names.session_key("alice", &alice.session_id), world.names.sessions_key("alice"));
+    until(|| async { exists(&world, &key).await && exists(&world, &all).await }).await;
+    proxy.close();
+    until(|| async { proxy.cuts() > 0 }).await;
+    drop(alice);
+    until(|| async { world.node.connections() == 0 }).await;
+    // Longer than anybody goes on trying to tell Redis.
+    until(|| async { !exists(&world, &key).await }).await;
+    assert!(exists(&world, &all).await, "the fault never hit");
+    proxy.open();
+    until(|| async { !exists(&world, &all).await }).await;
+}
+
+async fn exists(world: &World, key: &str) -> bool {
+    let mut redis = world.redis.clone();
+    redis::cmd("EXISTS").arg(key).query_async::<i64>(&mut redis).await.expect("asked") == 1
 }

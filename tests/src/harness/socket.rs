@@ -19,7 +19,8 @@ use super::wait::SHORT;
 /// Frames that may wait for a test.
 const WAITING: usize = 10_000;
 
-/// An open connection. Frames are read as they come, so that pings are answered while the test is elsewhere.
+/// An open connection. Frames are read as they come, so that pings are answered while the test is elsewhere. Dropped, it just
+/// ends, without a farewell.
 pub struct Socket {
     outgoing: tokio::sync::mpsc::Sender<Message>,
     incoming: Receiver<Incoming>,
@@ -97,7 +98,12 @@ impl Socket {
         });
         tokio::spawn(async move {
             let code = loop {
-                match stream.next().await {
+                let message = tokio::select! {
+                    biased;
+                    () = received.closed() => return,
+                    message = stream.next() => message,
+                };
+                match message {
                     Some(Ok(Message::Text(text))) => {
                         let frame = serde_json::from_str(&text).unwrap_or_default();
                         let next = check(&frame, &sent).map_or_else(Incoming::Fault, |()| Incoming::Frame(frame));

@@ -10,6 +10,7 @@ mod faults;
 mod mail;
 mod outages;
 mod redis_cluster;
+mod redis_restarts;
 mod several;
 mod standstill;
 mod trial;

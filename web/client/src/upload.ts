@@ -98,7 +98,7 @@ async function tried<T>(ask: () => Promise<T>, signal: CancelSignal | undefined)
     try {
       return await ask();
     } catch (error) {
-      const isForNow = error instanceof WaltalkieError && (error.code === 'unreachable' || error.code === 'media_busy' || error.status === 503 || error.status === 429);
+      const isForNow = error instanceof WaltalkieError && (['unreachable', 'media_busy', 'idempotency_key_in_use'].includes(error.code) || error.status === 503 || error.status === 429);
       if (!isForNow || attempt >= 2 * TRIES) throw error;
       await pause(AGAIN_MS * Math.min(attempt, 4), signal);
     }

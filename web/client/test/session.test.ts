@@ -64,6 +64,20 @@ test('after a reconnect the missed events are asked for with the cursor', () => 
   assert.deepEqual(frames(session.receive(chats(8), 10, 0), 'resume'), [{ cursors: { [CHAT]: 5 }, epoch: 'e1' }]);
 });
 
+test('an answer that brought all ends the asking', () => {
+  const session = started(5);
+  const resumed = (from_seq: number, to_seq: number, complete: boolean): ServerFrame =>
+    ({ event: 'resumed', payload: { chat_id: CHAT, from_seq, to_seq, complete } });
+  session.receive(resumed(3, 5, false), 0, 0);
+  assert.deepEqual(frames(session.tick(0), 'resume'), [{ cursors: { [CHAT]: 5 }, epoch: 'e1' }]);
+  session.receive(resumed(5, 5, true), 10, 0);
+  for (const now of [2_000, 6_000, 60_000]) assert.deepEqual(frames(session.tick(now), 'resume'), []);
+  // A head that isn't met later asks after its second: the row of tries begins anew.
+  session.receive({ event: 'heads', payload: { [CHAT]: 6 } }, 60_000, 0);
+  assert.deepEqual(frames(session.tick(60_900), 'resume'), []);
+  assert.equal(frames(session.tick(61_000), 'resume').length, 1);
+});
+
 test('too much missed: history is read anew, nothing replayed', () => {
   const session = started(5);
   session.history(CHAT, { messages: [older], as_of_seq: 5, has_more_before: true }, 0);

@@ -84,6 +84,21 @@ async function hurried<T>(work: () => Promise<T>): Promise<T> {
   }
 }
 
+test('an upload that is begun again while the first try is under way is the same', async () => {
+  store([200]);
+  const { api } = server(media(null), [], async () => media(null, 'ready'));
+  const keys: string[] = [];
+  const beginMedia = async (_chat: string, _file: UploadFile, key: string) => {
+    keys.push(key);
+    if (keys.length === 1) throw new WaltalkieError('idempotency_key_in_use', 'The first one is under way.', 409);
+    return media({ url: 'https://s3/1' });
+  };
+  const hesitant = { ...api, beginMedia } as unknown as Api;
+  assert.equal((await hurried(() => upload(hesitant, 'c', file('hello'), {}))).media_id, 'm');
+  assert.equal(keys.length, 2);
+  assert.equal(new Set(keys).size, 1);
+});
+
 test('a part that fails ends the others’ work: what is under way comes through, and nothing else is begun', async () => {
   const begun = media({ parts: [1, 2, 3, 4, 5].map(part), part_bytes: 2 });
   const rest = media({ parts: [1, 4, 5].map(part), part_bytes: 2, uploaded_parts: [2, 3] });

@@ -29,6 +29,13 @@ pub fn random_prefix() -> String {
     format!("t{}-", &Uuid::new_v4().simple().to_string()[..10])
 }
 
+/// A counter of this process, which other tests raise too. What was counted before this was first asked is nowhere.
+pub fn counted(name: &str) -> usize {
+    let text = runtime::telemetry::metrics().render();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0, |number| number.parse().expect("a number"))
+}
+
 /// Waits for a condition.
 pub async fn until<F: Future<Output = bool>>(mut condition: impl FnMut() -> F) {
     let waiting = async {

@@ -16,6 +16,7 @@ pub(super) struct Pair {
 /// Alice, who writes; bob, who is connected and takes what is said; carol, who is away. Apple's device 1 is bob's, 2 is carol's.
 pub(super) struct Company {
     pub(super) alice: Person,
+    pub(super) bob: Person,
     pub(super) chat_id: String,
     pub(super) there: Socket,
 }
@@ -40,7 +41,7 @@ impl World {
         let carol = self.arrive_with_phone(process, "carol", 2).await?;
         let chat_id = alice.make_group(&[&bob, &carol], json!({})).await?;
         let there = bob.connect().await?;
-        let mut company = Company { alice, chat_id, there };
+        let mut company = Company { alice, bob, chat_id, there };
         company.say("before").await?;
         self.apple_has(2, 1).await?;
         self.settled().await?;

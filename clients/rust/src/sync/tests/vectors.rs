@@ -293,6 +293,10 @@ impl Model {
         let payload = json!({ "chat_id": id, "from_seq": from, "to_seq": to, "complete": complete });
         self.chat(id).is_cut = false;
         self.note(json!({ "frame": { "event": "resumed", "payload": payload } }), &[], (!complete).then_some(id));
+        // The end of a row of parts: who hasn't forgotten that they asked would ask again.
+        if complete && items.is_empty() {
+            self.wait(2_500);
+        }
     }
 
     /// All that the server has of a chat that asked, and of one whose answer was a part.
@@ -401,6 +405,11 @@ fn the_file_has_everything_that_can_happen() {
     let is_cut = |step: &Value| step["frame"]["payload"]["complete"] == false;
     assert!(count(&|step| step["cursors"].as_object().expect("cursors").len() > 1) > 100, "several chats");
     assert!(count(&is_cut) > 5, "answers in parts");
+    let is_end = |step: &Value| {
+        let payload = &step["frame"]["payload"];
+        payload["complete"] == true && payload["from_seq"] == payload["to_seq"]
+    };
+    assert!(count(&is_end) > 5, "ends of them, after which nothing is asked for");
     assert!(count(&|step| step["connect"]["epoch"] == "e2") > 2, "another history");
     assert!(count(&is_of_alice) > 4, "alice leaves");
     assert!(count(&|step| step["connect"].is_object()) > CASES as usize, "connections");
