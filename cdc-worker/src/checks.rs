@@ -15,8 +15,8 @@ use runtime::postgres;
 use tokio_postgres::Client;
 
 pub(crate) use kafka::{
-    KafkaFacts, LastEvent, LastRecords, Raw, end_of, ends_of, is_log_empty, kafka_facts, last_records, open_transaction,
-    partitions, partitions_of, present_ends, undecided, unreadable,
+    KafkaFacts, LastEvent, LastRecords, Raw, end_of, ends_of, is_log_empty, kafka_facts, last_records,
+    open_transaction, partitions, partitions_of, present_ends, undecided, unreadable,
 };
 pub(crate) use people::{PublishedChange, first_other_change};
 pub(crate) use rows::{Difference, Head, all_is_visible, first_difference, restored};
