@@ -64,7 +64,7 @@ pub(crate) async fn run(
 ) -> (Ending, Arc<Desk>) {
     let gateway = &shared.config.gateway;
     let session_id = Uuid::now_v7().to_string();
-    let desk = Arc::new(Desk::new(gateway.outgoing_bytes));
+    let desk = Arc::new(shared.hub.desk(gateway.outgoing_bytes));
     desk.outgoing.push(frames::hello(&Hello {
         session_id: &session_id,
         user_id: &identity.user_id,

@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn only_connections_of_refused_tokens_end() {
         let roll = Arc::<Roll>::default();
-        let desk = || Arc::new(Desk::new(1_000));
+        let desk = || Arc::new(Desk::new(0, 1_000));
         let (old, new, other) = (desk(), desk(), desk());
         let seats = [("alice", 1, &old), ("alice", 9, &new), ("bob", 1, &other)].map(|(user_id, issued, desk)| {
             let seat = roll.seat(user_id, issued, 2).expect("a seat");

@@ -32,16 +32,7 @@ pub(crate) struct Item {
     pub(crate) span: Option<FirstWrite>,
 }
 
-/// How one connection gets the events of one chat.
-pub(crate) enum Mode {
-    /// As they come.
-    Live,
-    /// Behind a resume that is being read: those after `to`.
-    Held(Box<Held>),
-    /// Not until it resumes again: it was told how far it came.
-    Behind,
-}
-
+/// What waits for one connection behind a resume that is being read: the events after it.
 #[derive(Default)]
 pub(crate) struct Held {
     frames: Vec<Frame>,
@@ -71,13 +62,25 @@ impl Held {
     }
 }
 
-/// A member's connection.
+/// A member's connection. It gets events as they come, unless it holds some or is behind.
 pub(crate) struct Link {
-    pub(crate) connection: u64,
     pub(crate) desk: Arc<Desk>,
-    pub(crate) mode: Mode,
+    pub(crate) held: Option<Box<Held>>,
+    /// It gets none until it resumes again: it was told how far it came.
+    pub(crate) is_behind: bool,
     /// It was told who is online.
     pub(crate) knows_presence: bool,
+}
+
+impl Link {
+    pub(crate) const fn new(desk: Arc<Desk>) -> Self {
+        Self { desk, held: None, is_behind: false, knows_presence: false }
+    }
+
+    /// Whether events go to it as they come.
+    pub(crate) fn is_live(&self) -> bool {
+        self.held.is_none() && !self.is_behind
+    }
 }
 
 /// A member with at least one connection on this node.
@@ -213,14 +216,14 @@ impl Chat {
     }
 
     pub(crate) fn link_of(&mut self, user_id: &str, connection: u64) -> Option<&mut Link> {
-        self.members.get_mut(user_id)?.links.iter_mut().find(|link| link.connection == connection)
+        self.members.get_mut(user_id)?.links.iter_mut().find(|link| link.desk.connection == connection)
     }
 
     /// Ends a connection's link. `true` if it was the member's last one here.
     pub(crate) fn unlink(&mut self, user_id: &str, connection: u64, now_ms: u64) -> bool {
         let mut was_last = false;
         if let Some(member) = self.members.get_mut(user_id) {
-            member.links.retain(|link| link.connection != connection);
+            member.links.retain(|link| link.desk.connection != connection);
             if member.links.is_empty() {
                 self.members.remove(user_id);
                 was_last = true;
@@ -258,11 +261,9 @@ impl Chat {
         let mut catch_ups = Vec::new();
         for Member { stays, links, .. } in self.members.values_mut() {
             let to = stays.ended_at().map_or(last, |end| end.min(last));
-            for Link { connection, mode, .. } in links {
-                if let Mode::Held(held) = mode
-                    && let Some(from) = held.skipped_from.take()
-                {
-                    catch_ups.push(CatchUp { connection: *connection, from, to, stays: stays.clone() });
+            for Link { desk, held, .. } in links {
+                if let Some(from) = held.as_mut().and_then(|held| held.skipped_from.take()) {
+                    catch_ups.push(CatchUp { connection: desk.connection, from, to, stays: stays.clone() });
                 }
             }
         }
@@ -293,18 +294,14 @@ impl Chat {
                 Share::Nothing => continue,
             };
             for link in &mut member.links {
-                match &mut link.mode {
-                    Mode::Live if is_burst && !link.desk.outgoing.has_room_for(cost(frame)) => {
-                        let held = Held { skipped_from: Some(event.seq - 1), ..Held::default() };
-                        link.mode = Mode::Held(Box::new(held));
-                        is_skipping = true;
-                    }
-                    Mode::Live => {
-                        link.desk.outgoing.push(frame.clone());
-                        outcome.deliveries += 1;
-                    }
-                    Mode::Held(held) => held.push(frame.clone(), &link.desk),
-                    Mode::Behind => {}
+                if let Some(held) = &mut link.held {
+                    held.push(frame.clone(), &link.desk);
+                } else if is_burst && !link.is_behind && !link.desk.outgoing.has_room_for(cost(frame)) {
+                    link.held = Some(Box::new(Held { skipped_from: Some(event.seq - 1), ..Held::default() }));
+                    is_skipping = true;
+                } else if !link.is_behind {
+                    link.desk.outgoing.push(frame.clone());
+                    outcome.deliveries += 1;
                 }
             }
         }
@@ -342,7 +339,7 @@ impl Chat {
             }
             self.present.removed(user_id);
             member.links.retain_mut(|link| {
-                let is_held = matches!(link.mode, Mode::Held(_));
+                let is_held = link.held.is_some();
                 if is_held {
                     link.desk.set_open(&self.id, false);
                     link.knows_presence = false;
@@ -363,8 +360,7 @@ impl Chat {
         let last = self.last_seq();
         let chat_id = Arc::clone(&self.id);
         let link = self.link_of(user_id, connection)?;
-        let Mode::Held(held) = &mut link.mode else { return None };
-        let held = std::mem::take(held);
+        let held = link.held.take()?;
         link.desk.release(held.bytes);
         // What doesn't fit is read again, at the client's own speed, instead of closing it as slow.
         let fits = held.frames.is_empty() || link.desk.outgoing.has_room_for(held.bytes);
@@ -372,7 +368,7 @@ impl Chat {
         if done.is_announced || !is_whole {
             link.desk.outgoing.push(server::resumed(&chat_id, done.from_seq, done.to_seq, is_whole).into());
         }
-        link.mode = if is_whole { Mode::Live } else { Mode::Behind };
+        link.is_behind = !is_whole;
         if is_whole {
             for frame in held.frames {
                 link.desk.outgoing.push(frame);

@@ -55,26 +55,20 @@ const USER: &str = "u";
 
 fn stays() -> Stays {
     let mut stays = Stays::default();
-    stays.push(Stay { joined_seq: 1, left_seq: None, visible_from_seq: 1 });
+    stays.push(Stay::new(1, None, 1));
     stays
 }
 
-fn fixture(mode: Mode) -> Fixture {
-    narrow(mode, 1 << 20)
+fn fixture(held: Option<Box<Held>>) -> Fixture {
+    narrow(held, 1 << 20)
 }
 
 /// With so much room for the connection.
-fn narrow(mode: Mode, outgoing_bytes: usize) -> Fixture {
+fn narrow(held: Option<Box<Held>>, outgoing_bytes: usize) -> Fixture {
     let mut chat = Chat::new(Arc::from("c"), 0);
     chat.activate(10, 0);
-    let desk = Arc::new(Desk::new(outgoing_bytes));
-    chat.link(
-        &Arc::from(USER),
-        &stays(),
-        10,
-        Link { connection: 1, desk: Arc::clone(&desk), mode, knows_presence: true },
-        10,
-    );
+    let desk = Arc::new(Desk::new(1, outgoing_bytes));
+    chat.link(&Arc::from(USER), &stays(), 10, Link { held, knows_presence: true, ..Link::new(Arc::clone(&desk)) }, 10);
     Fixture { chat, desk }
 }
 
@@ -105,7 +99,7 @@ fn named(events: &[(&str, i64)]) -> Vec<(String, i64)> {
 
 #[test]
 fn the_leaver_gets_the_leaving_and_nothing_after() {
-    let mut fixture = fixture(Mode::Live);
+    let mut fixture = fixture(None);
     fixture.live(message(11));
     fixture.live(left(12, USER));
     fixture.live(message(13));
@@ -116,12 +110,12 @@ fn the_leaver_gets_the_leaving_and_nothing_after() {
 
 #[test]
 fn an_event_is_one_frame_for_all_who_see_it_and_one_for_all_others() {
-    let mut fixture = fixture(Mode::Live);
+    let mut fixture = fixture(None);
     let mut come = |user_id: &str, visible_from_seq| {
         let mut stays = Stays::default();
-        stays.push(Stay { joined_seq: 8, left_seq: None, visible_from_seq });
-        let desk = Arc::new(Desk::new(1 << 20));
-        let link = Link { connection: 2, desk: Arc::clone(&desk), mode: Mode::Live, knows_presence: true };
+        stays.push(Stay::new(8, None, visible_from_seq));
+        let desk = Arc::new(Desk::new(2, 1 << 20));
+        let link = Link { knows_presence: true, ..Link::new(Arc::clone(&desk)) };
         fixture.chat.link(&Arc::from(user_id), &stays, 10, link, 10);
         desk
     };
@@ -139,7 +133,7 @@ fn an_event_is_one_frame_for_all_who_see_it_and_one_for_all_others() {
 
 #[test]
 fn live_events_wait_behind_a_resume() {
-    let mut fixture = fixture(Mode::Held(Box::default()));
+    let mut fixture = fixture(Some(Box::default()));
     fixture.live(message(11));
     assert_eq!(fixture.events(), []);
     let done = Resumed { from_seq: 3, to_seq: 10, is_complete: true, is_announced: true };
@@ -150,7 +144,7 @@ fn live_events_wait_behind_a_resume() {
 
 #[test]
 fn a_resume_that_did_not_come_to_its_end_leaves_the_chat_behind() {
-    let mut fixture = fixture(Mode::Held(Box::default()));
+    let mut fixture = fixture(Some(Box::default()));
     fixture.live(message(11));
     let done = Resumed { from_seq: 3, to_seq: 7, is_complete: false, is_announced: true };
     fixture.chat.finish_resume(USER, 1, &done, 0);
@@ -160,7 +154,7 @@ fn a_resume_that_did_not_come_to_its_end_leaves_the_chat_behind() {
 
 #[test]
 fn too_many_held_events_break_the_holding() {
-    let mut fixture = fixture(Mode::Held(Box::default()));
+    let mut fixture = fixture(Some(Box::default()));
     for seq in 11..=11 + HELD_FRAMES as i64 {
         fixture.live(message(seq));
     }
@@ -173,7 +167,7 @@ fn too_many_held_events_break_the_holding() {
 
 #[test]
 fn held_events_that_would_fill_the_queue_are_read_again_instead() {
-    let mut fixture = fixture(Mode::Held(Box::default()));
+    let mut fixture = fixture(Some(Box::default()));
     // A quarter of the queue, then one more.
     for seq in 11..=11 + (1 << 18) / 16_000 {
         fixture.live(long(seq));
@@ -186,7 +180,7 @@ fn held_events_that_would_fill_the_queue_are_read_again_instead() {
     assert!(fixture.desk.hold(1 << 18), "nothing is held any more");
     fixture.desk.release(1 << 18);
     // Few enough, but the queue is full of other things.
-    fixture.chat.link_of(USER, 1).expect("a member").mode = Mode::Held(Box::default());
+    fixture.chat.link_of(USER, 1).expect("a member").held = Some(Box::default());
     fixture.live(long(28));
     fixture.desk.outgoing.push("x".repeat(800_000).into());
     fixture.chat.finish_resume(USER, 1, &done, 0);
@@ -197,7 +191,7 @@ fn held_events_that_would_fill_the_queue_are_read_again_instead() {
 
 #[test]
 fn what_a_gap_held_comes_at_the_pace_of_the_connection() {
-    let mut fixture = fixture(Mode::Live);
+    let mut fixture = fixture(None);
     fixture.chat.live(message(200));
     let sequence = fixture.chat.sequence.as_mut().expect("active");
     assert_eq!(sequence.read(0), Some((11, 110)));
@@ -220,7 +214,7 @@ fn what_a_gap_held_comes_at_the_pace_of_the_connection() {
 
 #[test]
 fn who_left_within_a_gap_that_has_no_room_still_gets_the_leaving() {
-    let mut fixture = fixture(Mode::Live);
+    let mut fixture = fixture(None);
     fixture.chat.live(message(200));
     let sequence = fixture.chat.sequence.as_mut().expect("active");
     assert_eq!(sequence.read(0), Some((11, 110)));
@@ -236,7 +230,7 @@ fn who_left_within_a_gap_that_has_no_room_still_gets_the_leaving() {
 
 #[test]
 fn who_left_and_came_back_within_a_gap_that_has_no_room_is_in_the_chat() {
-    let mut fixture = fixture(Mode::Live);
+    let mut fixture = fixture(None);
     fixture.chat.live(message(200));
     let sequence = fixture.chat.sequence.as_mut().expect("active");
     assert_eq!(sequence.read(0), Some((11, 110)));
@@ -253,12 +247,12 @@ fn who_left_and_came_back_within_a_gap_that_has_no_room_is_in_the_chat() {
     fixture.chat.finish_resume(USER, 1, &done, 0);
     assert_eq!(fixture.desk.head_of("c"), Some(110));
     let link = fixture.chat.link_of(USER, 1).expect("a member");
-    assert!(matches!(link.mode, Mode::Live));
+    assert!(link.is_live());
 }
 
 #[test]
 fn who_leaves_during_a_resume_still_gets_the_leaving() {
-    let mut fixture = fixture(Mode::Held(Box::default()));
+    let mut fixture = fixture(Some(Box::default()));
     fixture.live(left(11, USER));
     fixture.live(message(12));
     assert_eq!(fixture.chat.members.iter().count(), 1);
@@ -271,7 +265,7 @@ fn who_leaves_during_a_resume_still_gets_the_leaving() {
 /// The connection must find the link again when it ends, though its person isn't in the chat any more.
 #[test]
 fn who_leaves_during_a_resume_and_disconnects_is_gone() {
-    let mut fixture = fixture(Mode::Held(Box::default()));
+    let mut fixture = fixture(Some(Box::default()));
     fixture.live(left(11, USER));
     assert_eq!(fixture.desk.head_of("c"), None);
     let chats = fixture.desk.take_chats();
@@ -282,7 +276,7 @@ fn who_leaves_during_a_resume_and_disconnects_is_gone() {
 
 #[test]
 fn who_is_back_when_a_resume_ends_is_in_the_chat() {
-    let mut fixture = fixture(Mode::Held(Box::default()));
+    let mut fixture = fixture(Some(Box::default()));
     fixture.live(left(11, USER));
     fixture.live(joined(12, USER));
     let done = Resumed { from_seq: 5, to_seq: 10, is_complete: true, is_announced: true };
@@ -292,13 +286,13 @@ fn who_is_back_when_a_resume_ends_is_in_the_chat() {
 
 #[test]
 fn stays_read_ahead_of_the_stream_are_not_undone_by_it() {
-    let mut fixture = fixture(Mode::Live);
+    let mut fixture = fixture(None);
     let user: Arc<str> = Arc::from("rejoined");
     let mut ahead = Stays::default();
-    ahead.push(Stay { joined_seq: 1, left_seq: Some(12), visible_from_seq: 1 });
-    ahead.push(Stay { joined_seq: 13, left_seq: None, visible_from_seq: 1 });
-    let desk = Arc::new(Desk::new(1 << 20));
-    fixture.chat.link(&user, &ahead, 13, Link { connection: 2, desk, mode: Mode::Live, knows_presence: true }, 10);
+    ahead.push(Stay::new(1, Some(12), 1));
+    ahead.push(Stay::new(13, None, 1));
+    let desk = Arc::new(Desk::new(2, 1 << 20));
+    fixture.chat.link(&user, &ahead, 13, Link { knows_presence: true, ..Link::new(desk) }, 10);
     fixture.live(message(11));
     fixture.live(left(12, "rejoined"));
     let member = fixture.chat.members.get(&user).expect("the stay that is open keeps them in");
@@ -307,7 +301,7 @@ fn stays_read_ahead_of_the_stream_are_not_undone_by_it() {
 
 #[test]
 fn stays_read_behind_the_stream_are_brought_up() {
-    let mut fixture = fixture(Mode::Live);
+    let mut fixture = fixture(None);
     fixture.live(left(11, "other"));
     let mut stays = stays();
     assert!(fixture.chat.bring_up("other", &mut stays, 10));
@@ -317,7 +311,7 @@ fn stays_read_behind_the_stream_are_brought_up() {
 
 #[test]
 fn a_chat_that_rests_goes_to_the_head_when_somebody_comes() {
-    let mut fixture = fixture(Mode::Live);
+    let mut fixture = fixture(None);
     fixture.live(message(13));
     fixture.chat.activate(14, 0);
     assert_eq!(fixture.chat.last_seq(), 10, "somebody waits for 11");
@@ -408,13 +402,14 @@ impl World {
     fn resume(&mut self, cursor: i64) {
         let last = self.fixture.chat.last_seq();
         let link = self.fixture.chat.link_of(USER, 1).expect("a member");
-        match &mut link.mode {
-            Mode::Held(held) => held.again_from = Some(cursor.min(last)),
-            mode if cursor >= last => *mode = Mode::Live,
-            mode => {
-                *mode = Mode::Held(Box::default());
-                self.resuming = Some((cursor, last));
-            }
+        if let Some(held) = &mut link.held {
+            held.again_from = Some(cursor.min(last));
+            return;
+        }
+        link.is_behind = false;
+        if cursor < last {
+            link.held = Some(Box::default());
+            self.resuming = Some((cursor, last));
         }
     }
 
@@ -466,7 +461,7 @@ proptest::proptest! {
     fn any_interleaving_of_events_and_resumes_ends_in_the_whole_view(steps in steps(), has_room in proptest::bool::ANY) {
         let viewer = Viewer { cursor: 10, early: std::collections::BTreeSet::default(), shown: Vec::new() };
         // Where there is little room, for half a dozen events, a gap often has more than that.
-        let fixture = narrow(Mode::Live, if has_room { 1 << 20 } else { 3_000 });
+        let fixture = narrow(None, if has_room { 1 << 20 } else { 3_000 });
         let mut world = World { fixture, viewer, committed: 10, reading: None, resuming: None, now_ms: 0 };
         for step in &steps {
             world.step(step);
@@ -476,7 +471,7 @@ proptest::proptest! {
             world.step(&Step::Head);
             world.step(&Step::ReadEnds);
             world.step(&Step::ResumeEnds(1_000));
-            let is_behind = matches!(world.fixture.chat.link_of(USER, 1).expect("a member").mode, Mode::Behind);
+            let is_behind = world.fixture.chat.link_of(USER, 1).expect("a member").is_behind;
             if is_behind || world.viewer.cursor < world.fixture.chat.last_seq() {
                 world.step(&Step::Resume(0));
             }
@@ -485,6 +480,6 @@ proptest::proptest! {
         proptest::prop_assert_eq!(&world.viewer.shown, &expected);
         proptest::prop_assert!(!world.fixture.desk.outgoing.has_ended());
         let link = world.fixture.chat.link_of(USER, 1).expect("a member");
-        proptest::prop_assert!(matches!(link.mode, Mode::Live));
+        proptest::prop_assert!(link.is_live());
     }
 }

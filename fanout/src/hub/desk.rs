@@ -31,27 +31,45 @@ impl Head {
 
 /// A connection's desk at the hub.
 pub(crate) struct Desk {
+    /// The connection's number at the hub.
+    pub(crate) connection: u64,
     pub(crate) outgoing: Outgoing,
-    /// Ordered by the chats' ids: there are many desks, and most have few chats.
-    chats: Mutex<Vec<View>>,
+    chats: Mutex<Views>,
     /// Bytes of frames that wait behind resumes, of all chats. The hub's alone.
     held_bytes: AtomicUsize,
+}
+
+/// The chats of one connection. There are many desks, and most have few chats.
+#[derive(Default)]
+struct Views {
+    /// Ordered by the chats' ids.
+    views: Vec<View>,
+    /// Those that the person is in no more, while a resume of them is still being answered.
+    closed: Vec<Arc<str>>,
 }
 
 struct View {
     head: Arc<Head>,
     told: i64,
-    /// The person is in the chat; otherwise a resume is still being answered.
-    is_open: bool,
 }
 
-fn place_of(chats: &[View], chat_id: &str) -> Result<usize, usize> {
-    chats.binary_search_by(|view| (*view.head.chat_id).cmp(chat_id))
+impl Views {
+    fn place_of(&self, chat_id: &str) -> Result<usize, usize> {
+        self.views.binary_search_by(|view| (*view.head.chat_id).cmp(chat_id))
+    }
+
+    fn set_open(&mut self, chat_id: &Arc<str>, is_open: bool) {
+        self.closed.retain(|closed| closed != chat_id);
+        if !is_open {
+            self.closed.push(Arc::clone(chat_id));
+        }
+    }
 }
 
 impl Desk {
-    pub(crate) fn new(outgoing_bytes: usize) -> Self {
-        Self { outgoing: Outgoing::new(outgoing_bytes), chats: Mutex::default(), held_bytes: AtomicUsize::new(0) }
+    pub(crate) fn new(connection: u64, outgoing_bytes: usize) -> Self {
+        let outgoing = Outgoing::new(outgoing_bytes);
+        Self { connection, outgoing, chats: Mutex::default(), held_bytes: AtomicUsize::new(0) }
     }
 
     /// Makes room for a frame behind a resume; `false` if too much waits there already: of what may wait for the socket,
@@ -69,56 +87,59 @@ impl Desk {
         self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn chats(&self) -> MutexGuard<'_, Vec<View>> {
+    fn chats(&self) -> MutexGuard<'_, Views> {
         self.chats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// So many chats will be attached.
     pub(super) fn expect(&self, chats: usize) {
-        self.chats().reserve_exact(chats);
+        self.chats().views.reserve_exact(chats);
     }
 
     /// The connection gets events of the chat from here on, and was told its head.
     pub(super) fn attach(&self, head: &Arc<Head>, told: i64) {
-        let view = View { head: Arc::clone(head), told, is_open: true };
+        let view = View { head: Arc::clone(head), told };
         let mut chats = self.chats();
-        match place_of(&chats, &head.chat_id) {
-            Ok(place) => chats[place] = view,
-            Err(place) => chats.insert(place, view),
+        chats.set_open(&head.chat_id, true);
+        match chats.place_of(&head.chat_id) {
+            Ok(place) => chats.views[place] = view,
+            Err(place) => chats.views.insert(place, view),
         }
     }
 
     /// The person is in the chat no more, or again, while a resume of it is being answered.
-    pub(super) fn set_open(&self, chat_id: &str, is_open: bool) {
+    pub(super) fn set_open(&self, chat_id: &Arc<str>, is_open: bool) {
         let mut chats = self.chats();
-        if let Ok(place) = place_of(&chats, chat_id) {
-            chats[place].is_open = is_open;
+        if chats.place_of(chat_id).is_ok() {
+            chats.set_open(chat_id, is_open);
         }
     }
 
-    pub(super) fn detach(&self, chat_id: &str) {
+    pub(super) fn detach(&self, chat_id: &Arc<str>) {
         let mut chats = self.chats();
-        if let Ok(place) = place_of(&chats, chat_id) {
-            chats.remove(place);
+        chats.set_open(chat_id, true);
+        if let Ok(place) = chats.place_of(chat_id) {
+            chats.views.remove(place);
         }
     }
 
     pub(super) fn take_chats(&self) -> Vec<Arc<str>> {
-        std::mem::take(&mut *self.chats()).iter().map(|view| Arc::clone(&view.head.chat_id)).collect()
+        std::mem::take(&mut *self.chats()).views.iter().map(|view| Arc::clone(&view.head.chat_id)).collect()
     }
 
     /// The chat's head, if the connection's person is a member as far as this node knows.
     pub(crate) fn head_of(&self, chat_id: &str) -> Option<i64> {
         let chats = self.chats();
-        let view = place_of(&chats, chat_id).ok().map(|place| &chats[place])?;
-        view.is_open.then(|| view.head.get())
+        let view = chats.place_of(chat_id).ok().map(|place| &chats.views[place])?;
+        (!chats.closed.contains(&view.head.chat_id)).then(|| view.head.get())
     }
 
     /// The `heads` frame of the chats that moved since it was last asked for.
     pub(crate) fn heads(&self) -> Frame {
         let mut chats = self.chats();
+        let Views { views, closed } = &mut *chats;
         let mut moved = BTreeMap::new();
-        for view in chats.iter_mut().filter(|view| view.is_open) {
+        for view in views.iter_mut().filter(|view| !closed.contains(&view.head.chat_id)) {
             let head = view.head.get();
             if head > view.told {
                 view.told = head;

@@ -1,20 +1,31 @@
 //! Who may see what: a person's stays in one chat. Pure.
 
+use std::num::NonZeroI64;
+
 use schemas::{ChatEvent, Membership};
 use smallvec::SmallVec;
 
-/// One stay, in the words of the tables.
+/// One stay, in the words of the tables. A node keeps one for each connection and chat, so it is kept small.
 #[allow(clippy::struct_field_names, reason = "the columns")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stay {
-    pub(crate) joined_seq: i64,
-    pub(crate) left_seq: Option<i64>,
-    pub(crate) visible_from_seq: i64,
+    joined_seq: i64,
+    /// A `seq` is at least 1.
+    left_seq: Option<NonZeroI64>,
+    visible_from_seq: i64,
 }
 
 impl Stay {
+    pub(crate) fn new(joined_seq: i64, left_seq: Option<i64>, visible_from_seq: i64) -> Self {
+        Self { joined_seq, left_seq: left_seq.and_then(NonZeroI64::new), visible_from_seq }
+    }
+
+    fn left_seq(&self) -> Option<i64> {
+        self.left_seq.map(NonZeroI64::get)
+    }
+
     fn shows(&self, seq: i64) -> bool {
-        seq >= self.visible_from_seq && self.left_seq.is_none_or(|left| seq <= left)
+        seq >= self.visible_from_seq && self.left_seq().is_none_or(|left| seq <= left)
     }
 }
 
@@ -43,11 +54,7 @@ impl Stays {
 
     /// Takes over what an event says of this person.
     pub(crate) fn apply(&mut self, membership: &Membership) {
-        self.push(Stay {
-            joined_seq: membership.joined_seq,
-            left_seq: membership.left_seq,
-            visible_from_seq: membership.visible_from_seq,
-        });
+        self.push(Stay::new(membership.joined_seq, membership.left_seq, membership.visible_from_seq));
     }
 
     /// `joined_seq` of the stay that is open.
@@ -60,7 +67,7 @@ impl Stays {
         if self.open_since().is_some() {
             return None;
         }
-        self.0.iter().filter_map(|stay| stay.left_seq).max()
+        self.0.iter().filter_map(Stay::left_seq).max()
     }
 
     pub(crate) fn shows(&self, seq: i64) -> bool {
@@ -85,7 +92,7 @@ impl Stays {
         let mut ranges: Vec<(i64, Option<i64>)> = self
             .0
             .iter()
-            .map(|stay| (stay.visible_from_seq, stay.left_seq))
+            .map(|stay| (stay.visible_from_seq, stay.left_seq()))
             .filter(|(from, to)| to.is_none_or(|to| to >= *from))
             .collect();
         ranges.sort_unstable_by_key(|range| range.0);
@@ -114,7 +121,7 @@ mod tests {
     fn stays(list: &[(i64, Option<i64>, i64)]) -> Stays {
         let mut stays = Stays::default();
         for &(joined_seq, left_seq, visible_from_seq) in list {
-            stays.push(Stay { joined_seq, left_seq, visible_from_seq });
+            stays.push(Stay::new(joined_seq, left_seq, visible_from_seq));
         }
         stays
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use runtime::clock;
 
-use super::chat::{Chat, Link, Mode};
+use super::chat::{Chat, Link};
 use super::desk::Desk;
 use super::load::{self, Cursors, Failure, Place};
 use super::task::{Connection, Found, Stage, Task};
@@ -17,7 +17,8 @@ const LOAD_BATCH: usize = 200;
 const LOADS: usize = 2;
 
 impl Task {
-    pub(super) fn connect(&mut self, id: u64, user_id: Arc<str>, desk: Arc<Desk>) {
+    pub(super) fn connect(&mut self, user_id: Arc<str>, desk: Arc<Desk>) {
+        let id = desk.connection;
         let until_ms = Self::patience(self.now_ms());
         let channel = (!self.users.contains_key(&user_id)).then(|| self.names.user_channel(&user_id));
         let user = self.users.entry(Arc::clone(&user_id)).or_default();
@@ -257,9 +258,7 @@ impl Task {
                 chat.bring_up(&user_id, &mut stays, place.head);
                 head = chat.last_seq();
                 if stays.open_since().is_some() {
-                    let link =
-                        Link { connection: id, desk: Arc::clone(&desk), mode: Mode::Live, knows_presence: false };
-                    chat.link(&user_id, &stays, place.head, link, head);
+                    chat.link(&user_id, &stays, place.head, Link::new(Arc::clone(&desk)), head);
                     attached.push(Arc::clone(&chat.id));
                 }
             }

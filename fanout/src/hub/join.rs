@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::chat::{Chat, Link, Mode};
+use super::chat::{Chat, Link};
 use super::load::{self, Failure, Place};
 use super::resume::Job;
 use super::task::{Found, Join, Stage, Task};
@@ -125,8 +125,8 @@ impl Task {
             for page in frames::chats(&[entry]) {
                 desk.outgoing.push(page);
             }
-            let mode = if from < last { Mode::Held(Box::default()) } else { Mode::Live };
-            chat.link(user_id, &stays, place.head, Link { connection: id, desk, mode, knows_presence: false }, from);
+            let held = (from < last).then(Box::default);
+            chat.link(user_id, &stays, place.head, Link { held, ..Link::new(desk) }, from);
             if from < last {
                 let job = Job::known(&chat_id, from, last, stays.clone(), false);
                 self.fill(id, vec![job], None);

@@ -66,7 +66,7 @@ fn places(rows: &[tokio_postgres::Row]) -> Vec<Place> {
     let mut places: Vec<Place> = Vec::new();
     for row in rows {
         let (user_id, chat_id): (&str, &str) = (row.get(0), row.get(1));
-        let stay = Stay { joined_seq: row.get(3), left_seq: row.get(4), visible_from_seq: row.get(5) };
+        let stay = Stay::new(row.get(3), row.get(4), row.get(5));
         match places.last_mut() {
             Some(last) if last.user_id == user_id && last.chat_id == chat_id => last.stays.push(stay),
             _ => {

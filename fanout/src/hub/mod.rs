@@ -55,7 +55,7 @@ const SUBSCRIBE_PATIENCE_MS: u64 = 2_000;
 const QUEUED_ASKS: usize = 4_096;
 
 enum Ask {
-    Connect { connection: u64, user_id: Arc<str>, desk: Arc<Desk> },
+    Connect { user_id: Arc<str>, desk: Arc<Desk> },
     Disconnect { connection: u64 },
     Resume { connection: u64, cursors: Vec<(String, i64)>, id: Option<Value> },
 }
@@ -93,11 +93,16 @@ impl Hub {
         Ok(Self { asks, next_connection: Arc::default() })
     }
 
+    /// A desk for a new connection.
+    pub(crate) fn desk(&self, outgoing_bytes: usize) -> Desk {
+        Desk::new(self.next_connection.fetch_add(1, Ordering::Relaxed), outgoing_bytes)
+    }
+
     /// Brings a connection in: it gets its `chats`, then live events. Everything goes into the desk's queue.
     pub(crate) async fn connect(&self, user_id: Arc<str>, desk: Arc<Desk>) -> Attendance {
-        let connection = self.next_connection.fetch_add(1, Ordering::Relaxed);
+        let connection = desk.connection;
         // The hub ends only after its connections, with the process.
-        let _ = self.asks.send(Ask::Connect { connection, user_id, desk }).await;
+        let _ = self.asks.send(Ask::Connect { user_id, desk }).await;
         Attendance { hub: self.clone(), connection }
     }
 }

@@ -96,7 +96,7 @@ mod tests {
                 at = joined_seq + there;
                 // The last stay is open if its length is odd.
                 let left_seq = (number < last || there % 2 == 0).then_some(at);
-                stays.push(Stay { joined_seq, left_seq, visible_from_seq: if shows_history { 1 } else { joined_seq } });
+                stays.push(Stay::new(joined_seq, left_seq, if shows_history { 1 } else { joined_seq }));
             }
             stays
         })

@@ -12,7 +12,6 @@ use runtime::clock;
 use runtime::redis::Commands;
 use schemas::wire::relay::{Kind, Relayed};
 
-use super::chat::Mode;
 use super::present::{Announcement, State};
 use super::task::{Found, Task};
 use crate::frames;
@@ -191,7 +190,7 @@ impl Task {
         let others =
             chat.members.iter().filter(|(id, member)| &***id != user_id && member.stays.open_since().is_some());
         for link in others.flat_map(|(_, member)| &member.links) {
-            if matches!(link.mode, Mode::Live) {
+            if link.is_live() {
                 link.desk.outgoing.push(frame.clone());
             }
         }

@@ -44,32 +44,44 @@ pub(crate) struct Turn {
     pub(crate) next_ms: Option<u64>,
 }
 
-/// Who has been said to be online, and to whom: one table for both, since most people are in both.
+/// Who has been said to be online, and to whom: one list for both, since most people are in both. In the order of their ids, as
+/// they are few, and a hash table would hold half as much room again for each of very many chats.
 #[derive(Default)]
-struct Online(HashMap<Arc<str>, u8>);
+struct Online(Vec<(Arc<str>, u8)>);
 
+/// Places that the list grows by.
+const GROWTH: usize = 4;
 /// The connections here were told.
 const TOLD: u8 = 1;
 /// The other nodes were told, and that it is here.
 const ANNOUNCED: u8 = 2;
 
 impl Online {
+    fn place(&self, user_id: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(id, _)| (**id).cmp(user_id))
+    }
+
     fn is(&self, user_id: &str, to: u8) -> bool {
-        self.0.get(user_id).is_some_and(|known| known & to != 0)
+        self.place(user_id).is_ok_and(|place| self.0[place].1 & to != 0)
     }
 
     fn set(&mut self, user_id: &Arc<str>, to: u8) {
-        match self.0.get_mut(user_id) {
-            Some(known) => *known |= to,
-            None => drop(self.0.insert(Arc::clone(user_id), to)),
+        match self.place(user_id) {
+            Ok(place) => self.0[place].1 |= to,
+            Err(place) => {
+                if self.0.len() == self.0.capacity() {
+                    self.0.reserve_exact(GROWTH);
+                }
+                self.0.insert(place, (Arc::clone(user_id), to));
+            }
         }
     }
 
     fn unset(&mut self, user_id: &str, to: u8) {
-        if let Some(known) = self.0.get_mut(user_id) {
-            *known &= !to;
-            if *known == 0 {
-                self.0.remove(user_id);
+        if let Ok(place) = self.place(user_id) {
+            self.0[place].1 &= !to;
+            if self.0[place].1 == 0 {
+                self.0.remove(place);
             }
         }
     }

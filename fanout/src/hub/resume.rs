@@ -11,7 +11,7 @@ use schemas::wire::{Code, Rejection, server};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
-use super::chat::{Mode, Resumed};
+use super::chat::Resumed;
 use super::desk::Desk;
 use super::entitlement::{Share, Stays};
 use super::load;
@@ -94,22 +94,20 @@ impl Task {
         let Some(chat) = self.chats.get_mut(chat_id) else { return Some(unknown()) };
         let (last, chat_id) = (chat.last_seq(), Arc::clone(&chat.id));
         let Some(member) = chat.members.get_mut(user_id) else { return Some(unknown()) };
-        let Some(link) = member.links.iter_mut().find(|link| link.connection == id) else { return Some(unknown()) };
+        let Some(link) = member.links.iter_mut().find(|link| link.desk.connection == id) else {
+            return Some(unknown());
+        };
         let from = cursor.min(last);
-        match &mut link.mode {
-            Mode::Held(held) => {
-                held.again_from = Some(from);
-                None
-            }
-            mode if from == last => {
-                *mode = Mode::Live;
-                Some(Job::known(&chat_id, from, last, Stays::default(), true))
-            }
-            mode => {
-                *mode = Mode::Held(Box::default());
-                Some(Job::known(&chat_id, from, last, member.stays.clone(), true))
-            }
+        if let Some(held) = &mut link.held {
+            held.again_from = Some(from);
+            return None;
         }
+        link.is_behind = false;
+        if from == last {
+            return Some(Job::known(&chat_id, from, last, Stays::default(), true));
+        }
+        link.held = Some(Box::default());
+        Some(Job::known(&chat_id, from, last, member.stays.clone(), true))
     }
 
     pub(super) fn fill(&mut self, id: u64, jobs: Vec<Job>, frame_id: Option<Value>) {

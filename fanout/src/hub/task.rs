@@ -289,7 +289,7 @@ impl Task {
 
     fn take_ask(&mut self, ask: Ask) {
         match ask {
-            Ask::Connect { connection, user_id, desk } => self.connect(connection, user_id, desk),
+            Ask::Connect { user_id, desk } => self.connect(user_id, desk),
             Ask::Disconnect { connection } => self.disconnect(connection),
             Ask::Resume { connection, cursors, id } => self.resume(connection, cursors, id),
         }
