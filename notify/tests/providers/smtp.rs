@@ -153,7 +153,8 @@ async fn hangs_and_cuts_end_and_the_next_one_works() {
     }
     let patient = Smtp::new(&config).unwrap();
     for to in ["carol@mail.example", "lost@mail.example"] {
-        assert!(matches!(send(&patient, to).await, Outcome::Sent { .. }), "{to}");
+        let outcome = send(&patient, to).await;
+        assert!(matches!(outcome, Outcome::Sent { .. }), "{to}: {outcome:?}");
     }
 }
 

@@ -190,10 +190,12 @@ impl Fresh {
         ended.map(drop).map_err(Error::database("ending what was given up"))
     }
 
-    /// Removes the schema with all that is left in it.
+    /// Removes the schema with all that is left in it. Whoever opens it next needn't wait for the connection's end.
     pub(super) async fn drop(self) -> Result<(), Error> {
         self.pool.close();
-        drop_schema(&self.lock, &self.schema).await
+        drop_schema(&self.lock, &self.schema).await?;
+        let unlocked = self.lock.execute("SELECT pg_advisory_unlock(7768, hashtext($1))", &[&self.schema]).await;
+        unlocked.map(drop).map_err(Error::database("removing the tables of a rebuild"))
     }
 }
 

@@ -8,9 +8,13 @@ use faults::Proxy;
 use runtime::{Config, Health, Secret, Shutdown};
 use schemas::registry::Registry;
 use schemas::{ChatEvent, Encoder, Record};
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use crate::support::{created, sent, until, with_stack};
+
+/// Held by whoever counts on the id that the registry gives next.
+static IDS: Mutex<()> = Mutex::const_new(());
 
 /// A schema that nobody has registered: that of events with another comment.
 fn unheard_of() -> String {
@@ -43,6 +47,7 @@ async fn a_schema_that_the_registry_does_not_know_yet_is_waited_for() {
         stack.until_count(head, 3).await;
 
         // An id that nobody has given yet, and the registry away: it waits for either.
+        let _ids = IDS.lock().await;
         let registry = Registry::new(url, stack.names.prefix()).expect("a registry");
         let subject = format!("{}unheard-of-value", stack.names.prefix());
         let last = registry.register(&subject, &unheard_of()).await.expect("registered");
@@ -77,7 +82,9 @@ async fn ids_that_were_met_before_are_known_at_a_start_without_the_registry() {
         let head = "SELECT coalesce(max(head_seq), 0) FROM chat_head";
         let registry = Registry::new(url, stack.names.prefix()).expect("a registry");
         let subject = format!("{}another-value", stack.names.prefix());
+        let ids = IDS.lock().await;
         let another = registry.register(&subject, &unheard_of()).await.expect("registered");
+        drop(ids);
         let another = Encoder::<ChatEvent>::new(another);
         stack.event(&created("c", &["alice"])).await;
         let mut seq = 1;
