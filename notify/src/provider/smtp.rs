@@ -1,15 +1,17 @@
 //! Mail over SMTP (RFC 5321) with TLS: from the first byte (RFC 8314), or by STARTTLS (RFC 3207), which is then insisted on.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use lettre::address::Envelope;
-use lettre::transport::smtp::PoolConfig;
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::{AsyncSmtpTransportBuilder, PoolConfig};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use runtime::Secret;
+use tokio::time::error::Elapsed;
 
 use super::{Fault, Outcome, SetupError};
 
@@ -45,9 +47,13 @@ pub struct SmtpConfig {
     pub connections: u32,
 }
 
+/// Connections to the server.
+type Transport = AsyncSmtpTransport<Tokio1Executor>;
+
 /// Sends mail.
 pub struct Smtp {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    builder: AsyncSmtpTransportBuilder,
+    transport: Mutex<Transport>,
     server: String,
     timeout: Duration,
 }
@@ -74,31 +80,45 @@ impl Smtp {
             SmtpTls::StartTls => Tls::Required(parameters()?),
             SmtpTls::Off => Tls::None,
         };
-        let mut transport = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(config.host.clone())
+        let mut builder = Transport::builder_dangerous(config.host.clone())
             .port(config.port)
             .tls(tls)
             .timeout(Some(config.timeout))
             .pool_config(PoolConfig::new().max_size(config.connections));
         if let Some(name) = &config.hello_name {
-            transport = transport.hello_name(ClientId::Domain(name.clone()));
+            builder = builder.hello_name(ClientId::Domain(name.clone()));
         }
         if let Some((user, password)) = &config.credentials {
             if config.tls == SmtpTls::Off {
                 let reason = "a password isn't sent without TLS".into();
                 return Err(SetupError::Setting { provider: "SMTP", reason });
             }
-            transport = transport.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
+            builder = builder.credentials(Credentials::new(user.clone(), password.expose().to_owned()));
         }
         Ok(Self {
-            transport: transport.build(),
+            transport: Mutex::new(builder.clone().build()),
+            builder,
             server: format!("{}:{}", config.host, config.port),
             timeout: config.timeout,
         })
     }
 
+    /// Does something with a connection, or gives it up. An answer that comes later would be taken for that of the mail which goes
+    /// over the connection next, and all that follow would get their forerunner's. So that it isn't used again, all others of that
+    /// moment are left behind with it, to finish what they are at.
+    async fn within_time<T>(&self, work: impl AsyncFnOnce(Transport) -> T) -> Result<T, Elapsed> {
+        let transport = || self.transport.lock().unwrap_or_else(PoisonError::into_inner);
+        let present = transport().clone();
+        let outcome = tokio::time::timeout(self.timeout, work(present)).await;
+        if outcome.is_err() {
+            *transport() = self.builder.clone().build();
+        }
+        outcome
+    }
+
     /// Connects and signs in, and sends nothing.
     pub async fn check(&self) -> Result<(), Fault> {
-        match tokio::time::timeout(self.timeout, self.transport.test_connection()).await {
+        match self.within_time(async |transport| transport.test_connection().await).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(Fault::Unavailable("the server doesn't answer NOOP".into())),
             Ok(Err(error)) => Err(match outcome(&error) {
@@ -121,7 +141,7 @@ impl Smtp {
         let Ok(envelope) = Envelope::new(Some(from), vec![to]) else {
             return Outcome::Refused { reason: "the addresses make no envelope".into() };
         };
-        match tokio::time::timeout(self.timeout, self.transport.send_raw(&envelope, mail)).await {
+        match self.within_time(async |transport| transport.send_raw(&envelope, mail).await).await {
             Ok(Ok(response)) => {
                 let code = response.code();
                 Outcome::Sent { id: Some(code.to_string()) }
