@@ -65,6 +65,8 @@ mod tests {
 
     const ROLES: [Role; 3] = [Role::Owner, Role::Admin, Role::Member];
 
+    type Rules = &'static [fn(Role) -> bool];
+
     /// Rows of a table: what may be done, and whether owners, admins and members may.
     fn table(text: &'static str, before: &str) -> Vec<(&'static str, Vec<bool>)> {
         let lines = text.lines().filter_map(|line| line.strip_prefix(before)).filter(|line| line.starts_with("| "));
@@ -77,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_tables_say_what_is_compared_here() {
-        let rules: [(&str, &[fn(Role) -> bool]); 6] = [
+        let rules: [(&str, Rules); 6] = [
             ("send, reply, edit and delete one's own, leave", &[]),
             ("delete others' messages", &[Role::may_delete_others_messages]),
             ("add people", &[|role| role.may_add(Role::Member)]),
