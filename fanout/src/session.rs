@@ -32,7 +32,7 @@ const ROUNDS: u32 = 120;
 const SET_TTL_S: u64 = 1_200;
 /// Commands in one pipeline.
 const PIPELINE: usize = 1_000;
-/// Sessions that ended while Redis was away and are taken back later. Of more, what Redis was told ends by itself.
+/// Sessions that ended while Redis was away and are taken back later. More stay in their sets until these end.
 const KEPT_CLOSED: usize = 100_000;
 
 /// The sessions of this node.

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord};
 use runtime::{Config, RoleHealth, Shutdown, clock, kafka};
 use schemas::topics::Topic;
@@ -22,6 +23,8 @@ use crate::{metrics, start};
 const MOST_WAITING: usize = 1 << 20;
 /// Least time between two records of a chat and person.
 const SPACING: Duration = Duration::from_secs(1);
+/// How long a gateway that stops waits for Kafka to take the last ones.
+const AT_THE_END: Duration = Duration::from_secs(4);
 /// How long what was sent last is remembered, so that the same again makes no record.
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// How long a record waits for others of its partition: nobody waits for it, and each request costs the broker.
@@ -139,8 +142,19 @@ impl Marks {
             });
             self.produce(due);
             if !goes_on {
+                self.until_delivered().await;
                 return;
             }
+        }
+    }
+
+    /// A producer that is dropped takes along what it hasn't sent.
+    async fn until_delivered(&self) {
+        let under_way = std::mem::take(&mut *lock(&self.under_way));
+        let deliveries = join_all(under_way.into_iter().map(|record| record.delivery));
+        match tokio::time::timeout(AT_THE_END, deliveries).await {
+            Ok(outcomes) if outcomes.iter().all(|outcome| matches!(outcome, Ok(Ok(_)))) => {}
+            _ => tracing::warn!("the last receipts did not reach Kafka; clients say them again with the next ones"),
         }
     }
 

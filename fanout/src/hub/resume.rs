@@ -21,11 +21,14 @@ use super::sequence::PAGE;
 use super::task::{Found, Stage, Task};
 use crate::metrics;
 use crate::websocket::Frame;
+use crate::writer::cost;
 
 /// Resume frames of one connection that are answered at a time.
 const RESUMES_AT_A_TIME: usize = 8;
-/// Such frames that may wait for their turn: with 500 chats in each, some 30,000.
+/// Such frames that may wait for their turn.
 const WAITING_RESUMES: usize = 64;
+/// Chats in these frames, at most.
+const WAITING_CURSORS: usize = 20_000;
 /// Times that a page is tried.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
@@ -48,7 +51,8 @@ impl Job {
 impl Task {
     pub(super) fn resume(&mut self, id: u64, cursors: Vec<(String, i64)>, frame_id: Option<Value>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.resumes.len() >= WAITING_RESUMES {
+        let waiting: usize = connection.resumes.iter().map(|(cursors, _)| cursors.len()).sum();
+        if connection.resumes.len() >= WAITING_RESUMES || waiting + cursors.len() > WAITING_CURSORS {
             let busy = Rejection::new(Code::Overloaded, "Earlier resumes of this connection are still being answered.")
                 .retry_after(1_000);
             connection.desk.outgoing.push(server::error(frame_id.as_ref(), &busy, None, None).into());
@@ -104,7 +108,11 @@ impl Task {
         }
         link.is_behind = false;
         if from == last {
-            return Some(Job::known(&chat_id, from, last, Stays::default(), true));
+            let answer: Frame = server::resumed(&chat_id, from, last, true).into();
+            if link.desk.outgoing.has_room_for(cost(&answer)) {
+                link.desk.outgoing.push(answer);
+                return None;
+            }
         }
         link.held = Some(Box::default());
         Some(Job::known(&chat_id, from, last, member.stays.clone(), true))
@@ -160,17 +168,17 @@ impl Filler {
         if self.look_up(&mut jobs, frame_id.as_ref()).await {
             for job in jobs {
                 let Some((to, stays)) = job.known else { continue };
-                if job.from == to {
-                    // Nothing is missing, and nothing waits behind the answer.
+                let lacks_nothing = job.from == to;
+                if lacks_nothing {
+                    // Of very many chats where nothing is missing the answers are many: they wait for room as well.
                     self.push(server::resumed(&job.chat_id, to, to, true)).await;
-                    continue;
                 }
                 let reached = self.fill(&job.chat_id, &stays, job.from, to).await;
                 let done = Resumed {
                     from_seq: job.from,
                     to_seq: reached,
                     is_complete: reached >= to,
-                    is_announced: job.is_announced,
+                    is_announced: job.is_announced && !lacks_nothing,
                 };
                 if self
                     .found

@@ -70,8 +70,8 @@ async fn people_who_come_back_at_once_share_what_is_read() {
     let read = counted(queries) - read_before;
     println!("{read} queries for {} ranges", PEOPLE * CHATS);
     // Each of the two who read at a time may just have begun one for a few, then comes one for all others: a query has room
-    // for all events of these chats. Read once a person, they would fill more than twenty. The rest is left to other tests.
-    assert!(read <= CHATS * 2, "{read} queries for {} ranges", PEOPLE * CHATS);
+    // for all events of these chats. Read once a person, they would fill thirty. The rest is left to other tests.
+    assert!(read <= CHATS * 4, "{read} queries for {} ranges", PEOPLE * CHATS);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -82,12 +82,14 @@ async fn heads_of_all_chats_are_one_question_a_heartbeat() {
     let mut world = World::start().await;
     world.many_chats("bot", QUIET as i64).await;
     let mut bot = world.online("bot").await;
-    let asked_before = counted(queries);
+    let (asked_before, began) = (counted(queries), Instant::now());
     for round in 1..=3 {
         // Nobody publishes it.
         let seq = world.write("many-7", "bot", "lost").await;
         assert_eq!(bot.find(&["message"]).await["payload"]["seq"], seq);
         let asked = counted(queries) - asked_before;
-        assert!((round..QUIET).contains(&asked), "{asked} queries in {round} heartbeats or a few more");
+        // A heartbeat is a second here; other tests' nodes ask too.
+        let most = 10 * (3 + began.elapsed().as_secs() as usize);
+        assert!((round..most).contains(&asked), "{asked} queries in {:?}", began.elapsed());
     }
 }

@@ -91,10 +91,33 @@ impl Presences {
             for user_id in part {
                 pipeline.cmd("SMEMBERS").arg(self.names.sessions_key(user_id));
             }
-            let sessions: Vec<Vec<String>> = pipeline.query_async(&mut redis).await?;
+            let mut sessions: Vec<Vec<String>> = pipeline.query_async(&mut redis).await?;
+            self.leave_out_dead(part, &mut sessions).await?;
             found.extend(part.iter().zip(sessions).map(|(&user_id, of_one)| (user_id.to_owned(), presence(&of_one))));
         }
         Ok(found)
+    }
+
+    /// Of people with sessions of both kinds: a session whose gateway was killed stays in the set as long as any other keeps it, and
+    /// would count more than those that live.
+    async fn leave_out_dead(&self, user_ids: &[&str], sessions: &mut [Vec<String>]) -> Result<(), RedisError> {
+        let is_idle = |session: &String| session.starts_with(Names::IDLE);
+        let mut asked = Vec::new();
+        for (person, of_one) in sessions.iter().enumerate().filter(|(_, of_one)| of_one.iter().any(is_idle)) {
+            asked.extend(of_one.iter().filter(|session| !is_idle(session)).map(|session| (person, session.clone())));
+        }
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let mut pipeline = Pipeline::with_capacity(asked.len());
+        for (person, session) in &asked {
+            pipeline.cmd("EXISTS").arg(self.names.session_key(user_ids[*person], session));
+        }
+        let live: Vec<bool> = pipeline.query_async(&mut self.redis.clone()).await?;
+        for ((person, dead), _) in asked.into_iter().zip(live).filter(|(_, is_live)| !is_live) {
+            sessions[person].retain(|session| *session != dead);
+        }
+        Ok(())
     }
 
     /// For how long Redis can't be relied on, if it can't now.

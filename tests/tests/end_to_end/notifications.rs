@@ -96,6 +96,7 @@ async fn a_device_that_nobody_is_at_keeps_no_push_from_the_others() -> Result<()
     let company::Company { mut there, alice, chat_id, .. } = world.company(&process).await?;
     there.send("heartbeat", json!({ "active": false })).await?;
     world.sessions_are("bob", |session| session.starts_with("idle.")).await?;
+    world.leave_dead_session("bob").await?;
     alice.say(&chat_id, "Are you there?").await?;
     company::take(&mut there, "Are you there?").await?;
     world.apple_has(1, 1).await?;

@@ -60,11 +60,11 @@ fn behind(read: u64, expected: u64) -> u64 {
     expected.saturating_sub(read)
 }
 
-/// What a log is told.
+/// What a log is told. Rate and time are those of reading: what comes after it has none.
 fn line(phase: &str, read: u64, expected: u64, elapsed: Duration) -> String {
     let behind = behind(read, expected);
     let counts = format!("{phase}, {read} of {expected} records, at most {behind} behind");
-    if read == 0 || elapsed.is_zero() {
+    if read == 0 || elapsed.is_zero() || !phase.starts_with("reading") {
         return counts;
     }
     let rate = read as f64 / elapsed.as_secs_f64();
@@ -84,6 +84,6 @@ mod tests {
         assert_eq!(told, "reading chat.events, 0 of 10000 records, at most 10000 behind");
         // More was written meanwhile than had been expected.
         let told = line("swapping the tables in", 11, 10, second);
-        assert_eq!(told, "swapping the tables in, 11 of 10 records, at most 0 behind, 11 a second, 0 s left");
+        assert_eq!(told, "swapping the tables in, 11 of 10 records, at most 0 behind");
     }
 }

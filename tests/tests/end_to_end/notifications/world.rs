@@ -121,6 +121,13 @@ impl World {
         .await
     }
 
+    /// What a gateway leaves that is killed: a session in the set of somebody's that has no key any more.
+    pub(super) async fn leave_dead_session(&self, user_id: &str) -> Result<()> {
+        let mut redis = runtime::redis::commands(&self.config.redis)?;
+        let key = self.installation.names().sessions_key(user_id);
+        Ok(redis::cmd("SADD").arg(&key).arg("of-a-killed-gateway").exec_async(&mut redis).await?)
+    }
+
     pub(super) async fn run(&self) -> Result<RoleProcess> {
         self.installation.run(&["all"]).await
     }
