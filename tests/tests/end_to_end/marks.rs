@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use runtime::Config;
 use schemas::registry::Registry;
 use schemas::{Decoder, Mark, Record};
 use serde_json::json;
@@ -66,16 +67,8 @@ async fn a_person_has_one_mark_a_chat_and_second_on_all_devices() -> Result<()> 
     })
     .await?;
 
-    let registry = Arc::new(Registry::new(config.registry.url.expose(), &config.names.prefix)?);
-    let own_id = registry.id_of::<Mark>().await?;
-    let decoder = Decoder::<Mark>::new(registry, own_id);
     let marks = until("the last marks in the log", LONG, async || {
-        let mut marks: BTreeMap<(String, String), Records> = BTreeMap::new();
-        for logged in read_all(&config, Mark::TOPIC).await? {
-            let mark = decoder.decode(logged.value.as_deref().unwrap_or_default()).await?;
-            ensure!(logged.key == mark.chat_id, "{mark:?} has the key {}", logged.key);
-            marks.entry((mark.chat_id, mark.user_id)).or_default().push((mark.marked_at, mark.read_seq));
-        }
+        let marks = logged(&config).await?;
         let last = |chat_id: &String| marks.get(&(chat_id.clone(), "bob".to_owned()))?.last()?.1;
         Ok(chats.iter().all(|chat_id| last(chat_id) == Some(21)).then_some(marks))
     })
@@ -89,4 +82,42 @@ async fn a_person_has_one_mark_a_chat_and_second_on_all_devices() -> Result<()> 
         ensure!(records.is_sorted_by_key(|(_, read_seq)| *read_seq), "{records:?}");
     }
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_stops_hands_over_the_marks_that_wait() -> Result<()> {
+    let installation = Installation::make("marks-at-the-end").await?;
+    let process = installation.run(&["all"]).await?;
+    let gateway = installation.run_with(&["gateway"], &[("gateway.drain_ms", "0")]).await?;
+    let config = installation.config()?;
+    let alice = Person::arrive(&config, process.gateway()?, "alice").await?;
+    let bob = Person::arrive(&config, gateway.gateway()?, "bob").await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    for text in ["one", "two"] {
+        alice.say(&chat_id, text).await?;
+    }
+    // The first goes at once, the second waits for its second to be over.
+    for seq in [2, 3] {
+        bob.post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": seq })).await?.expect(202)?;
+    }
+    let status = gateway.stop().await?;
+    ensure!(status.success(), "{status}");
+    let marks = logged(&config).await?;
+    let records = marks.get(&(chat_id, "bob".to_owned())).context("no marks")?;
+    ensure!(records.last().is_some_and(|(_, read_seq)| *read_seq == Some(3)), "{records:?}");
+    Ok(())
+}
+
+/// All marks in the log, by chat and person.
+async fn logged(config: &Config) -> Result<BTreeMap<(String, String), Records>> {
+    let registry = Arc::new(Registry::new(config.registry.url.expose(), &config.names.prefix)?);
+    let own_id = registry.id_of::<Mark>().await?;
+    let decoder = Decoder::<Mark>::new(registry, own_id);
+    let mut marks: BTreeMap<(String, String), Records> = BTreeMap::new();
+    for logged in read_all(config, Mark::TOPIC).await? {
+        let mark = decoder.decode(logged.value.as_deref().unwrap_or_default()).await?;
+        ensure!(logged.key == mark.chat_id, "{mark:?} has the key {}", logged.key);
+        marks.entry((mark.chat_id, mark.user_id)).or_default().push((mark.marked_at, mark.read_seq));
+    }
+    Ok(marks)
 }
