@@ -2,10 +2,10 @@
 //!
 //! What was sent counts, also if it is edited or deleted later. The day is that of `occurred_at`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use deadpool_postgres::Transaction;
+use hashbrown::{Equivalent, HashSet};
 use schemas::{ChatEvent, event_type};
 use tokio_postgres::Error;
 
@@ -51,9 +51,63 @@ pub struct Day {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ActivityState {
     /// By chat and day.
-    days: Rows<(String, i32), Day>,
-    /// Messages by chat, day and sender; none yet is 0.
-    senders: Rows<(String, i32, String), i64>,
+    days: Rows<(String, i32), Counts>,
+    /// Days and senders that are held.
+    size: usize,
+}
+
+/// What is known of a day.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Counts {
+    day: Day,
+    /// Messages by sender.
+    senders: Rows<String, i64>,
+    /// Whether the table may have senders that aren't here.
+    is_stored: bool,
+}
+
+/// A chat and a day, without a copy of the chat's id.
+#[derive(Hash, PartialEq, Eq, Clone, Copy, PartialOrd, Ord)]
+struct ChatDay<'a>(&'a str, i32);
+
+impl Equivalent<(String, i32)> for ChatDay<'_> {
+    fn equivalent(&self, (chat, day): &(String, i32)) -> bool {
+        *day == self.1 && chat == self.0
+    }
+}
+
+impl<'a> From<&ChatDay<'a>> for (String, i32) {
+    fn from(&ChatDay(chat, day): &ChatDay<'a>) -> Self {
+        (chat.to_owned(), day)
+    }
+}
+
+impl ActivityState {
+    /// Takes a day as it is in the table, without its senders.
+    fn loaded(&mut self, chat: String, number: i32, day: Day) {
+        self.size += 1;
+        self.days.loaded((chat, number), Counts { day, senders: Rows::default(), is_stored: true });
+    }
+
+    /// Takes a sender of a day that is known.
+    fn loaded_sender(&mut self, key: ChatDay<'_>, sender: String, messages: i64) {
+        if let Some(counts) = self.days.get_mut(&key) {
+            self.size += 1;
+            counts.senders.loaded(sender, messages);
+        }
+    }
+
+    fn count(&mut self, key: ChatDay<'_>, sender: &str) {
+        let counts = self.days.change(&key);
+        self.size += usize::from(counts.day == Day::default());
+        counts.day.messages += 1;
+        let theirs = counts.senders.change(sender);
+        *theirs += 1;
+        if *theirs == 1 {
+            counts.day.senders += 1;
+            self.size += 1;
+        }
+    }
 }
 
 impl Projection for ChatActivity {
@@ -77,32 +131,35 @@ impl Input<ChatEvent> for ChatActivity {
         events: &[ChatEvent],
         state: &mut ActivityState,
     ) -> Result<(), Error> {
-        let (mut days, mut senders) = (BTreeSet::new(), BTreeSet::new());
-        for event in events.iter().filter(|event| event.event_type == event_type::MESSAGE_PERSISTED) {
-            let Some(message) = &event.message else { continue };
-            let (chat, day) = (&event.chat_id, day_of(event));
-            if state.senders.get(&(chat.clone(), day, message.sender_id.clone())).is_none() {
-                senders.insert((chat.as_str(), day, message.sender_id.as_str()));
-            }
-            if state.days.get(&(chat.clone(), day)).is_none() {
-                days.insert((chat.as_str(), day));
-            }
-        }
-        let (chats, numbers): (Vec<&str>, Vec<i32>) = days.into_iter().unzip();
-        if !chats.is_empty() {
+        let messages = || events.iter().filter(|event| event.event_type == event_type::MESSAGE_PERSISTED);
+        let mut days: Vec<_> = messages().map(key_of).filter(|key| state.days.get(key).is_none()).collect();
+        days.sort_unstable();
+        days.dedup();
+        if !days.is_empty() {
+            let (chats, numbers): (Vec<&str>, Vec<i32>) = days.into_iter().map(|ChatDay(chat, day)| (chat, day)).unzip();
             let statement = transaction.prepare_cached(LOAD_DAYS).await?;
             for row in transaction.query(&statement, &[&chats, &numbers]).await? {
                 let day = Day { messages: row.try_get(2)?, senders: row.try_get(3)? };
-                state.days.loaded((row.try_get(0)?, row.try_get(1)?), day);
+                state.loaded(row.try_get(0)?, row.try_get(1)?, day);
+            }
+        }
+        // Of a day that the table hasn't, it has no sender either.
+        let of_stored = |event: &&ChatEvent| state.days.get(&key_of(event)).is_some_and(|counts| counts.is_stored);
+        let mut senders = HashSet::new();
+        for event in messages().filter(of_stored) {
+            let (Some(message), key) = (&event.message, key_of(event)) else { continue };
+            let sender = message.sender_id.as_str();
+            if state.days.get(&key).is_some_and(|counts| counts.senders.get(sender).is_none()) {
+                senders.insert((key, sender));
             }
         }
         if !senders.is_empty() {
-            let chats: Vec<&str> = senders.iter().map(|(chat, ..)| *chat).collect();
-            let numbers: Vec<i32> = senders.iter().map(|(_, day, _)| *day).collect();
-            let people: Vec<&str> = senders.iter().map(|(.., sender)| *sender).collect();
+            let chats: Vec<&str> = senders.iter().map(|(ChatDay(chat, _), _)| *chat).collect();
+            let numbers: Vec<i32> = senders.iter().map(|(ChatDay(_, day), _)| *day).collect();
+            let people: Vec<&str> = senders.iter().map(|(_, sender)| *sender).collect();
             let statement = transaction.prepare_cached(LOAD_SENDERS).await?;
             for row in transaction.query(&statement, &[&chats, &numbers, &people]).await? {
-                state.senders.loaded((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?), row.try_get(3)?);
+                state.loaded_sender(ChatDay(row.try_get(0)?, row.try_get(1)?), row.try_get(2)?, row.try_get(3)?);
             }
         }
         Ok(())
@@ -113,12 +170,7 @@ impl Input<ChatEvent> for ChatActivity {
         if event.event_type != event_type::MESSAGE_PERSISTED {
             return Ok(Applied::Understood);
         }
-        let sender = (event.chat_id.clone(), day_of(event), message.sender_id.clone());
-        let theirs = state.senders.get(&sender).copied().unwrap_or_default();
-        let day = (event.chat_id.clone(), sender.1);
-        let Day { messages, senders } = state.days.get(&day).copied().unwrap_or_default();
-        state.days.set(day, Day { messages: messages + 1, senders: senders + i64::from(theirs == 0) });
-        state.senders.set(sender, theirs + 1);
+        state.count(key_of(event), &message.sender_id);
         Ok(Applied::Understood)
     }
 
@@ -129,29 +181,38 @@ impl Input<ChatEvent> for ChatActivity {
         }
         let chats: Vec<&str> = changed.iter().map(|((chat, _), _)| chat.as_str()).collect();
         let numbers: Vec<i32> = changed.iter().map(|((_, day), _)| *day).collect();
-        let messages: Vec<i64> = changed.iter().map(|(_, day)| day.messages).collect();
-        let senders: Vec<i64> = changed.iter().map(|(_, day)| day.senders).collect();
+        let messages: Vec<i64> = changed.iter().map(|(_, counts)| counts.day.messages).collect();
+        let senders: Vec<i64> = changed.iter().map(|(_, counts)| counts.day.senders).collect();
         let statement = transaction.prepare_cached(STORE_DAYS).await?;
         transaction.execute(&statement, &[&chats, &numbers, &messages, &senders]).await?;
 
-        let changed = state.senders.changed();
-        let chats: Vec<&str> = changed.iter().map(|((chat, ..), _)| chat.as_str()).collect();
-        let numbers: Vec<i32> = changed.iter().map(|((_, day, _), _)| *day).collect();
-        let people: Vec<&str> = changed.iter().map(|((.., sender), _)| sender.as_str()).collect();
-        let messages: Vec<i64> = changed.iter().map(|(_, messages)| **messages).collect();
+        let (mut chats, mut numbers) = (Vec::<&str>::new(), Vec::<i32>::new());
+        let (mut people, mut messages) = (Vec::<&str>::new(), Vec::<i64>::new());
+        for ((chat, day), counts) in changed {
+            for (sender, theirs) in counts.senders.changed() {
+                chats.push(chat);
+                numbers.push(*day);
+                people.push(sender);
+                messages.push(*theirs);
+            }
+        }
         let statement = transaction.prepare_cached(STORE_SENDERS).await?;
         transaction.execute(&statement, &[&chats, &numbers, &people, &messages]).await?;
         Ok(())
     }
 
     fn size(state: &ActivityState) -> usize {
-        state.days.len() + state.senders.len()
+        state.size
     }
 
     fn settle(state: &mut ActivityState) {
         state.days.settle();
-        state.senders.settle();
+        state.days.values_mut().for_each(|counts| counts.senders.settle());
     }
+}
+
+fn key_of(event: &ChatEvent) -> ChatDay<'_> {
+    ChatDay(&event.chat_id, day_of(event))
 }
 
 fn day_of(event: &ChatEvent) -> i32 {
@@ -184,17 +245,22 @@ mod tests {
             let mut people = BTreeMap::<(String, i32, String), i64>::new();
             for batch in batches(&events, &cuts) {
                 let mut state = ActivityState::default();
-                for (key, day) in &days {
-                    state.days.loaded(key.clone(), *day);
+                for ((chat, number), day) in &days {
+                    state.loaded(chat.clone(), *number, *day);
                 }
-                for (key, count) in &people {
-                    state.senders.loaded(key.clone(), *count);
+                for ((chat, day, sender), count) in &people {
+                    state.loaded_sender(ChatDay(chat, *day), sender.clone(), *count);
                 }
                 for event in batch {
                     ChatActivity::apply(&mut state, event).expect("usable");
                 }
-                days.extend(state.days.changed().into_iter().map(|(key, day)| (key.clone(), *day)));
-                people.extend(state.senders.changed().into_iter().map(|(key, count)| (key.clone(), *count)));
+                let held: usize = state.days.iter().map(|(_, counts)| 1 + counts.senders.len()).sum();
+                prop_assert_eq!(ChatActivity::size(&state), held);
+                for ((chat, day), counts) in state.days.changed() {
+                    days.insert((chat.clone(), *day), counts.day);
+                    let theirs = counts.senders.changed().into_iter();
+                    people.extend(theirs.map(|(sender, count)| ((chat.clone(), *day, sender.clone()), *count)));
+                }
             }
             let sent = |chat: &str, day: i32| {
                 let sends = events.iter().filter(|event| event.event_type == event_type::MESSAGE_PERSISTED);

@@ -1,8 +1,9 @@
 //! Rows of one table in memory: what a batch loaded, and what it changed.
 
-use std::borrow::Borrow;
-use std::collections::HashMap;
 use std::hash::Hash;
+
+use hashbrown::hash_map::EntryRef;
+use hashbrown::{Equivalent, HashMap};
 
 /// Rows by key. Many changes of one row in a batch come down to its last value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,11 +30,13 @@ impl<K: Hash + Eq + Ord, V: PartialEq> Rows<K, V> {
     }
 
     /// The row's present value.
-    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
-    where
-        K: Borrow<Q>,
-    {
+    pub fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&V> {
         self.rows.get(key).map(|row| &row.value)
+    }
+
+    /// The row's present value, for a change that is none of the table's.
+    pub fn get_mut<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> Option<&mut V> {
+        self.rows.get_mut(key).map(|row| &mut row.value)
     }
 
     /// Gives the row a value, which is a change only if it has another.
@@ -41,6 +44,20 @@ impl<K: Hash + Eq + Ord, V: PartialEq> Rows<K, V> {
         if self.get(&key) != Some(&value) {
             self.rows.insert(key, Row { value, is_changed: true });
         }
+    }
+
+    /// The row's value to change; an empty one where there is none. It counts as changed whatever becomes of it.
+    pub fn change<Q: Hash + Equivalent<K> + ?Sized>(&mut self, key: &Q) -> &mut V
+    where
+        K: for<'a> From<&'a Q>,
+        V: Default,
+    {
+        let row = match self.rows.entry_ref(key) {
+            EntryRef::Occupied(row) => row.into_mut(),
+            EntryRef::Vacant(place) => place.insert(Row { value: V::default(), is_changed: true }),
+        };
+        row.is_changed = true;
+        &mut row.value
     }
 
     /// Rows held.
@@ -91,8 +108,10 @@ mod tests {
         rows.set("b".into(), 3);
         rows.set("b".into(), 4);
         rows.set("0".into(), 5);
-        assert_eq!(rows.changed(), [(&"0".to_owned(), &5), (&"b".to_owned(), &4)]);
+        *rows.change("c") += 6;
+        let (zero, b, c) = ("0".to_owned(), "b".to_owned(), "c".to_owned());
+        assert_eq!(rows.changed(), [(&zero, &5), (&b, &4), (&c, &6)]);
         rows.settle();
-        assert!(rows.changed().is_empty() && rows.len() == 3);
+        assert!(rows.changed().is_empty() && rows.len() == 4);
     }
 }

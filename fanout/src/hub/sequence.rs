@@ -85,6 +85,10 @@ impl<T> Sequence<T> {
     pub(crate) fn pop(&mut self) -> Option<T> {
         let next = self.last + 1;
         let event = self.waiting.remove(&next)?;
+        if self.waiting.is_empty() {
+            // An emptied tree keeps a leaf with room for eleven events: kilobytes for each chat at rest.
+            self.waiting = BTreeMap::new();
+        }
         self.last = next;
         Some(event)
     }
