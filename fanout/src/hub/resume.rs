@@ -18,7 +18,7 @@ use super::load;
 use super::plan::{Plan, Skipped};
 use super::reads::{Events, Reads};
 use super::sequence::PAGE;
-use super::task::{Found, Stage, Task};
+use super::task::{AskedResume, Found, Stage, Task};
 use crate::metrics;
 use crate::websocket::Frame;
 use crate::writer::cost;
@@ -32,6 +32,12 @@ const WAITING_CURSORS: usize = 20_000;
 /// Times that a page is tried.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Whether a frame with so many chats may wait behind these.
+fn has_place(waiting: &VecDeque<AskedResume>, chats: usize) -> bool {
+    let before: usize = waiting.iter().map(|(cursors, _)| cursors.len()).sum();
+    waiting.len() < WAITING_RESUMES && before + chats <= WAITING_CURSORS
+}
 
 /// One chat to resume.
 pub(super) struct Job {
@@ -51,8 +57,7 @@ impl Job {
 impl Task {
     pub(super) fn resume(&mut self, id: u64, cursors: Vec<(String, i64)>, frame_id: Option<Value>) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        let waiting: usize = connection.resumes.iter().map(|(cursors, _)| cursors.len()).sum();
-        if connection.resumes.len() >= WAITING_RESUMES || waiting + cursors.len() > WAITING_CURSORS {
+        if !has_place(&connection.resumes, cursors.len()) {
             let busy = Rejection::new(Code::Overloaded, "Earlier resumes of this connection are still being answered.")
                 .retry_after(1_000);
             connection.desk.outgoing.push(server::error(frame_id.as_ref(), &busy, None, None).into());
@@ -286,5 +291,24 @@ impl Filler {
             Some(Skipped { from, to }) => self.push(server::skipped(chat_id, from, to)).await,
             None => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(frames: usize, chats: usize) -> VecDeque<AskedResume> {
+        let cursors: Vec<(String, i64)> = (0..chats).map(|number| (format!("c{number}"), 0)).collect();
+        (0..frames).map(|_| (cursors.clone(), None)).collect()
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_frames_and_by_chats() {
+        assert!(has_place(&waiting(63, 1), 1));
+        assert!(!has_place(&waiting(64, 1), 1), "64 frames wait");
+        assert!(has_place(&waiting(19, 1_000), 1_000));
+        assert!(!has_place(&waiting(19, 1_000), 1_001), "no more than 20,000 chats");
+        assert!(!has_place(&waiting(20, 1_000), 1), "20,000 chats wait");
     }
 }

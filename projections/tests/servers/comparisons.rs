@@ -1,4 +1,7 @@
-//! Comparisons that are stopped and killed: two copies of the tables, with everybody's words, don't stay behind unseen.
+//! Comparisons that are stopped and killed: two copies of the tables, with everybody's words, don't stay behind unseen. And one
+//! that is taken again at once.
+
+use std::sync::Arc;
 
 use projections::rebuild::{Leftover, Verdict, leftovers};
 use projections::{Error, Shipped};
@@ -7,15 +10,16 @@ use tokio::task::JoinHandle;
 
 use crate::rebuild::{is_locked, no_schema_is_left, rebuild, rebuilder, verify};
 use crate::rest;
-use crate::support::{Stack, until, with_stack};
+use crate::support::{Stack, created, until, with_stack};
 
 const HOLD_OFFSETS: &str = "BEGIN; SELECT FROM consumer_offset WHERE consumer = 'chat_head' FOR UPDATE";
+const IS_FREE: &str = "SELECT pg_try_advisory_xact_lock(7768, hashtext('verify_chat_head'))";
 const HOLD_FRESH: &str = "BEGIN; LOCK TABLE verify_chat_head.chat_head IN ACCESS EXCLUSIVE MODE";
 
 /// A comparison in its middle: both copies are there, and the one that is rebuilt can't be written. Ends with the connection
 /// that holds it.
 async fn in_the_middle(
-    stack: &std::sync::Arc<Stack>,
+    stack: &Arc<Stack>,
     stop: &Shutdown,
 ) -> (JoinHandle<Result<Verdict, Error>>, tokio_postgres::Client) {
     let (offsets, fresh) = (stack.another().await, stack.another().await);
@@ -57,6 +61,26 @@ async fn one_that_is_stopped_leaves_nothing_and_one_that_is_killed_is_named() {
         // The next one takes them away.
         assert!(verify(&stack, "chat_head").await.is_equal());
         no_schema_is_left(&stack).await;
+    })
+    .await;
+}
+
+/// All on one thread, so that no connection of the first can end while another looks at its lock.
+#[tokio::test]
+async fn one_that_has_ended_holds_nobody_up() {
+    with_stack(|stack| async move {
+        stack.event(&created("c", &["alice"])).await;
+        assert!(verify(&stack, "chat_head").await.is_equal());
+        let other = Arc::clone(&stack);
+        let is_free = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let db = other.another().await;
+                db.query_one(IS_FREE, &[]).await.expect("looked at").get::<_, bool>(0)
+            })
+        });
+        assert!(is_free.join().expect("no panic"), "its lock is held until its connection has ended");
+        assert!(verify(&stack, "chat_head").await.is_equal());
     })
     .await;
 }

@@ -1,6 +1,7 @@
 //! Random commands of several people against the real system and against a small model of a chat: equal at each step, and at
 //! the end in what everybody sees by HTTP, in what a socket is told from the beginning, in what is unread, and in the history.
-//! Of two commands at once either may come first. A case that fails is made smaller.
+//! Of two commands at once either may come first. The chat is a group, or the 1:1 chat of two, which they make themselves, again
+//! and at once too. A case that fails is made smaller.
 
 mod chat;
 mod ends;
@@ -11,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, ensure};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use schemas::ids;
 use serde_json::{Value, json};
 use uuid::Uuid;
 use waltalkie_tests::harness::{Answer, Installation, Person, Servers, Socket};
@@ -22,6 +24,13 @@ const CASES: u32 = 16;
 const LONGEST: usize = 30;
 /// A text that nobody sent.
 const OTHER: &str = "something else";
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Group,
+    /// Of the first two people.
+    OneToOne,
+}
 
 /// What somebody does. People are places in [`PEOPLE`]; messages are places in the list of those sent so far, modulo its
 /// length.
@@ -37,6 +46,8 @@ enum Step {
     Hide { who: usize, is_hidden: bool },
     Rename { who: usize },
     Read { who: usize, seq: i64 },
+    /// One of the first two makes their 1:1 chat.
+    Meet { who: usize },
 }
 
 /// What comes next.
@@ -47,8 +58,24 @@ enum Turn {
     Two(Step, Step),
 }
 
-fn turns() -> impl Strategy<Value = Vec<Turn>> {
-    let person = || 0..PEOPLE.len();
+/// What kind of chat, and what happens to it.
+fn cases() -> impl Strategy<Value = (Kind, Vec<Turn>)> {
+    let meet = || (0..2_usize).prop_map(|who| Step::Meet { who });
+    let of_two = prop_oneof![
+        // The third is a stranger.
+        6 => turn(3),
+        1 => meet().prop_map(Turn::One),
+        1 => (meet(), meet()).prop_map(|(first, second)| Turn::Two(first, second)),
+    ];
+    prop_oneof![
+        2 => (Just(Kind::Group), prop::collection::vec(turn(PEOPLE.len()), 1..LONGEST)),
+        1 => (Just(Kind::OneToOne), prop::collection::vec(of_two, 1..LONGEST)),
+    ]
+}
+
+/// Something that one of the first so many people does, or two of them at once.
+fn turn(people: usize) -> impl Strategy<Value = Turn> {
+    let person = move || 0..people;
     let message = || 0..LONGEST;
     let role = || prop::sample::select(vec!["owner", "admin", "member"]);
     let say = || {
@@ -76,17 +103,28 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
         1 => person().prop_map(|who| Step::Rename { who }),
         1 => (person(), 1..LONGEST as i64).prop_map(|(who, seq)| Step::Read { who, seq }),
     ];
-    let turn = prop_oneof![
+    prop_oneof![
         4 => step.prop_map(Turn::One),
         1 => (prop_oneof![say(), change()], change()).prop_map(|(first, second)| Turn::Two(first, second)),
-    ];
-    prop::collection::vec(turn, 1..LONGEST)
+    ]
 }
 
 /// Somebody, and the socket that they send by.
 struct Actor {
     person: Person,
     socket: tokio::sync::Mutex<Socket>,
+}
+
+/// People of a case's own, in the order of [`PEOPLE`]: two people have one 1:1 chat for ever.
+async fn arrive(config: &runtime::Config, gateway: &str) -> Result<Vec<Actor>> {
+    let case = Uuid::now_v7().simple();
+    let mut people = Vec::new();
+    for name in PEOPLE {
+        let person = Person::arrive(config, gateway, &format!("{name}-{case}")).await?;
+        let socket = tokio::sync::Mutex::new(person.connect().await?);
+        people.push(Actor { person, socket });
+    }
+    Ok(people)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,20 +136,15 @@ async fn the_system_does_what_the_model_does() -> Result<()> {
     ];
     let installation = Installation::make_on(Servers::shared()?, "model", &generous).await?;
     let process = installation.run(&["all"]).await?;
-    let config = installation.config()?;
+    let (config, gateway) = (installation.config()?, process.gateway()?.to_owned());
     let played = Arc::new(Mutex::new(Vec::new()));
     let ended = Arc::clone(&played);
-    let mut people = Vec::new();
-    for name in PEOPLE {
-        let person = Person::arrive(&config, process.gateway()?, name).await?;
-        let socket = tokio::sync::Mutex::new(person.connect().await?);
-        people.push(Actor { person, socket });
-    }
     let handle = tokio::runtime::Handle::current();
     let checked = tokio::task::spawn_blocking(move || {
         let mut runner = TestRunner::new(Config { cases: CASES, failure_persistence: None, ..Config::default() });
-        runner.run(&turns(), |turns| {
-            let ran = handle.block_on(play(&people, &turns));
+        runner.run(&cases(), |(kind, turns)| {
+            let people = handle.block_on(arrive(&config, &gateway));
+            let ran = people.and_then(|people| handle.block_on(play(&people, kind, &turns)));
             let chat = ran.map_err(|error| TestCaseError::fail(format!("{error:#}")))?;
             ended.lock().unwrap_or_else(PoisonError::into_inner).push(chat);
             Ok(())
@@ -119,13 +152,17 @@ async fn the_system_does_what_the_model_does() -> Result<()> {
     });
     checked.await?.map_err(|failure| anyhow::anyhow!("{failure}"))?;
     let played = std::mem::take(&mut *played.lock().unwrap_or_else(PoisonError::into_inner));
-    ends::same_history(&config, &played).await
+    ends::same_history(&installation.config()?, &played).await
 }
 
 /// Plays a case; gives the chat, and how the model has it.
-async fn play(people: &[Actor], turns: &[Turn]) -> Result<(String, Chat)> {
-    let chat_id = people[0].person.make_group(&[], json!({ "name": OTHER })).await?;
-    let mut model = Chat::made_by(0, OTHER);
+async fn play(people: &[Actor], kind: Kind, turns: &[Turn]) -> Result<(String, Chat)> {
+    let [first, second] = [&people[0].person, &people[1].person];
+    let (chat_id, mut model) = match kind {
+        Kind::Group => (first.make_group(&[], json!({ "name": OTHER })).await?, Chat::made_by(0, OTHER)),
+        // It isn't there until one of them makes it.
+        Kind::OneToOne => (ids::one_to_one_chat(&first.user_id, &second.user_id), Chat::default()),
+    };
     let mut tried: Vec<Tried> = Vec::new();
     for (number, turn) in turns.iter().enumerate() {
         let Some(turn) = turn.among(tried.len()) else { continue };
@@ -153,16 +190,19 @@ async fn play(people: &[Actor], turns: &[Turn]) -> Result<(String, Chat)> {
         }
     }
     for (place, Actor { person, .. }) in people.iter().enumerate() {
+        let view = model.view_of(place);
+        let own: Vec<String> = view.is_some().then(|| chat_id.clone()).into_iter().collect();
+        same(person, &chats_of(&person.get("/v1/chats").await?.expect(200)?), &own)?;
         let page = person.get(&format!("/v1/chats/{chat_id}/messages?limit=200")).await?;
         let members = person.get(&format!("/v1/chats/{chat_id}/members")).await?;
-        let Some(view) = model.view_of(place) else {
+        let Some(view) = view else {
             page.expect_problem(404, "chat_not_found", Some("chat_id"))?;
             members.expect_problem(404, "chat_not_found", Some("chat_id"))?;
             continue;
         };
         same(person, &messages_of(&page.expect(200)?), &view)?;
         let expected: Vec<(String, String)> =
-            model.members().map(|(place, role)| (PEOPLE[place].to_owned(), role.to_owned())).collect();
+            model.members().map(|(place, role)| (people[place].person.user_id.clone(), role.to_owned())).collect();
         same(person, &members_of(&members.expect(200)?), &expected)?;
         let chat = person.get(&format!("/v1/chats/{chat_id}")).await?.expect(200)?;
         same(person, &chat["name"].as_str(), &Some(model.name()))?;
@@ -217,7 +257,8 @@ impl Turn {
 }
 
 /// What two commands at once may be answered, and how the chat is then: whichever came first. The later one may have been
-/// made before the earlier one was decided, and is refused then if both are about the same person's membership.
+/// made before the earlier one was decided, and is refused then if both are about the same person's membership. Of two who make
+/// their 1:1 chat each may be told that it is new.
 fn in_either_order(
     model: &Chat,
     first: &Step,
@@ -241,6 +282,9 @@ fn in_either_order(
         if earlier.whom().is_some() && earlier.whom() == later.whom() && is_changed && is_member {
             ends.push((as_asked(of_earlier.clone(), Outcome::Refused("conflict")), between));
         }
+        if matches!((earlier, later), (Step::Meet { .. }, Step::Meet { .. })) && of_earlier == Outcome::Made {
+            ends.push((as_asked(Outcome::Made, Outcome::Made), end.clone()));
+        }
         ends.push((as_asked(of_earlier, of_later), end));
     }
     ends
@@ -249,6 +293,11 @@ fn in_either_order(
 fn same<T: PartialEq + Debug>(person: &Person, seen: &T, expected: &T) -> Result<()> {
     ensure!(seen == expected, "{} sees {seen:?}, the model says {expected:?}", person.user_id);
     Ok(())
+}
+
+fn chats_of(page: &Value) -> Vec<String> {
+    let list = page["chats"].as_array().cloned().unwrap_or_default();
+    list.iter().map(|chat| chat["chat_id"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 fn messages_of(page: &Value) -> Vec<(i64, Option<String>)> {
@@ -268,6 +317,7 @@ fn outcome_of(answer: &Answer) -> Result<Outcome> {
     if answer.status.is_success() {
         return Ok(match body {
             body if body["seqs"].is_array() => Outcome::Seq(body["seqs"][0].as_i64()),
+            body if body["deleted_shown_as"].is_string() && answer.status == 201 => Outcome::Made,
             body if body["deleted_shown_as"].is_string() || body["state"] == "accepted" => Outcome::Done,
             body => Outcome::Seq(body["seq"].as_i64()),
         });
@@ -301,6 +351,7 @@ fn expect(model: &mut Chat, step: &Step, number: usize, tried: &[Tried]) -> Outc
         Step::Hide { who, is_hidden } => model.hide(who, is_hidden),
         Step::Rename { who } => model.rename(who, &text(number)),
         Step::Read { who, seq } => model.read(who, seq),
+        Step::Meet { .. } => model.meet([0, 1], &text(number)),
     }
 }
 
@@ -355,11 +406,11 @@ async fn ask(people: &[Actor], chat_id: &str, step: &Step, number: usize, tried:
         }
         Step::Delete { who, message } => person(who).delete(&format!("{messages}/{}", tried[message].message_id)).await,
         Step::Add { who, whom, role } => {
-            person(who).post(&members, json!({ "user_ids": [PEOPLE[whom]], "role": role })).await
+            person(who).post(&members, json!({ "user_ids": [person(whom).user_id], "role": role })).await
         }
-        Step::Remove { who, whom } => person(who).delete(&format!("{members}/{}", PEOPLE[whom])).await,
+        Step::Remove { who, whom } => person(who).delete(&format!("{members}/{}", person(whom).user_id)).await,
         Step::Promote { who, whom, role } => {
-            person(who).patch(&format!("{members}/{}", PEOPLE[whom]), json!({ "role": role })).await
+            person(who).patch(&format!("{members}/{}", person(whom).user_id), json!({ "role": role })).await
         }
         Step::Hide { who, is_hidden } => {
             let body = json!({ "history_for_new_members": !is_hidden });
@@ -369,5 +420,9 @@ async fn ask(people: &[Actor], chat_id: &str, step: &Step, number: usize, tried:
             person(who).patch(&format!("/v1/chats/{chat_id}"), json!({ "name": text(number) })).await
         }
         Step::Read { who, seq } => person(who).post(&format!("/v1/chats/{chat_id}/read"), json!({ "seq": seq })).await,
+        Step::Meet { who } => {
+            let body = json!({ "is_group": false, "member_ids": [person(1 - who).user_id], "name": text(number) });
+            person(who).post("/v1/chats", body).await
+        }
     }
 }

@@ -9,6 +9,8 @@ pub(super) enum Outcome {
     Seq(Option<i64>),
     /// Without saying where.
     Done,
+    /// As new.
+    Made,
     Refused(&'static str),
 }
 
@@ -45,9 +47,10 @@ pub(super) struct Event {
 /// What somebody is shown at a `seq`: what it was and its text, or nothing.
 pub(super) type Shown = Option<(&'static str, Option<String>)>;
 
-/// The chat.
+/// The chat; the default isn't there yet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chat {
+    is_group: bool,
     seq: i64,
     events: Vec<Event>,
     /// How far each has read.
@@ -79,10 +82,25 @@ fn rank(role: &str) -> u8 {
 
 impl Chat {
     pub(super) fn made_by(who: usize, name: &str) -> Self {
-        let (stay, name) = (Stay { who, visible_from: 1, left: None }, name.to_owned());
-        let mut chat = Self { roles: BTreeMap::from([(who, OWNER)]), stays: vec![stay], name, ..Self::default() };
-        chat.next("chat.created");
+        let mut chat = Self { is_group: true, name: name.to_owned(), ..Self::default() };
+        chat.begin_with(&[who], OWNER);
         chat
+    }
+
+    /// The 1:1 chat of two: it is there once, as the first of them made it.
+    pub(super) fn meet(&mut self, two: [usize; 2], name: &str) -> Outcome {
+        if self.seq > 0 {
+            return Outcome::Done;
+        }
+        name.clone_into(&mut self.name);
+        self.begin_with(&two, MEMBER);
+        Outcome::Made
+    }
+
+    fn begin_with(&mut self, people: &[usize], role: u8) {
+        self.next("chat.created");
+        self.roles.extend(people.iter().map(|who| (*who, role)));
+        self.stays.extend(people.iter().map(|who| Stay { who: *who, visible_from: 1, left: None }));
     }
 
     fn next(&mut self, event_type: &'static str) -> i64 {
@@ -185,6 +203,9 @@ impl Chat {
 
     pub(super) fn remove(&mut self, who: usize, whom: usize) -> Outcome {
         let Some(own) = self.roles.get(&who).copied() else { return NO_CHAT };
+        if !self.is_group {
+            return FORBIDDEN;
+        }
         let Some(theirs) = self.roles.get(&whom).copied() else { return NOTHING };
         let may = who == whom || own == OWNER || (own == ADMIN && theirs == MEMBER);
         if !may {
