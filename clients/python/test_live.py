@@ -3,8 +3,10 @@ WALTALKIE_ECHO_TOKEN are tokens of three people. Survival needs a second gateway
 somebody who kills the first when asked to (tests/tests/end_to_end/python_client.rs)."""
 
 import asyncio
+import hashlib
 import json
 import os
+import random
 import sys
 import unittest
 import urllib.request
@@ -183,6 +185,18 @@ class Files(Live):
                 await alice.send(chat_id, "", attachments=["nothing"])
             self.assertEqual(refusal.exception.code, "media_not_found")
             self.assertEqual(await alice.send(chat_id, "goes on"), seq + 1)
+
+
+class LargeFile(Live):
+    """Whoever runs it may cut its connections to the store."""
+
+    async def test_a_large_file_arrives_whole(self) -> None:
+        chat_id, content = await make_chat("bob"), random.Random(7).randbytes(40 << 20)
+        async with device("alice") as alice:
+            [media_id] = await self.within(upload(alice, chat_id, "large.bin", content))
+        urls = (await ask("alice", f"/v1/media/{media_id}"))["urls"]
+        arrived = await asyncio.to_thread(fetched, urls["download_url"])
+        self.assertEqual(hashlib.sha256(arrived).hexdigest(), hashlib.sha256(content).hexdigest())
 
 
 def fetched(url: str) -> bytes:

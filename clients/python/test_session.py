@@ -7,7 +7,7 @@ import unittest
 from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, patch
 
 import waltalkie
 from test_vectors import Device
@@ -291,40 +291,99 @@ class Rest(Case):
         self.assertEqual(self.session.lost(1_000, 1), 2_000)
 
 
+class Server(ThreadingHTTPServer):
+    """A gateway and its store, for one file: in parts of two bytes, or in one piece. `faults` are answers in place of the
+    right ones, by request; without a status, the request is done and the connection ends without an answer."""
+
+    def __init__(self, parts: int, faults: dict[str, list[tuple[int | None, dict]]]) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url, self.number_of_parts, self.faults = f"http://127.0.0.1:{self.server_port}", parts, faults
+        self.asked, self.keys, self.there = list[str](), list[str | None](), dict[str, bytes]()
+
+    def __enter__(self) -> "Server":
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def upload(self, **more: str) -> str:
+        client = Client(self.url, AsyncMock(return_value="token"))
+        return asyncio.run(upload(client, "c1", "a.txt", b"hello", **more))
+
+    def answer(self, request: str, body: bytes) -> tuple[int | None, dict]:
+        self.asked.append(request)
+        fault = self.faults[request].pop(0) if self.faults.get(request) else (200, {})
+        if fault[0] in (200, None) and request.startswith("PUT"):
+            self.there[request[-1]] = body
+        if fault != (200, {}) or request.startswith("PUT"):
+            return fault
+        # Each answer has URLs of its own.
+        missing = [number for number in range(1, self.number_of_parts + 1) if str(number) not in self.there]
+        parts = [{"part_number": number, "url": f"{self.url}/{len(self.asked)}/{number}"} for number in missing]
+        whole = None if self.number_of_parts else f"{self.url}/{len(self.asked)}/0"
+        return 200, {"media_id": "m", "upload": {"url": whole, "headers": {}, "parts": parts, "part_bytes": 2}}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        if self.path == "/v1/media":
+            self.server.keys.append(self.headers["Idempotency-Key"])
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        status, answer = self.server.answer(f"{self.command} {self.path}", body)
+        if status is None:
+            return
+        content = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    do_GET = do_PUT = do_POST
+
+
+@patch("waltalkie.files.PAUSES_S", (0, 0, 0, 0, 0))
 class Upload(unittest.TestCase):
+    begin, show, complete = "POST /v1/media", "GET /v1/media/m", "POST /v1/media/m/complete"
+
     def test_one_that_is_begun_again_is_the_same(self) -> None:
-        keys: list[str | None] = []
         busy = {"code": "idempotency_key_in_use", "detail": "under way"}
-        store = {"url": "/store", "headers": {}, "parts": [], "part_bytes": None}
+        with Server(0, {self.begin: [(503, {}), (409, busy)]}) as server:
+            self.assertEqual(server.upload(), "m")
+        self.assertEqual(server.asked, [self.begin] * 3 + ["PUT /3/0", self.complete])
+        self.assertEqual((len(server.keys), len(set(server.keys)), server.there), (3, 1, {"0": b"hello"}))
+        self.assertTrue(server.keys[0])
 
-        class Gateway(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                status, answer = 200, {}
-                if self.path == "/v1/media":
-                    keys.append(self.headers["Idempotency-Key"])
-                    address = f"http://127.0.0.1:{self.server.server_port}"
-                    begun = {"media_id": "m", "upload": store | {"url": address + "/store"}}
-                    status, answer = [(503, {}), (409, busy), (201, begun)][len(keys) - 1]
-                self.answer(status, answer)
+    def test_parts_that_are_there_are_not_sent_again(self) -> None:
+        # The second part comes, and its answer doesn't; the third one's URL counts no more.
+        incomplete = {"code": "upload_incomplete", "detail": "some are missing"}
+        faults = {"PUT /1/2": [(None, {})], "PUT /4/3": [(403, {})], self.complete: [(409, incomplete)]}
+        with Server(3, faults) as server:
+            self.assertEqual(server.upload(), "m")
+        sent = [self.begin, "PUT /1/1", "PUT /1/2", self.show, "PUT /4/3", self.show, "PUT /6/3", self.complete]
+        self.assertEqual(server.asked, [*sent, self.show, self.complete])
+        self.assertEqual(server.there, {"1": b"he", "2": b"ll", "3": b"o"})
 
-            def do_PUT(self) -> None:
-                self.answer(200, {})
+    def test_the_tries_end_and_the_same_key_goes_on(self) -> None:
+        away = (503, {"code": "unavailable", "detail": "The store is away."})
+        with Server(3, {self.complete: [away] * 5, self.show: [away] * 100}) as server:
+            with self.assertRaises(Refused) as refused:
+                server.upload(key="k")
+            self.assertEqual((refused.exception.code, server.asked.count(self.show)), ("unavailable", 5))
+            tried = len(server.asked)
+            server.faults.clear()
+            self.assertEqual(server.upload(key="k"), "m")
+        self.assertEqual(server.keys, ["k", "k"])
+        self.assertEqual(server.asked[tried:], [self.begin, self.complete], "all parts were there")
 
-            def answer(self, status: int, answer: dict) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                body = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Gateway) as gateway:
-            threading.Thread(target=gateway.serve_forever, daemon=True).start()
-            client = Client(f"http://127.0.0.1:{gateway.server_port}", AsyncMock(return_value="token"))
-            self.assertEqual(asyncio.run(upload(client, "c1", "a.txt", b"hello")), "m")
-            gateway.shutdown()
-        self.assertEqual((len(keys), len(set(keys))), (3, 1))
-        self.assertTrue(keys[0])
+    def test_what_is_refused_for_good_is_told_at_once(self) -> None:
+        refusal = (422, {"code": "media_refused", "detail": "It is damaged."})
+        with Server(0, {self.complete: [refusal]}) as server, self.assertRaises(Refused) as refused:
+            server.upload()
+        self.assertEqual((refused.exception.code, server.asked.count(self.complete)), ("media_refused", 1))
 
 
 class Size(unittest.TestCase):

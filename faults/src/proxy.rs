@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -15,6 +15,8 @@ use crate::kafka::Readdress;
 
 /// How much is read at once.
 const PIECE: usize = 64 << 10;
+/// After so many bytes, where nothing is to happen or it has happened.
+const NEVER: u64 = u64::MAX;
 
 /// A listener on a free port of this machine that carries each connection to one address. Dropped, it ends all of them.
 pub struct Proxy {
@@ -43,6 +45,37 @@ struct Counts {
     open: AtomicUsize,
     reset: AtomicUsize,
     held: AtomicU64,
+    /// Bytes of clients.
+    there: AtomicU64,
+    /// After how many of these the connection that brings more is reset.
+    cut_after: AtomicU64,
+    /// After how many of these an answer is lost.
+    lose_answer_after: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    There,
+    Back,
+}
+
+impl Counts {
+    fn new() -> Self {
+        let [cut_after, lose_answer_after] = [NEVER, NEVER].map(AtomicU64::new);
+        Self { cut_after, lose_answer_after, ..Self::default() }
+    }
+
+    /// Counts a piece, and says whether its connection is reset in its place.
+    fn is_cut_at(&self, way: Way, length: usize) -> bool {
+        let (limit, came) = match way {
+            Way::There => (&self.cut_after, length as u64),
+            Way::Back => (&self.lose_answer_after, 0),
+        };
+        let all = self.there.fetch_add(came, Ordering::SeqCst) + came;
+        let set = limit.load(Ordering::SeqCst);
+        // Of two pieces at the same moment one is.
+        all > set && limit.compare_exchange(set, NEVER, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    }
 }
 
 /// What is done to the bytes that come back.
@@ -80,7 +113,7 @@ impl Proxy {
             Readdress::new(&target.address, address)?;
         }
         let (control, controls) = watch::channel(Control { flow: Flow::Open, cuts: 0 });
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(Counts::new());
         let listener = tokio::spawn(accept(listener, address, target, controls, Arc::clone(&counts)));
         Ok(Self { address, control, counts, listener })
     }
@@ -111,6 +144,22 @@ impl Proxy {
     /// Carries everything again, what was held back first.
     pub fn heal(&self) {
         self.control.send_modify(|control| control.flow = Flow::Open);
+    }
+
+    /// Resets one connection: the one that brings more than so many bytes of clients, counted over all connections.
+    pub fn cut_after(&self, bytes: u64) {
+        self.counts.cut_after.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Resets one connection: once more than so many bytes of clients have come, counted over all connections, the one whose
+    /// answer is next. What was asked is done, and whoever asked doesn't hear of it.
+    pub fn lose_answer_after(&self, bytes: u64) {
+        self.counts.lose_answer_after.store(bytes, Ordering::SeqCst);
+    }
+
+    /// Bytes of clients that came to be carried, so far.
+    pub fn bytes_there(&self) -> u64 {
+        self.counts.there.load(Ordering::SeqCst)
     }
 
     /// Connections that are open now.
@@ -203,13 +252,14 @@ async fn both_ways(
     let mut readdress = if target.tells_address { Some(Readdress::new(&target.address, address)?) } else { None };
     let (from_client, to_client) = client.split();
     let (from_server, to_server) = server.split();
-    let there = one_way(from_client, to_server, control.clone(), counts, None);
-    let back = one_way(from_server, to_client, control.clone(), counts, readdress.as_mut());
+    let there = one_way(Way::There, from_client, to_server, control.clone(), counts, None);
+    let back = one_way(Way::Back, from_server, to_client, control.clone(), counts, readdress.as_mut());
     tokio::try_join!(there, back)?;
     Ok(())
 }
 
 async fn one_way(
+    way: Way,
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut control: watch::Receiver<Control>,
@@ -226,6 +276,7 @@ async fn one_way(
         if length == 0 {
             return Ok(to.shutdown().await?);
         }
+        ensure!(!counts.is_cut_at(way, length), "cut");
         match &mut readdress {
             Some(readdress) => to.write_all(&readdress.take(&piece[..length])).await?,
             None => to.write_all(&piece[..length]).await?,

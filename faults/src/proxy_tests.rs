@@ -77,3 +77,37 @@ async fn a_refusing_proxy_lets_nobody_in_until_it_is_healed() -> Result<()> {
     proxy.heal();
     said_back(&mut TcpStream::connect(proxy.address()).await?, b"three").await
 }
+
+#[tokio::test]
+async fn a_connection_is_cut_in_the_middle_of_what_it_brings_once() -> Result<()> {
+    let proxy = echo().await?;
+    proxy.cut_after(5);
+    let mut stream = TcpStream::connect(proxy.address()).await?;
+    said_back(&mut stream, b"seven").await?;
+    stream.write_all(b"more").await?;
+    let error = stream.read(&mut [0]).await.expect_err("reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    said_back(&mut TcpStream::connect(proxy.address()).await?, b"once").await?;
+    assert_eq!((proxy.resets(), proxy.bytes_there()), (1, 13));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_answer_is_lost_once_and_what_was_said_came() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let proxy = Proxy::before(&listener.local_addr()?.to_string()).await?;
+    proxy.lose_answer_after(3);
+    for (is_lost, text) in [(false, b"one"), (true, b"two"), (false, b"six")] {
+        let mut stream = TcpStream::connect(proxy.address()).await?;
+        let (mut server, _) = listener.accept().await?;
+        stream.write_all(text).await?;
+        let mut said = [0; 3];
+        server.read_exact(&mut said).await?;
+        assert_eq!(&said, text);
+        server.write_all(b"answer").await?;
+        let heard = stream.read_exact(&mut [0; 6]).await;
+        assert_eq!(heard.is_err(), is_lost, "{text:?}: {heard:?}");
+    }
+    assert_eq!(proxy.resets(), 1);
+    Ok(())
+}

@@ -1,8 +1,9 @@
 """Files, as docs/clients.md has them: an addition to the client, for those who send any."""
 import asyncio
 import json
-import time
 import uuid
+from http.client import HTTPException
+from math import inf
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -10,36 +11,71 @@ from urllib.request import Request, urlopen
 from .client import Client
 from .sync import Refused
 
-BUSY = ("media_busy", "idempotency_key_in_use")
+PAUSES_S = (0.5, 1, 2, 4, 8)
+FOR_NOW = ("media_busy", "idempotency_key_in_use", "upload_incomplete")
 
 
-async def upload(client: Client, chat_id: str, file_name: str, content: bytes, content_type: str | None = None) -> str:
-    """Brings a file to the store and has it looked into; gives the `media_id` that `send` takes among `attachments`."""
+class ForNow(Refused):
+    """Refused for the moment, or not answered."""
+    def __init__(self, code: str, message: str, retry_after_ms: int = 0) -> None:
+        super().__init__(code, message)
+        self.retry_after_ms = retry_after_ms
+
+
+async def upload(client: Client, chat_id: str, file_name: str, content: bytes, content_type: str | None = None, *,
+                 key: str | None = None) -> str:  # fmt: skip
+    """Brings a file to the store and has it looked into; gives the `media_id` that `send` takes among `attachments`. After a
+    break it goes on with the parts that are missing. Where it gives up, the same again with the same `key` goes on later."""
     wanted = {"chat_id": chat_id, "file_name": file_name, "content_type": content_type, "size_bytes": len(content)}
     known = {name: value for name, value in wanted.items() if value is not None}
-    # Without the key each try would begin another upload.
-    begun = await _ask_gateway(client, "/v1/media", known, {"Idempotency-Key": str(uuid.uuid4())})
-    whole, size = begun["upload"], begun["upload"]["part_bytes"] or len(content)
-    for at, part in enumerate(whole["parts"] or [whole]):
-        await asyncio.to_thread(_ask, "PUT", part["url"], content[at * size : (at + 1) * size], whole["headers"])
-    await _ask_gateway(client, f"/v1/media/{begun['media_id']}/complete", {}, {})
-    return begun["media_id"]
-
-
-async def _ask_gateway(client: Client, path: str, body: dict[str, Any], more: dict[str, str]) -> Any:
-    headers = {"Authorization": f"Bearer {await client.get_token()}", "Content-Type": "application/json"} | more
-    return await asyncio.to_thread(_ask, "POST", client.urls[0].rstrip("/") + path, json.dumps(body).encode(), headers)
-
-
-def _ask(method: str, url: str, body: bytes, headers: dict[str, str]) -> Any:
-    """One request. Blocks: it is for a thread of its own. What is refused for now, or gets no answer, is asked again."""
-    for pause in (0.5, 1, 2, 4, 8, None):
+    once = {"Idempotency-Key": key or str(uuid.uuid4())}  # without it each try would begin another upload
+    media, failures, fewest = dict[str, Any](), 0, inf
+    while True:
         try:
-            with urlopen(Request(url, body, headers, method=method), timeout=60) as answer:
-                return json.loads(answer.read() or b"null")
-        except OSError as error:
-            status, text = (error.code, error.read()) if isinstance(error, HTTPError) else (503, b"")
-            problem = {"code": "upload_failed", "detail": str(error)} | (json.loads(text) if text[:1] == b"{" else {})
-            if pause is None or not (status in (429, 500, 502, 503, 504) or problem["code"] in BUSY):
-                raise Refused(problem["code"], problem["detail"]) from error
-            time.sleep(max(pause, problem.get("retry_after_ms", 0) / 1_000))
+            if media:  # what is missing now, with new URLs
+                media = await _ask_gateway(client, "GET", f"/v1/media/{media['media_id']}")
+            else:
+                media = await _ask_gateway(client, "POST", "/v1/media", known, once)
+            whole = media.get("upload") or {"url": None, "parts": []}
+            if len(whole["parts"]) < fewest:  # parts have arrived: the row of pauses begins anew
+                failures, fewest = 0, len(whole["parts"])
+            if whole["url"]:
+                await asyncio.to_thread(_ask, "PUT", whole["url"], content, whole["headers"])
+            for part in whole["parts"]:
+                size, end = whole["part_bytes"], part["part_number"] * whole["part_bytes"]
+                await asyncio.to_thread(_ask, "PUT", part["url"], content[end - size : end], whole["headers"])
+            await _ask_gateway(client, "POST", f"/v1/media/{media['media_id']}/complete", {})
+            return media["media_id"]
+        except ForNow as error:
+            if failures == len(PAUSES_S):
+                raise
+            await asyncio.sleep(max(PAUSES_S[failures], error.retry_after_ms / 1_000))
+            failures += 1
+
+
+async def _ask_gateway(client: Client, method: str, path: str, body: Any = None, more: dict[str, str] | None = None) -> Any:
+    headers = {"Authorization": f"Bearer {await client.get_token()}", "Content-Type": "application/json"} | (more or {})
+    data = None if body is None else json.dumps(body).encode()
+    return await asyncio.to_thread(_ask, method, client.urls[0].rstrip("/") + path, data, headers)
+
+
+def _ask(method: str, url: str, body: bytes | None, headers: dict[str, str]) -> Any:
+    """One request. Blocks: it is for a thread of its own."""
+    timeout_s = 300 if method == "PUT" else 60  # all of a part has to go in that time, on a slow line too
+    try:
+        try:
+            answer = urlopen(Request(url, body, headers, method=method), timeout=timeout_s)
+        except HTTPError as refused:
+            answer = refused
+        with answer:
+            status, text = answer.status, answer.read()
+    except (OSError, HTTPException) as error:
+        raise ForNow("upload_failed", str(error)) from error
+    if status < 300:
+        return json.loads(text or b"null")
+    told = json.loads(text) if text[:1] == b"{" else {}
+    code, detail = told.get("code", "upload_failed"), told.get("detail", f"A {method} was answered with {status}.")
+    # The store says 403 where a URL's time is over. The gateway's refusals have a code.
+    if status in (429, 500, 502, 503, 504) or code in FOR_NOW or (status == 403 and "code" not in told):
+        raise ForNow(code, detail, told.get("retry_after_ms") or 0)
+    raise Refused(code, detail)

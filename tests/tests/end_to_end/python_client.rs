@@ -5,6 +5,8 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use waltalkie_tests::harness::{Installation, LONG, Lines, ObjectStore, Person, Servers, python, repository};
 
+const MIB: u64 = 1 << 20;
+
 /// `python -m unittest` in the client's folder; unbuffered, so that its lines come when they are printed.
 fn unittest(names: &[&str]) -> Result<Command> {
     let mut command = Command::new(python()?);
@@ -45,6 +47,23 @@ async fn cuts_lose_nothing_and_a_bot_answers() -> Result<()> {
     let process = installation.run(&["all"]).await?;
     let names = ["test_live.Conversation", "test_live.Files", "test_live.Network", "test_live.Bot"];
     pass(unittest_with_people(&installation, process.gateway()?, &names).await?).await
+}
+
+/// Parts of 16, 16 and 8 MiB: the first is cut in its middle, and the answer to the second is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_upload_is_cut_arrives_whole_and_what_is_there_is_not_sent_again() -> Result<()> {
+    let store = ObjectStore::start().await?;
+    let installation = Installation::make_on(Servers::shared()?, "python-client-uploads", &store.settings()).await?;
+    let process = installation.run(&["all"]).await?;
+    let command = unittest_with_people(&installation, process.gateway()?, &["test_live.LargeFile"]).await?;
+    store.proxy.cut_after(8 * MIB);
+    store.proxy.lose_answer_after(32 * MIB);
+    pass(command).await?;
+    ensure!(store.proxy.resets() >= 2, "the faults never hit");
+    // 8 of the cut, and 40 of the file.
+    let sent = store.proxy.bytes_there();
+    ensure!(sent / MIB == 48, "the store was sent {sent} bytes");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
