@@ -34,6 +34,8 @@ use crate::{notifications, ops, pages};
 
 /// Connections that may wait to be accepted, as far as the kernel lets them (`net.core.somaxconn`).
 const BACKLOG: u32 = 65_535;
+/// How long sockets may take for their farewells once the drain time is over.
+const FAREWELLS: Duration = Duration::from_secs(2);
 /// Headers that pages of other origins may ask with.
 const ASKED_WITH: [&str; 6] =
     ["authorization", "content-type", "idempotency-key", "if-none-match", "on-behalf-of", "prefer"];
@@ -119,7 +121,7 @@ pub(crate) async fn run(
         }
     });
     let unsubscribe = notifications::unsubscribe_router(&gateway)?;
-    let app = app(gateway, node, health, unsubscribe);
+    let app = app(gateway, node.clone(), health, unsubscribe);
     let listener = listener.tap_io(|stream| {
         // Frames are small and must not wait for one another.
         if let Err(error) = stream.set_nodelay(true) {
@@ -144,8 +146,21 @@ pub(crate) async fn run(
         served = serving => served.context("the gateway's listener failed")?,
         () = beat => {}
     }
+    // To the listener sockets are no connections any more once they are open, and they are heard until they have left.
+    let most = Duration::from_millis(config.gateway.drain_ms) + FAREWELLS;
+    if tokio::time::timeout(most, all_left(&node)).await.is_err() {
+        tracing::warn!(connections = node.connections(), "some connections did not leave in time");
+    }
     rear.finish(Duration::from_secs(5)).await;
     Ok(())
+}
+
+/// Waits until no socket is open any more.
+async fn all_left(node: &fanout::Node) {
+    let mut look = tokio::time::interval(Duration::from_millis(20));
+    while node.connections() > 0 {
+        look.tick().await;
+    }
 }
 
 fn app(gateway: Arc<Gateway>, node: fanout::Node, health: Health, unsubscribe: Router) -> Router {

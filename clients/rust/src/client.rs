@@ -173,7 +173,8 @@ impl Sender {
         self.command(Command::send(chat_id, content)).await
     }
 
-    /// The person has read a chat up to `seq`; told to the server with the next marks.
+    /// The person has read a chat up to `seq`; told to the server with the next marks, and again after a reconnect if it
+    /// hasn't heard.
     pub async fn mark_read(&self, chat_id: &Arc<str>, seq: i64) {
         self.order(Order::Read(Arc::clone(chat_id), seq)).await;
     }

@@ -108,6 +108,51 @@ async fn a_gateway_that_stops_hands_over_the_marks_that_wait() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_stops_takes_marks_until_its_sockets_have_left() -> Result<()> {
+    let installation = Installation::make("marks-while-draining").await?;
+    let behind = installation.run(&["gateway", "cdc", "projector", "publisher"]).await?;
+    let persister = installation.run(&["persister"]).await?;
+    let gateway = installation.run_with(&["gateway"], &[("gateway.drain_ms", "3000")]).await?;
+    let config = installation.config()?;
+    let alice = Person::arrive(&config, behind.gateway()?, "alice").await?;
+    let bob = Person::arrive(&config, gateway.gateway()?, "bob").await?;
+    let chat_id = alice.make_group(&[&bob], json!({})).await?;
+    let mut socket = bob.connect().await?;
+    for text in ["one", "two"] {
+        alice.say(&chat_id, text).await?;
+    }
+    socket.wait("message", |message| message["content"] == "two").await?;
+    // A command that nobody answers keeps the socket open after `reconnect`, up to the end of the drain.
+    let status = persister.stop().await?;
+    ensure!(status.success(), "{status}");
+    let payload = json!({ "chat_id": chat_id, "message_id": Uuid::now_v7(), "content": "without an answer" });
+    let sent = socket.send("send_message", payload).await?;
+    socket.answer(sent, |frame| frame["payload"]["state"] == "accepted").await?;
+
+    let leaving = async {
+        socket.wait("reconnect", |_| true).await?;
+        // The first goes at once, the second waits for its second to be over.
+        for seq in [2, 3] {
+            let asked = socket.send("mark_read", json!({ "marks": { &chat_id: seq } })).await?;
+            let answer = socket.answer(asked, |_| true).await?;
+            ensure!(answer["event"] == "ack", "{answer}");
+        }
+        ensure!(socket.closed().await? == Some(1001));
+        Ok(())
+    };
+    let (status, ()) = tokio::try_join!(gateway.stop(), leaving)?;
+    ensure!(status.success(), "{status}");
+    let bob = bob.at(behind.gateway()?);
+    until("the cursor of the last mark", LONG, async || {
+        let socket = bob.connect().await?;
+        let read = socket.chats.iter().find(|chat| chat["chat_id"] == chat_id.as_str()).context("no chat")?;
+        ensure!(read["read_seq"] == 3, "{read}");
+        Ok(Some(()))
+    })
+    .await
+}
+
 /// All marks in the log, by chat and person.
 async fn logged(config: &Config) -> Result<BTreeMap<(String, String), Records>> {
     let registry = Arc::new(Registry::new(config.registry.url.expose(), &config.names.prefix)?);

@@ -1,5 +1,5 @@
-//! Redis as a cluster, behind TLS and a password: masters die, come back and hand over their slots, and people talk on. And a
-//! single server behind both.
+//! Redis as a cluster, behind TLS and a password: masters die, come back and hand over their slots, all nodes lose everything, and
+//! people talk on. And a single server behind both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,6 +18,8 @@ use uuid::Uuid;
 use waltalkie_tests::harness::{Installation, LONG, Person, Servers, Socket, until, within};
 
 const CHANNELS: usize = 300;
+/// Three masters with a replica each.
+const NODES: usize = 6;
 /// After so long a word that may have been lost is said again.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -255,7 +257,7 @@ async fn commands_and_channels_find_their_masters_however_those_change() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_talk_on_when_masters_die_or_freeze() -> Result<()> {
+async fn people_talk_on_when_masters_die_or_freeze_and_when_all_is_lost() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let (mut cluster, config) = cluster(folder.path()).await?;
     let servers = Servers { redis: config.url.expose().to_owned(), ..Servers::shared()? };
@@ -289,7 +291,46 @@ async fn people_talk_on_when_masters_die_or_freeze() -> Result<()> {
         })
         .await?;
     }
-    Ok(())
+
+    // All that Redis holds goes. The frozen one would answer late that it isn't one of them.
+    cluster.kill(1).await;
+    let masters = cluster.masters().await;
+    ensure!(masters.len() == 3, "masters are {masters:?}");
+    for master in masters {
+        cluster.order(master, "FLUSHALL").await?;
+    }
+    everywhere(&chats, &mut here, &mut there, "after FLUSHALL").await?;
+    // Then all of its nodes, at once.
+    for node in 0..NODES {
+        cluster.kill(node).await;
+    }
+    here.say(&chats[0], &Uuid::now_v7().to_string(), "while there is no Redis").await?;
+    for node in 0..NODES {
+        cluster.start_again(node).await?;
+    }
+    cluster.whole().await?;
+    there.wait("message", |message| message["content"] == "while there is no Redis").await?;
+    everywhere(&chats, &mut here, &mut there, "after a restart of all nodes").await?;
+    as_in_postgres(&installation, &mut here).await
+}
+
+/// Waits until a connection has been sent what Postgres has, in all chats and since the first message.
+async fn as_in_postgres(installation: &Installation, socket: &mut Socket) -> Result<()> {
+    let truth = installation.truth().await?;
+    let rows = truth.query("SELECT chat_id, sequence_number, content FROM message", &[]).await?;
+    let kept: BTreeSet<(String, i64, String)> = rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    until("a view that equals Postgres", LONG, async || {
+        let messages = socket.unread().iter().filter(|frame| frame["event"] == "message");
+        let messages = messages.filter_map(|frame| {
+            let message = &frame["payload"];
+            let [chat_id, content] = ["chat_id", "content"].map(|key| message[key].as_str().map(str::to_owned));
+            Some((chat_id?, message["seq"].as_i64()?, content?))
+        });
+        let seen: BTreeSet<(String, i64, String)> = messages.collect();
+        ensure!(seen == kept, "Postgres has {} messages, and {} were sent", kept.len(), seen.len());
+        Ok(Some(()))
+    })
+    .await
 }
 
 /// One says something in each chat and the other sees it.

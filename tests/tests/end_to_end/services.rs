@@ -214,6 +214,7 @@ async fn a_service_has_limits_of_its_own() -> Result<()> {
         Ok(None::<()>)
     })
     .await?;
+    ensure!(process.metric("waltalkie_gateway_limited_total{limit=\"service\"}").await? > 0.0);
     Ok(())
 }
 

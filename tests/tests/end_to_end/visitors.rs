@@ -88,6 +88,7 @@ async fn a_flood_is_told_when_to_go_on() -> Result<()> {
     let refused = refused.context("ten sends at once were taken")?;
     ensure!(refused["code"] == "rate_limited" && refused["temporary"] == true, "{refused}");
     ensure!(refused["retry_after_ms"].as_u64().is_some_and(|wait| wait > 0 && wait <= 5_000), "{refused}");
+    ensure!(process.metric("waltalkie_gateway_limited_total{limit=\"person\"}").await? > 0.0);
     let sends: i64 = truth.query_one("SELECT count(*) FROM message", &[]).await?.get(0);
     ensure!(sends < 10, "{sends} sends");
     for _ in 0..60 {
@@ -95,6 +96,7 @@ async fn a_flood_is_told_when_to_go_on() -> Result<()> {
         if answer.status == 429 {
             answer.expect_problem(429, "rate_limited", None)?;
             ensure!(answer.headers.contains_key("retry-after") && answer.body["retry_after_ms"].is_u64(), "{answer:?}");
+            ensure!(process.metric("waltalkie_gateway_limited_total{limit=\"address\"}").await? > 0.0);
             return handshakes_count_too(process.gateway()?, &alice).await;
         }
     }

@@ -67,6 +67,8 @@ impl Session {
         self.observe(Observation::Opened { session_id: hello.session_id, epoch: epoch.clone() });
         if self.epoch.as_ref().is_some_and(|earlier| *earlier != epoch) {
             self.chats.clear();
+            self.delivered.forget_all();
+            self.read.forget_all();
             self.observe(Observation::OtherEpoch { epoch: epoch.clone() });
         }
         self.epoch = Some(epoch);
@@ -102,6 +104,8 @@ impl Session {
         if let Stage::Announcing(announced) = std::mem::replace(&mut self.stage, Stage::InStep) {
             let announced: HashSet<Arc<str>> = announced.into_iter().collect();
             self.chats.retain(|chat_id, _| announced.contains(chat_id));
+            self.delivered.retain(&announced);
+            self.read.retain(&announced);
             self.observe(Observation::InStep);
         }
     }

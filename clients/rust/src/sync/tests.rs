@@ -228,6 +228,46 @@ fn marks_leave_once_a_second_and_not_for_a_chat_that_was_left() {
 }
 
 #[test]
+fn what_was_read_is_told_over_connections_but_not_of_another_epoch_or_a_chat_that_was_left() {
+    let mut alice = Bench::new(Start::Head);
+    let chat_id: Arc<str> = "c1".into();
+    alice.connect(9);
+    alice.session.mark_read(&chat_id, 4);
+    alice.turn();
+    assert_eq!(alice.take("mark_read")[0]["payload"]["marks"], json!({ "c1": 4 }));
+    alice.session.mark_read(&chat_id, 5);
+    alice.turn();
+    assert!(alice.take("mark_read").is_empty(), "two in a second");
+    alice.session.disconnected();
+    alice.pass(1_000);
+    alice.connect(9);
+    assert_eq!(alice.take("mark_read")[0]["payload"]["marks"], json!({ "c1": 5 }));
+    // It has arrived, as the server tells.
+    alice.session.disconnected();
+    alice.pass(1_000);
+    alice.session.connected(alice.now_ms);
+    alice.receive(&hello());
+    alice.receive(&chats(9).replace("\"read_seq\":0", "\"read_seq\":5"));
+    assert!(alice.take("mark_read").is_empty(), "the server has it");
+    // The person is taken out of the chat while the device is away, and comes back.
+    alice.session.disconnected();
+    alice.session.mark_read(&chat_id, 6);
+    alice.session.connected(alice.now_ms);
+    alice.receive(&hello());
+    alice.receive(&chats_of(&serde_json::Map::new()));
+    alice.receive(&chats(9));
+    alice.pass(1_000);
+    assert!(alice.take("mark_read").is_empty(), "of a chat that was left");
+    alice.session.disconnected();
+    alice.session.mark_read(&chat_id, 7);
+    alice.session.connected(alice.now_ms);
+    alice.receive(&hello_of("e2"));
+    alice.receive(&chats(9));
+    alice.pass(1_000);
+    assert!(alice.take("mark_read").is_empty(), "of another epoch");
+}
+
+#[test]
 fn heartbeats_go_out_and_silence_is_death() {
     let mut session = Session::new("alice", Habits::default());
     session.connected(0);
