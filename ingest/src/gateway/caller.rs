@@ -21,7 +21,8 @@ pub(crate) struct Caller {
     pub(crate) user_id: String,
     /// The service that makes the request, if it isn't the person.
     pub(crate) service: Option<String>,
-    request_id: String,
+    /// The request's id, or that of the operation which it repeats.
+    session_id: String,
 }
 
 impl Caller {
@@ -34,10 +35,15 @@ impl Caller {
     pub(crate) fn asker_of(&self, session_counter: i64) -> Asker {
         Asker {
             user_id: self.user_id.clone(),
-            session_id: self.request_id.clone(),
+            session_id: self.session_id.clone(),
             session_counter,
             is_service: self.service.is_some(),
         }
+    }
+
+    /// The same with a session that goes on whenever the request comes again: its own changes aren't another's to it.
+    pub(super) fn in_session(&self, session_id: Uuid) -> Self {
+        Self { session_id: session_id.to_string(), ..self.clone() }
     }
 }
 
@@ -59,7 +65,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
                     return Err(Rejection::new(Code::ScopeMissing, rule).at(ON_BEHALF_OF).into());
                 }
                 gateway.users.ensure(&identity).await?;
-                Ok(Self { user_id: identity.user_id, service: None, request_id })
+                Ok(Self { user_id: identity.user_id, service: None, session_id: request_id })
             }
             Token::Service(service) => {
                 let user_id = if let Some(user_id) = on_behalf_of {
@@ -75,7 +81,7 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
                     service.scopes.need(needed)?;
                     ids::SYSTEM.to_owned()
                 };
-                Ok(Self { user_id, service: Some(service.name), request_id })
+                Ok(Self { user_id, service: Some(service.name), session_id: request_id })
             }
         }
     }
@@ -96,8 +102,8 @@ impl ServiceCaller {
 
     /// The service as the system sender.
     pub(crate) fn system(&self) -> Caller {
-        let (service, request_id) = (Some(self.name.clone()), self.request_id.clone());
-        Caller { user_id: ids::SYSTEM.to_owned(), service, request_id }
+        let (service, session_id) = (Some(self.name.clone()), self.request_id.clone());
+        Caller { user_id: ids::SYSTEM.to_owned(), service, session_id }
     }
 }
 

@@ -47,7 +47,10 @@ pub(crate) struct ChatSummary {
     /// Pairs `[from_seq, to_seq or null]` of what one may see.
     #[schema(value_type = Vec<Vec<Option<i64>>>)]
     pub(crate) visible: Vec<(i64, Option<i64>)>,
-    /// Others' undeleted messages past `read_seq`, to 999.
+    /// Where the present stay's part of it begins.
+    #[serde(skip)]
+    visible_from_seq: i64,
+    /// Others' undeleted messages of the present stay past `read_seq`, to 999.
     pub(crate) unread_count: i64,
     #[schema(required, value_type = Option<shapes::Message>)]
     pub(crate) last_message: Option<Box<RawValue>>,
@@ -66,7 +69,10 @@ const CHATS_SQL: &str = "
     SELECT c.id, c.name, c.is_group, c.avatar_url, c.app_data, c.deleted_shown_as, c.history_for_new_members, c.created_at,
            m.role, n.last_seq, n.last_at, m.visible_from_seq,
            (SELECT count(*) FROM (SELECT 1 FROM chat_member x WHERE x.chat_id = c.id AND x.left_seq IS NULL LIMIT 1000) few),
-           peer.id, peer.name, peer.avatar_url
+           peer.id, peer.name, peer.avatar_url,
+           (SELECT jsonb_agg(jsonb_build_array(lower(seen), upper(seen) - 1) ORDER BY seen)
+              FROM (SELECT unnest(range_agg(int8range(s.visible_from_seq, s.left_seq, '[]'))) AS seen
+                      FROM chat_member s WHERE s.chat_id = m.chat_id AND s.user_id = m.user_id) stays)
       FROM chat_member m
       JOIN chat c ON c.id = m.chat_id
       JOIN chat_counter n ON n.chat_id = m.chat_id
@@ -109,7 +115,8 @@ impl Gateway {
                 role: row.get(8),
                 head_seq: row.get(9),
                 last_activity_at: timestamp::from_offset(row.get(10)),
-                visible: vec![(row.get(11), None)],
+                visible_from_seq: row.get(11),
+                visible: row.get::<_, Json<Vec<(i64, Option<i64>)>>>(16).0,
                 member_count: row.get(12),
                 peer: row.get::<_, Option<String>>(13).map(|user_id| PublicUser {
                     user_id,
@@ -144,10 +151,10 @@ impl Gateway {
             let Some(row) = found.get(&chat.chat_id) else { continue };
             chat.delivered_seq = row.get::<_, Option<i64>>(3).unwrap_or_default();
             chat.read_seq = row.get::<_, Option<i64>>(4).unwrap_or_default();
-            let visible_from = chat.visible.first().map_or(1, |(from, _)| *from);
             let message = row.get::<_, Option<Json<MessageState>>>(2).map(|Json(state)| state);
+            // Of earlier stays none: what is kept may be an edit from between.
             chat.last_message = message
-                .filter(|state| state.message_seq >= visible_from)
+                .filter(|state| state.message_seq >= chat.visible_from_seq)
                 .map(|state| written(&MessageJson::new(&chat.chat_id, state.message_seq, None, &state)));
         }
         Ok(())
@@ -156,8 +163,7 @@ impl Gateway {
     async fn count_unread(&self, user_id: &str, chats: &mut [ChatSummary]) -> Result<(), Rejection> {
         let client = self.chat.pool().get().await.map_err(unavailable)?;
         let ids: Vec<&str> = chats.iter().map(|chat| chat.chat_id.as_str()).collect();
-        let from: Vec<i64> =
-            chats.iter().map(|chat| chat.visible.first().map_or(1, |(from, _)| *from).max(chat.read_seq + 1)).collect();
+        let from: Vec<i64> = chats.iter().map(|chat| chat.visible_from_seq.max(chat.read_seq + 1)).collect();
         let sql = "SELECT asked.chat_id, (SELECT count(*) FROM (
                           SELECT 1 FROM message m
                            WHERE m.chat_id = asked.chat_id AND m.sequence_number >= asked.from_seq

@@ -16,6 +16,7 @@ use super::idempotency::Operation;
 use super::{Gateway, Problem, Shared, shapes};
 use crate::chat_service::Wish;
 use crate::persister::MAX_MEMBERS;
+use crate::users::unavailable;
 
 /// Most people in one request; it becomes commands of at most 500.
 const MOST_PEOPLE: usize = 10_000;
@@ -87,7 +88,7 @@ pub(crate) async fn create(
     };
     let mut settings = settings_of(&mut body, &gateway)?;
     settings.is_group = Some(is_group);
-    let operation = operation.filter(|_| wanted_id.is_none()).map(|Extension(Operation(id))| id.to_string());
+    let operation = operation.map(|Extension(operation)| operation.id.to_string());
     let chat_id = if is_group {
         wanted_id.or_else(|| operation.clone()).unwrap_or_else(ids::new_id)
     } else {
@@ -113,17 +114,23 @@ pub(crate) async fn create(
     }
     // The creator is one of the first command's people.
     let (first, rest) = people.split_at(people.len().min(MAX_MEMBERS - 1));
+    let mut rest = rest.to_vec();
     let wish = Wish::CreateChat { chat_id: chat_id.clone(), settings, members: members_of(first, None) };
-    match gateway.decide(&caller, 0, wish).await {
-        Ok(_) => {}
-        // The request came before and was given up: its chat is there, and what may be missing comes now.
-        Err(refused) if refused.code == Code::ChatExists && operation.is_some() => {
-            gateway.one_chat(&caller.user_id, &chat_id).await?;
+    if let Err(refused) = gateway.decide(&caller, 0, wish).await {
+        let is_there = refused.code == Code::ChatExists;
+        let Some(operation) = operation.filter(|_| is_there) else { return Err(refused.into()) };
+        if !gateway.is_made_by(&operation, &caller.user_id, &chat_id).await? {
+            return Err(refused.into());
         }
-        Err(refused) => return Err(refused.into()),
+        // The request came before and was given up: its chat is there, and what may be missing comes now. Whoever was in it
+        // already isn't missing, but removed.
+        gateway.one_chat(&caller.user_id, &chat_id).await?;
+        rest = gateway.never_in(&chat_id, &rest).await?;
     }
     for (number, more) in rest.chunks(MAX_MEMBERS).enumerate() {
-        let wish = Wish::AddMembers { chat_id: chat_id.clone(), members: members_of(more, None), based_on_seq: None };
+        // Based on the chat as it was made, so that one that is late undoes nothing.
+        let based_on_seq = Some(1);
+        let wish = Wish::AddMembers { chat_id: chat_id.clone(), members: members_of(more, None), based_on_seq };
         gateway.decide(&caller, number as i64 + 1, wish).await?;
     }
     Ok((StatusCode::CREATED, Json(gateway.one_chat(&caller.user_id, &chat_id).await?)))
@@ -201,6 +208,28 @@ impl Gateway {
         let chats = self.chats_of(user_id, Some(chat_id), None, 1).await?;
         let chat = chats.into_iter().next().ok_or_else(Rejection::chat_not_found)?;
         Ok(written(&chat))
+    }
+
+    /// Whether an operation of this person made the chat. Its settings or the maker's stay tell, until both were changed.
+    async fn is_made_by(&self, operation: &str, user_id: &str, chat_id: &str) -> Result<bool, Rejection> {
+        if operation == chat_id {
+            return Ok(true);
+        }
+        let client = self.chat.pool().get().await.map_err(unavailable)?;
+        let sql = "SELECT EXISTS (SELECT 1 FROM chat WHERE id = $1 AND changed_session = $2)
+                       OR EXISTS (SELECT 1 FROM chat_member WHERE chat_id = $1 AND user_id = $3 AND joined_seq = 1
+                                                              AND changed_session = $2)";
+        let row = client.query_one(sql, &[&chat_id, &operation, &user_id]).await.map_err(unavailable)?;
+        Ok(row.get(0))
+    }
+
+    /// Those of some people who have had no stay in a chat.
+    async fn never_in(&self, chat_id: &str, user_ids: &[String]) -> Result<Vec<String>, Rejection> {
+        let client = self.chat.pool().get().await.map_err(unavailable)?;
+        let sql = "SELECT asked.user_id FROM unnest($2::text[]) AS asked(user_id)
+                    WHERE NOT EXISTS (SELECT 1 FROM chat_member m WHERE m.chat_id = $1 AND m.user_id = asked.user_id)";
+        let rows = client.query(sql, &[&chat_id, &user_ids]).await.map_err(unavailable)?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
     /// Refuses people who don't exist.

@@ -6,7 +6,9 @@
 //! its key is free at once.
 //!
 //! *Failure.* A request that nobody knows the end of (its gateway died, or gave up waiting) leaves its claim, which the same
-//! request takes over: at once or, from a gateway that is silent, after a minute. It inherits the *operation*, a UUID that names the new message or chat if the request doesn't, so that nothing is made twice.
+//! request takes over: at once or, from a gateway that is silent, after a minute. It inherits the *operation*: a UUID that names
+//! the new message or chat if the request doesn't, so that nothing is made twice, and the session of its commands; and the
+//! head of its chat when it came first, so that it undoes nothing that others did meanwhile.
 //!
 //! *Bodies.* What is kept names a message or chat and doesn't hold it: a repeated answer shows it as it is now, or only its
 //! place, so that a deleted body or a removed person's name can't come back this way.
@@ -14,10 +16,12 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{FromRequestParts, MatchedPath, Request, State as AxumState};
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State as AxumState};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use schemas::ids;
 use schemas::wire::{Code, Rejection};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -35,20 +39,24 @@ const MOST_CHARS: usize = 255;
 /// Keys of one person within a day.
 const MOST_KEYS: i64 = 10_000;
 
-/// Claims a key that is new, a day old, or was left by the same request; `$5` names the operation of a new one.
+/// Claims a key that is new, a day old, or was left by the same request; `$5` names the operation of a new one, which is based
+/// on the present head of the chat `$7`.
 const CLAIM_SQL: &str = "
     WITH few AS (SELECT 1 FROM idempotent_answer WHERE user_id = $1 AND service = $2 LIMIT $6)
-    INSERT INTO idempotent_answer AS kept (user_id, service, key, request_hash, claim, operation, claimed_at)
-    SELECT $1, $2, $3, $4, $5, $5, clock_timestamp() WHERE $2 <> '' OR (SELECT count(*) FROM few) < $6
+    INSERT INTO idempotent_answer AS kept (user_id, service, key, request_hash, claim, operation, claimed_at, based_on_seq)
+    SELECT $1, $2, $3, $4, $5, $5, clock_timestamp(), (SELECT last_seq FROM chat_counter WHERE chat_id = $7)
+     WHERE $2 <> '' OR (SELECT count(*) FROM few) < $6
     ON CONFLICT (user_id, service, key) DO UPDATE
        SET operation = CASE WHEN kept.claimed_at < clock_timestamp() - interval '1 day' THEN excluded.operation
                             ELSE kept.operation END,
+           based_on_seq = CASE WHEN kept.claimed_at < clock_timestamp() - interval '1 day' THEN excluded.based_on_seq
+                               ELSE coalesce(kept.based_on_seq, excluded.based_on_seq) END,
            request_hash = excluded.request_hash, claim = excluded.claim, claimed_at = excluded.claimed_at,
            status = NULL, body = NULL
      WHERE kept.claimed_at < clock_timestamp() - interval '1 day'
         OR (kept.status IS NULL AND kept.request_hash = excluded.request_hash
             AND (kept.claim IS NULL OR kept.claimed_at < clock_timestamp() - interval '1 minute'))
-    RETURNING operation";
+    RETURNING operation, based_on_seq";
 
 /// Routes without a caller to keep an answer for: development, services for themselves, and what isn't there.
 fn has_caller(route: &str) -> bool {
@@ -78,13 +86,14 @@ pub(super) async fn keep(
     hash.update(parts.uri.path_and_query().map_or("", |path| path.as_str()));
     hash.update([0]);
     hash.update(&body);
-    parts.extensions.insert(caller.clone());
+    let chat_id = chat_of(&mut parts).await;
     let mut kept = Kept { gateway, caller, key, claim: Uuid::new_v4(), is_open: false };
-    let operation = match kept.claim(hash.finalize().as_slice()).await? {
+    let operation = match kept.claim(hash.finalize().as_slice(), chat_id.as_deref()).await? {
         Claim::Answered(answer) => return Ok(answer),
         Claim::Ours(operation) => operation,
     };
     kept.is_open = true;
+    parts.extensions.insert(kept.caller.in_session(operation.id));
     parts.extensions.insert(operation);
     let response = next.run(Request::from_parts(parts, Body::from(body))).await;
     let status = response.status();
@@ -92,7 +101,7 @@ pub(super) async fn keep(
         // What is temporary may have been accepted and be decided later; so may an earlier attempt at the same operation.
         let is_definite = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
         let made_nothing = status == StatusCode::BAD_REQUEST || !SEVERAL.contains(&route.as_str());
-        let is_first = operation.0 == kept.claim;
+        let is_first = operation.id == kept.claim;
         kept.give_up(is_definite && made_nothing && is_first).await;
         return Ok(response);
     }
@@ -102,9 +111,14 @@ pub(super) async fn keep(
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 
-/// Names what a request makes, the same whenever it comes again.
+/// What a request does, the same whenever it comes again.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Operation(pub(super) Uuid);
+pub(super) struct Operation {
+    /// Names what it makes, and the session of its commands.
+    pub(super) id: Uuid,
+    /// Head of the chat that its path names, when it came first.
+    pub(super) based_on_seq: Option<i64>,
+}
 
 enum Claim {
     Ours(Operation),
@@ -122,6 +136,12 @@ fn key_of(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
         return Err(Rejection::new(Code::BadField, rule).at(HEADER));
     }
     Ok(Some(key.to_owned()))
+}
+
+/// The chat that a request's path names.
+async fn chat_of(parts: &mut Parts) -> Option<String> {
+    let params = RawPathParams::from_request_parts(parts, &()).await.ok()?;
+    params.iter().find(|(name, id)| *name == "chat_id" && ids::is_valid(id)).map(|(_, id)| id.to_owned())
 }
 
 struct Kept {
@@ -152,16 +172,19 @@ impl Kept {
     }
 
     /// Claims the key; or gives the answer that it got before, or the refusal.
-    async fn claim(&self, request_hash: &[u8]) -> Result<Claim, Rejection> {
+    async fn claim(&self, request_hash: &[u8], chat_id: Option<&str>) -> Result<Claim, Rejection> {
         let client = self.gateway.chat.pool().get().await.map_err(unavailable)?;
         let user_id = &self.caller.user_id;
         let statement = client.prepare_cached(CLAIM_SQL).await.map_err(unavailable)?;
         let row = client
-            .query_opt(&statement, &[user_id, &self.service(), &self.key, &request_hash, &self.claim, &MOST_KEYS])
+            .query_opt(
+                &statement,
+                &[user_id, &self.service(), &self.key, &request_hash, &self.claim, &MOST_KEYS, &chat_id],
+            )
             .await
             .map_err(unavailable)?;
         if let Some(row) = row {
-            return Ok(Claim::Ours(Operation(row.get(0))));
+            return Ok(Claim::Ours(Operation { id: row.get(0), based_on_seq: row.get(1) }));
         }
         let sql = "SELECT request_hash, status, body FROM idempotent_answer
                     WHERE user_id = $1 AND service = $2 AND key = $3";

@@ -93,7 +93,7 @@ pub(crate) async fn create(
     let wanted = Wanted::of(&mut body)?;
     gateway.limits.command(&caller.user_id)?;
     gateway.head_for(&caller.user_id, &wanted.chat_id).await?;
-    let media_id = operation.map_or_else(ids::new_id, |Extension(Operation(id))| id.to_string());
+    let media_id = operation.map_or_else(ids::new_id, |Extension(operation)| operation.id.to_string());
     let row = service.begin(&caller.user_id, &media_id, &wanted).await?;
     Ok((StatusCode::CREATED, Json(shown(service, row).await?)))
 }

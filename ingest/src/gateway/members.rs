@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use schemas::ids;
 use schemas::wire::{Code, Rejection};
 use serde_json::{Value, json};
 
 use super::caller::{Caller, JsonBody, ListBody, Query, chat_id_of, wrong_cursor};
 use super::chats::members_of;
+use super::idempotency::Operation;
 use super::{Gateway, Problem, Shared, shapes};
 use crate::chat_service::Wish;
 use crate::persister::MAX_MEMBERS;
@@ -73,6 +74,7 @@ pub(crate) async fn add(
     State(gateway): Shared,
     caller: Caller,
     Path(chat_id): Path<String>,
+    operation: Option<Extension<Operation>>,
     ListBody(mut body): ListBody,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
     let chat_id = chat_id_of(chat_id)?;
@@ -83,7 +85,9 @@ pub(crate) async fn add(
         return Err(Rejection::new(Code::MissingField, "user_ids names at least one person.").at("user_ids").into());
     }
     let role = role_of(body.optional_text("role")?)?;
-    let based_on_seq = Some(gateway.head_for(&caller.user_id, &chat_id).await?);
+    let head = gateway.head_for(&caller.user_id, &chat_id).await?;
+    // What comes again is based on what it was at first: whoever was removed meanwhile stays out.
+    let based_on_seq = operation.and_then(|Extension(operation)| operation.based_on_seq).or(Some(head));
     gateway.check_company(&caller, &people, "user_ids").await?;
     let mut seqs = Vec::new();
     for (number, some) in people.chunks(MAX_MEMBERS).enumerate() {

@@ -98,10 +98,10 @@ pub(crate) async fn send(
     JsonBody(mut body): JsonBody,
 ) -> Result<(StatusCode, Json<Box<RawValue>>), Problem> {
     let chat_id = chat_id_of(chat_id)?;
-    if let Some(Extension(Operation(id))) = operation
+    if let Some(Extension(operation)) = operation
         && body.object.get("message_id").is_none_or(Value::is_null)
     {
-        body.object.insert("message_id".into(), json!(id));
+        body.object.insert("message_id".into(), json!(operation.id));
     }
     let message = send_message(chat_id.clone(), &mut body, &gateway.frame_limits)?;
     let message_id = message.message_id;

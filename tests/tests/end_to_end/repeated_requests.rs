@@ -87,6 +87,65 @@ async fn a_request_with_a_key_is_done_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_comes_again_undoes_nothing() -> Result<()> {
+    let installation = Installation::make("idempotency-late").await?;
+    // No projector: what is taken out of the tables below is in the log.
+    let process = installation.run(&["gateway", "persister", "cdc", "publisher"]).await?;
+    let config = installation.config()?;
+    let alice = Person::arrive(&config, process.gateway()?, "alice").await?;
+    let bob = Person::arrive(&config, process.gateway()?, "bob").await?;
+    let truth = installation.truth().await?;
+    // As when the gateway died before it kept the answer.
+    let forget =
+        async || truth.execute("UPDATE idempotent_answer SET status = NULL, body = NULL, claim = NULL", &[]).await;
+
+    // Added, and removed before the request comes again.
+    let chat_id = alice.make_group(&[], json!({})).await?;
+    let (chat, members) = (format!("/v1/chats/{chat_id}"), format!("/v1/chats/{chat_id}/members"));
+    let add = async |key: &str| alice.post_once(&members, key, json!({ "user_ids": ["bob"] })).await;
+    let added = add("add").await?.expect(201)?;
+    ensure!(added["seqs"] == json!([2]), "{added}");
+    forget().await?;
+    let again = add("add").await?.expect(201)?;
+    ensure!(again["seqs"] == json!([]), "its own change is another's to it, or was made twice: {again}");
+    alice.delete(&format!("{members}/bob")).await?.expect(200)?;
+    forget().await?;
+    add("add").await?.expect_problem(409, "conflict", Some("members"))?;
+    bob.get(&chat).await?.expect_problem(404, "chat_not_found", Some("chat_id"))?;
+    add("add anew").await?.expect(201)?;
+    bob.get(&chat).await?.expect(200)?;
+
+    // A chat with an id of one's own, made by two commands: 499 others, then 101.
+    let sql = "INSERT INTO \"user\" (id, name, created_at, updated_at)
+               SELECT 'person-' || n, 'Person', now(), now() FROM generate_series(100, 699) n";
+    truth.execute(sql, &[]).await?;
+    let everybody: Vec<String> = (100..700).map(|number| format!("person-{number}")).collect();
+    let make = async || {
+        alice.post_once("/v1/chats", "make", json!({ "chat_id": "large", "member_ids": everybody })).await?.expect(201)
+    };
+    make().await?;
+    alice.delete("/v1/chats/large/members/person-650").await?.expect(200)?;
+    // As if this one had never been reached.
+    truth.execute("DELETE FROM chat_member WHERE chat_id = 'large' AND user_id = 'person-651'", &[]).await?;
+    forget().await?;
+    let again = make().await?;
+    ensure!(again["chat_id"] == "large", "{again}");
+    let members = "SELECT count(*), bool_or(user_id = 'person-650'), bool_or(user_id = 'person-651')
+                     FROM chat_member WHERE chat_id = 'large' AND left_seq IS NULL";
+    let row = truth.query_one(members, &[]).await?;
+    let found: (i64, bool, bool) = (row.get(0), row.get(1), row.get(2));
+    ensure!(found == (600, false, true), "members, the removed one, the missing one: {found:?}");
+
+    // The id of a chat that another request made is taken, however often one asks.
+    for _ in 0..2 {
+        let other = alice.post_once("/v1/chats", "other", json!({ "chat_id": "large" })).await?;
+        other.expect_problem(409, "chat_exists", Some("chat_id"))?;
+        forget().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn who_polls_is_told_that_nothing_changed() -> Result<()> {
     let installation = Installation::make("etag").await?;
     let process = installation.run(&["all"]).await?;

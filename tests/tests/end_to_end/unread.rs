@@ -70,14 +70,19 @@ async fn unread_counts_are_right_whatever_happens() -> Result<()> {
         alice.delete(&path(&chat_id, &said[0])?).await?.expect(200)?;
         reader.expect(1, "one that was read was deleted").await?;
 
-        bob.delete(&format!("/v1/chats/{chat_id}/members/me")).await?.expect(200)?;
+        let left = bob.delete(&format!("/v1/chats/{chat_id}/members/me")).await?.expect(200)?;
         bob.get(&format!("/v1/chats/{chat_id}")).await?.expect_problem(404, "chat_not_found", Some("chat_id"))?;
         let list = bob.get("/v1/chats").await?.expect(200)?;
         ensure!(!list.to_string().contains(&chat_id), "left, and still in the list: {list}");
         alice.say(&chat_id, "while bob is away").await?;
-        alice.post(&format!("/v1/chats/{chat_id}/members"), json!({ "user_ids": ["bob"] })).await?.expect(201)?;
+        let members = format!("/v1/chats/{chat_id}/members");
+        let back = alice.post(&members, json!({ "user_ids": ["bob"] })).await?.expect(201)?;
         // What came meanwhile counts if it is shown; what was read before stays read.
         reader.expect(if shows_history { 2 } else { 0 }, "came back").await?;
+        let visible =
+            if shows_history { json!([[1, null]]) } else { json!([[1, left["seq"]], [back["seqs"][0], null]]) };
+        let chat = bob.get(&format!("/v1/chats/{chat_id}")).await?.expect(200)?;
+        ensure!(chat["visible"] == visible, "{} instead of {visible}", chat["visible"]);
         alice.say(&chat_id, "welcome back").await?;
         reader.expect(if shows_history { 3 } else { 1 }, "and was greeted").await?;
     }
