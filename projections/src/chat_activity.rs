@@ -136,7 +136,8 @@ impl Input<ChatEvent> for ChatActivity {
         days.sort_unstable();
         days.dedup();
         if !days.is_empty() {
-            let (chats, numbers): (Vec<&str>, Vec<i32>) = days.into_iter().map(|ChatDay(chat, day)| (chat, day)).unzip();
+            let (chats, numbers): (Vec<&str>, Vec<i32>) =
+                days.into_iter().map(|ChatDay(chat, day)| (chat, day)).unzip();
             let statement = transaction.prepare_cached(LOAD_DAYS).await?;
             for row in transaction.query(&statement, &[&chats, &numbers]).await? {
                 let day = Day { messages: row.try_get(2)?, senders: row.try_get(3)? };

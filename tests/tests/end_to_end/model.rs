@@ -36,18 +36,53 @@ enum Kind {
 /// length.
 #[derive(Debug, Clone)]
 enum Step {
-    Say { who: usize, answers: Option<usize>, by_socket: bool },
-    Again { who: usize, message: usize, is_changed: bool },
-    Edit { who: usize, message: usize },
-    Delete { who: usize, message: usize },
-    Add { who: usize, whom: usize, role: &'static str },
-    Remove { who: usize, whom: usize },
-    Promote { who: usize, whom: usize, role: &'static str },
-    Hide { who: usize, is_hidden: bool },
-    Rename { who: usize },
-    Read { who: usize, seq: i64 },
+    Say {
+        who: usize,
+        answers: Option<usize>,
+        by_socket: bool,
+    },
+    Again {
+        who: usize,
+        message: usize,
+        is_changed: bool,
+    },
+    Edit {
+        who: usize,
+        message: usize,
+    },
+    Delete {
+        who: usize,
+        message: usize,
+    },
+    Add {
+        who: usize,
+        whom: usize,
+        role: &'static str,
+    },
+    Remove {
+        who: usize,
+        whom: usize,
+    },
+    Promote {
+        who: usize,
+        whom: usize,
+        role: &'static str,
+    },
+    Hide {
+        who: usize,
+        is_hidden: bool,
+    },
+    Rename {
+        who: usize,
+    },
+    Read {
+        who: usize,
+        seq: i64,
+    },
     /// One of the first two makes their 1:1 chat.
-    Meet { who: usize },
+    Meet {
+        who: usize,
+    },
 }
 
 /// What comes next.
