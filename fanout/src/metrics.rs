@@ -14,6 +14,8 @@ pub const HUB_BUSY: &str = "waltalkie_fanout_hub_busy_microseconds_total";
 pub const EVENTS: &str = "waltalkie_fanout_events_total";
 /// Seconds from an event's `occurred_at` to this node, by their two clocks.
 pub const EVENT_AGE: &str = "waltalkie_fanout_event_age_seconds";
+/// Events of types that this program doesn't know, delivered or read for a resume: clients get `skipped`.
+pub const UNKNOWN: &str = "waltalkie_fanout_unknown_events_total";
 /// Gaps that were read from Postgres.
 pub const GAPS: &str = "waltalkie_fanout_gaps_total";
 /// Queries for events of gaps and resumes, each of many chats and for all who wait for them.

@@ -110,18 +110,7 @@ pub enum Applied {
 impl Applied {
     /// Whether this program knows an event's type.
     pub fn of(event: &ChatEvent) -> Self {
-        const KNOWN: &[&str] = &[
-            event_type::MESSAGE_PERSISTED,
-            event_type::MESSAGE_EDITED,
-            event_type::MESSAGE_DELETED,
-            event_type::CHAT_CREATED,
-            event_type::CHAT_UPDATED,
-            event_type::MEMBER_JOINED,
-            event_type::MEMBER_LEFT,
-            event_type::MEMBER_UPDATED,
-            event_type::WITHHELD,
-        ];
-        if KNOWN.contains(&event.event_type.as_str()) { Self::Understood } else { Self::UnknownType }
+        if event_type::is_known(&event.event_type) { Self::Understood } else { Self::UnknownType }
     }
 }
 

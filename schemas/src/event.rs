@@ -28,6 +28,22 @@ pub mod event_type {
     pub const MEMBER_UPDATED: &str = "member.updated";
     /// A `seq` whose message is not to be had.
     pub const WITHHELD: &str = "withheld";
+
+    /// Whether this version knows a type.
+    pub fn is_known(event_type: &str) -> bool {
+        const KNOWN: [&str; 9] = [
+            MESSAGE_PERSISTED,
+            MESSAGE_EDITED,
+            MESSAGE_DELETED,
+            CHAT_CREATED,
+            CHAT_UPDATED,
+            MEMBER_JOINED,
+            MEMBER_LEFT,
+            MEMBER_UPDATED,
+            WITHHELD,
+        ];
+        KNOWN.contains(&event_type)
+    }
 }
 
 /// One entry of a chat's history.

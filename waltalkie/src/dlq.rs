@@ -21,8 +21,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use runtime::Config;
-use schemas::timestamp;
 use schemas::topics::Topic;
+use schemas::{ChatCommand, timestamp};
 use serde_json::{Value, json};
 
 use letters::{Letter, Letters};
@@ -139,6 +139,27 @@ pub(crate) async fn run(config: &Config, args: DlqArgs) -> Result<ExitCode> {
         DlqCommand::Drop(which) => settle(&letters, settled, &which, Outcome::Dropped).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a command is among the dead letters, who put it there, why, and what was done about it; the newest letter if there
+/// are several.
+pub(crate) async fn letter_of(config: &Config, is_it: impl Fn(&ChatCommand) -> bool) -> Result<Option<String>> {
+    let letters = Letters::read(config, DlqTopic::Commands).await?;
+    let Some(letter) = letters.newest_command(is_it).await? else { return Ok(None) };
+    let Letter { offset, source_topic, source_partition, source_offset, reason, .. } = letter;
+    let dead = DlqTopic::Commands.dead();
+    let outcomes = Settled::open(config, dead).await?.all().await?;
+    let done = match outcomes.get(offset) {
+        None => format!("it is open, and `waltalkie dlq show {offset}` shows it"),
+        Some(Outcome::Retried) => "it was tried again since, and is waiting or refused".to_owned(),
+        Some(Outcome::Dropped) => "somebody has dropped it".to_owned(),
+    };
+    let (topic, at) = (config.names().topic(dead), timestamp::rfc3339(letter.buried_at_ms));
+    let by = letter.consumer.as_deref().unwrap_or("somebody");
+    Ok(Some(format!(
+        "dead letter {offset} of {topic}, put aside by {by} at {at}, from {source_topic}/{source_partition} offset \
+         {source_offset}: {reason}; {done}"
+    )))
 }
 
 async fn list(letters: &Letters, settled: &Settled, all: bool, json: bool) -> Result<()> {

@@ -8,6 +8,7 @@
 
 mod log;
 mod members;
+mod unpersisted;
 
 use std::process::ExitCode;
 
@@ -88,8 +89,8 @@ pub(crate) async fn run(config: Config, args: ExplainArgs) -> Result<ExitCode> {
 pub(crate) async fn explain(config: &Config, message_id: Uuid) -> Result<Explained> {
     let truth = open(&config.postgres.truth_url, "postgres.truth_url").await?;
     let Some(stored) = stored(&truth, message_id).await? else {
-        let found = log::command(config, message_id).await?;
-        return Ok(Explained { message_id, found: Found::Nowhere(why_nowhere(found.as_deref())) });
+        let why = Box::pin(unpersisted::why(config, &truth, message_id)).await?;
+        return Ok(Explained { message_id, found: Found::Nowhere(why) });
     };
     let read = open(&config.postgres.read_url, "postgres.read_url").await?;
     let stations = stations(config, &truth, &read, message_id, &stored).await?;
@@ -154,23 +155,6 @@ async fn stored(truth: &Client, message_id: Uuid) -> Result<Option<Stored>> {
         deleted_at_ms: row.get::<_, Option<OffsetDateTime>>(4).map(timestamp::from_offset),
         is_withheld: row.get(5),
     }))
-}
-
-/// What is said of an id that isn't stored.
-fn why_nowhere(found: Option<&str>) -> String {
-    found.map_or_else(
-        || {
-            "no command and no message has this id: it was never accepted here, or was refused longer ago than \
-             chat.commands is kept"
-                .to_owned()
-        },
-        |place| {
-            format!(
-                "accepted as {place}, and not persisted: the persister hasn't come to it, refused it, or it is a dead \
-                 letter (`waltalkie dlq list`)"
-            )
-        },
-    )
 }
 
 impl Explained {

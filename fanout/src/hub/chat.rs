@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use schemas::wire::json::Way;
 use schemas::wire::server;
-use schemas::{ChatEvent, Membership};
+use schemas::{ChatEvent, Membership, event_type};
 use smallvec::SmallVec;
 
 use super::desk::{Desk, Head};
@@ -103,6 +103,8 @@ pub(crate) struct CatchUp {
 #[derive(Default)]
 pub(crate) struct Outcome {
     pub(crate) deliveries: u64,
+    /// Events of types that this program doesn't know.
+    pub(crate) unknown: u64,
     /// People who joined and have no link here, each with the event's `seq`.
     pub(crate) joined: Vec<(String, i64)>,
     /// Somebody joined, left or has another role.
@@ -274,6 +276,7 @@ impl Chat {
     fn deliver_one(&mut self, item: &Item, is_burst: bool, now_ms: u64, outcome: &mut Outcome) -> bool {
         let event = &item.event;
         let mut is_skipping = false;
+        outcome.unknown += u64::from(!event_type::is_known(&event.event_type));
         if !event.memberships.is_empty() {
             self.apply(event, outcome);
             outcome.changes_members = true;

@@ -1,6 +1,6 @@
 use super::super::entitlement::Stay;
 use super::*;
-use schemas::{MessageState, Origin, event_type};
+use schemas::{MessageState, Origin};
 
 fn message(seq: i64) -> Item {
     let event = ChatEvent {
@@ -129,6 +129,20 @@ fn an_event_is_one_frame_for_all_who_see_it_and_one_for_all_others() {
         [&fixture.desk, &seeing, &one, &other].map(|desk| desk.outgoing.take_all().pop().expect("a frame"));
     assert!(mine.is_same(&seen) && hidden.is_same(&hidden_too) && !mine.is_same(&hidden));
     assert!(mine.text().contains("message_edited") && hidden.text().contains("skipped"));
+}
+
+#[test]
+fn an_event_of_an_unknown_type_is_skipped_and_counted() {
+    let mut fixture = fixture(None);
+    let [mut unknown, mut withheld] = [message(11), message(13)];
+    unknown.event.event_type = "reaction.added".into();
+    // A type that has no frame and is known.
+    withheld.event.event_type = event_type::WITHHELD.into();
+    for item in [unknown, message(12), withheld] {
+        fixture.chat.live(item);
+    }
+    assert_eq!(fixture.chat.deliver(0).unknown, 1);
+    assert_eq!(fixture.events(), named(&[("skipped", 11), ("message", 12), ("skipped", 13)]));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use deadpool_postgres::Pool;
+use schemas::event_type;
 use schemas::wire::{Code, Rejection, server};
 use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
@@ -272,6 +273,10 @@ impl Filler {
                 // The stream can be a moment ahead of what others see in the tables.
                 Ok(events) if events.first().is_some_and(|item| item.event.seq == from) => {
                     ::metrics::counter!(metrics::RESUMED_EVENTS).increment(events.len() as u64);
+                    let unknown = events.iter().filter(|item| !event_type::is_known(&item.event.event_type)).count();
+                    if unknown > 0 {
+                        ::metrics::counter!(metrics::UNKNOWN).increment(unknown as u64);
+                    }
                     return Some(events);
                 }
                 Ok(_) => {}

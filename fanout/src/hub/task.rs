@@ -323,6 +323,9 @@ impl Task {
         if outcome.deliveries > 0 {
             self.deliveries.increment(outcome.deliveries);
         }
+        if outcome.unknown > 0 {
+            ::metrics::counter!(metrics::UNKNOWN).increment(outcome.unknown);
+        }
         if let Some((from, to)) = read {
             self.heal(chat_id, from, to);
         }

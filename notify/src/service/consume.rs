@@ -71,8 +71,8 @@ pub(crate) trait Work: Sync {
     fn apply(&self, transaction: &Transaction<'_>, plan: &Self::Plan)
     -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// It is committed.
-    fn done(&self) {}
+    /// So many of the records are committed, from the first one on.
+    fn done(&self, _records: &[Received]) {}
 }
 
 /// Works until it is time to stop.
@@ -120,8 +120,9 @@ pub(crate) async fn run<W: Work>(work: &W, notifier: &Notifier, shutdown: &Shutd
             match Box::pin(turn(work, notifier, rest)).await {
                 Ok(Some(taken)) => {
                     notifier.board.ready(W::NAME);
-                    work.done();
-                    rest = &rest[taken..];
+                    let (done, left) = rest.split_at(taken);
+                    work.done(done);
+                    rest = left;
                     if shutdown.has_begun() {
                         return Ok(());
                     }

@@ -158,6 +158,15 @@ fn cut(messages: impl Iterator<Item = (usize, i64)>, large: i64, most_people: i6
     None
 }
 
+/// Events of types that this version doesn't know, by their headers: nothing else of them is read.
+fn unknown_events(records: &[Received], events_topic: &str) -> u64 {
+    let is_unknown = |record: &&Received| {
+        let kind = record.event_type.as_deref();
+        *record.topic == *events_topic && kind.is_some_and(|kind| !schemas::event_type::is_known(kind))
+    };
+    records.iter().filter(is_unknown).count() as u64
+}
+
 /// Chats with people whose cursors matter, and people whose presence does.
 fn pairs<'a>(
     events: &'a [ChatEvent],
@@ -271,11 +280,40 @@ impl Work for Decider {
         notifier.publisher.publish(&plan.notifications).await?;
         notifier.publisher.publish(&read).await
     }
+
+    fn done(&self, records: &[Received]) {
+        let unknown = unknown_events(records, &self.events_topic);
+        if unknown > 0 {
+            ::metrics::counter!(metrics::UNKNOWN).increment(unknown);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_of_unknown_types_are_counted() {
+        let record = |topic: &str, kind: Option<&str>| Received {
+            topic: topic.into(),
+            partition: 0,
+            offset: 0,
+            timestamp_ms: 0,
+            key: None,
+            value: None,
+            event_type: kind.map(str::to_owned),
+            trace: None,
+        };
+        let records = [
+            record("chat.events", Some("reaction.added")),
+            record("chat.events", Some("message.persisted")),
+            record("chat.events", Some("withheld")),
+            record("chat.events", None),
+            record("chat.cursors", Some("reaction.added")),
+        ];
+        assert_eq!(unknown_events(&records, "chat.events"), 1);
+    }
 
     #[test]
     fn a_batch_is_cut_where_it_would_concern_too_many_people() {

@@ -66,7 +66,7 @@ impl Work for Intake {
         Ok(())
     }
 
-    fn done(&self) {
+    fn done(&self, _records: &[Received]) {
         self.notifier.wake.notify_one();
     }
 }

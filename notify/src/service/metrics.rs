@@ -14,6 +14,8 @@ pub const MISMATCHES: &str = "waltalkie_notifier_offset_mismatches_total";
 pub const RETRIES: &str = "waltalkie_notifier_retries_total";
 /// Records that can't be read. Those of chat.notifications go to the dead letters; of an event nobody is told.
 pub const POISON: &str = "waltalkie_notifier_poison_records_total";
+/// Events of types that this program doesn't know; passed over.
+pub const UNKNOWN: &str = "waltalkie_notifier_unknown_events_total";
 /// Tries at providers. Labels `service` and `outcome`.
 pub const TRIES: &str = "waltalkie_notifier_tries_total";
 /// How long providers take. Label `service`.

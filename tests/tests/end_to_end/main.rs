@@ -15,6 +15,7 @@ mod contract;
 mod conversation;
 mod cut_removal;
 mod documentation;
+mod explain;
 mod generated_clients;
 mod guide;
 mod interop;

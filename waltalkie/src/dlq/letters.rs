@@ -101,6 +101,18 @@ impl Letters {
         })
     }
 
+    /// The newest command that is the one. What can't be read isn't what is looked for.
+    pub(super) async fn newest_command(&self, is_it: impl Fn(&ChatCommand) -> bool) -> Result<Option<&Letter>> {
+        let Some(Reading::Command(decoder)) = &self.decoder else { bail!("the schema registry doesn't answer") };
+        for letter in self.all.iter().rev() {
+            let decoded = decoder.decode(letter.value.as_deref().unwrap_or_default()).await;
+            if decoded.is_ok_and(|command| is_it(&command)) {
+                return Ok(Some(letter));
+            }
+        }
+        Ok(None)
+    }
+
     /// The original bytes under the original key.
     pub(super) async fn send_again(&self, letter: &Letter) -> Result<()> {
         ensure!(

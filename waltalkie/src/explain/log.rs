@@ -10,7 +10,7 @@ use runtime::{Config, kafka};
 use schemas::registry::Registry;
 use schemas::topics::Topic;
 use schemas::wire::json::lsn_text;
-use schemas::{ChatCommand, ChatEvent, Decoder, Record, partitioner, timestamp};
+use schemas::{ChatCommand, ChatEvent, Decoder, Record, partitioner};
 use uuid::Uuid;
 
 use super::{Station, Stored};
@@ -18,6 +18,13 @@ use super::{Station, Stored};
 /// A command is persisted within this time, or it waits behind a backlog that is longer; then it isn't found.
 const BEFORE_MS: i64 = 3_600_000;
 const GROUP: &str = "waltalkie-explain";
+
+/// A command with its place in `chat.commands`.
+pub(super) struct Accepted {
+    pub(super) command: ChatCommand,
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+}
 
 /// The command that became a stored message, if it is kept still.
 pub(super) async fn command_of(
@@ -38,21 +45,21 @@ pub(super) async fn command_of(
     }))
 }
 
-/// The command of a message that isn't stored, wherever it is; its place.
-pub(super) async fn command(config: &Config, message_id: Uuid) -> Result<Option<String>> {
+/// The command of a message that isn't stored, wherever it is.
+pub(super) async fn command(config: &Config, message_id: Uuid) -> Result<Option<Accepted>> {
     let topic = config.names().topic(Topic::ChatCommands);
     let partitions = Admin::new(&config.kafka)?.topic_facts(&topic).await?.partitions as i32;
     for partition in 0..partitions {
         let is_it = |command: &ChatCommand| is_send_of(command, message_id);
         if let Some((command, received)) = find::<ChatCommand>(config, partition, None, None, is_it).await? {
-            let at = timestamp::rfc3339(command.issued_at);
-            return Ok(Some(format!("{topic}/{partition} offset {} at {at}", received.offset)));
+            return Ok(Some(Accepted { command, partition, offset: received.offset }));
         }
     }
     Ok(None)
 }
 
-fn is_send_of(command: &ChatCommand, message_id: Uuid) -> bool {
+/// Whether a command sent a message.
+pub(super) fn is_send_of(command: &ChatCommand, message_id: Uuid) -> bool {
     command.command_type == schemas::command_type::MESSAGE_SEND
         && command.message_id.as_deref().and_then(|id| Uuid::try_parse(id).ok()) == Some(message_id)
 }
