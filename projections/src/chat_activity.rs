@@ -235,6 +235,34 @@ mod tests {
     use super::*;
     use crate::samples::{actions, batches, cuts, history};
 
+    /// The rows of both tables.
+    #[derive(Debug, Default, PartialEq)]
+    struct Tables {
+        days: BTreeMap<(String, i32), Day>,
+        people: BTreeMap<(String, i32, String), i64>,
+    }
+
+    impl Tables {
+        fn load(&self) -> ActivityState {
+            let mut state = ActivityState::default();
+            for ((chat, number), day) in &self.days {
+                state.loaded(chat.clone(), *number, *day);
+            }
+            for ((chat, day, sender), count) in &self.people {
+                state.loaded_sender(ChatDay(chat, *day), sender.clone(), *count);
+            }
+            state
+        }
+
+        fn store(&mut self, state: &ActivityState) {
+            for ((chat, day), counts) in state.days.changed() {
+                self.days.insert((chat.clone(), *day), counts.day);
+                let theirs = counts.senders.changed().into_iter();
+                self.people.extend(theirs.map(|(sender, count)| ((chat.clone(), *day, sender.clone()), *count)));
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn counts_are_those_of_the_messages_however_the_batches_are_cut(actions in actions(80), cuts in cuts()) {
@@ -242,27 +270,26 @@ mod tests {
             let events = history(&actions);
             let events: Vec<ChatEvent> =
                 events.into_iter().map(|event| ChatEvent { occurred_at: event.seq * DAY_MS / 3, ..event }).collect();
-            let mut days = BTreeMap::<(String, i32), Day>::new();
-            let mut people = BTreeMap::<(String, i32, String), i64>::new();
+            // With a state of its own for each batch, and with one that lasts, in which no day is the table's.
+            let (mut tables, mut kept) = (Tables::default(), Tables::default());
+            let mut lasting = ActivityState::default();
             for batch in batches(&events, &cuts) {
-                let mut state = ActivityState::default();
-                for ((chat, number), day) in &days {
-                    state.loaded(chat.clone(), *number, *day);
-                }
-                for ((chat, day, sender), count) in &people {
-                    state.loaded_sender(ChatDay(chat, *day), sender.clone(), *count);
-                }
-                for event in batch {
-                    ChatActivity::apply(&mut state, event).expect("usable");
-                }
-                let held: usize = state.days.iter().map(|(_, counts)| 1 + counts.senders.len()).sum();
-                prop_assert_eq!(ChatActivity::size(&state), held);
-                for ((chat, day), counts) in state.days.changed() {
-                    days.insert((chat.clone(), *day), counts.day);
-                    let theirs = counts.senders.changed().into_iter();
-                    people.extend(theirs.map(|(sender, count)| ((chat.clone(), *day, sender.clone()), *count)));
+                let mut loaded = tables.load();
+                for (state, tables) in [(&mut loaded, &mut tables), (&mut lasting, &mut kept)] {
+                    for event in batch {
+                        ChatActivity::apply(state, event).expect("usable");
+                    }
+                    let held: usize = state.days.iter().map(|(_, counts)| 1 + counts.senders.len()).sum();
+                    prop_assert_eq!(ChatActivity::size(state), held);
+                    tables.store(state);
+                    ChatActivity::settle(state);
+                    prop_assert!(state.days.changed().is_empty());
+                    prop_assert!(state.days.iter().all(|(_, counts)| counts.senders.changed().is_empty()));
                 }
             }
+            prop_assert!(lasting.days.iter().all(|(_, counts)| !counts.is_stored));
+            prop_assert_eq!(&kept, &tables);
+            let Tables { days, people } = tables;
             let sent = |chat: &str, day: i32| {
                 let sends = events.iter().filter(|event| event.event_type == event_type::MESSAGE_PERSISTED);
                 sends.filter(move |event| event.chat_id == chat && day_of(event) == day).collect::<Vec<_>>()

@@ -32,6 +32,11 @@ pub fn one_to_one_chat(first: &str, second: &str) -> String {
     Uuid::new_v5(&ONE_TO_ONE, name.as_bytes()).to_string()
 }
 
+/// Whether an id has the form of those of 1:1 chats.
+pub fn is_one_to_one(id: &str) -> bool {
+    Uuid::try_parse(id).is_ok_and(|uuid| uuid.get_version() == Some(uuid::Version::Sha1))
+}
+
 /// A new id where the client gives none: a UUIDv7 as text, so that ids made later sort later.
 pub fn new_id() -> String {
     Uuid::now_v7().to_string()
@@ -41,6 +46,14 @@ pub fn new_id() -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_form_of_a_one_to_one_chats_id_is_known() {
+        assert!(is_one_to_one(&one_to_one_chat("alice", "bob")));
+        for other in [new_id(), Uuid::new_v4().to_string(), "alice".into(), SYSTEM.into()] {
+            assert!(!is_one_to_one(&other), "{other}");
+        }
+    }
 
     #[test]
     fn ids_are_short_and_plain() {

@@ -90,6 +90,11 @@ pub(crate) async fn create(
     settings.is_group = Some(is_group);
     let operation = operation.map(|Extension(operation)| operation.id.to_string());
     let chat_id = if is_group {
+        // Whoever made a group under the id of two people's 1:1 chat would keep them from ever having one.
+        if caller.service.is_none() && wanted_id.as_deref().is_some_and(ids::is_one_to_one) {
+            let rule = "A UUID of version 5 is the id of a 1:1 chat: take another one, or leave it out.";
+            return Err(Rejection::new(Code::BadField, rule).at("chat_id").into());
+        }
         wanted_id.or_else(|| operation.clone()).unwrap_or_else(ids::new_id)
     } else {
         let [other] = people.as_slice() else {

@@ -1,6 +1,7 @@
 //! Requests that are wrong: problem details with code and field, and nothing else happens.
 
 use anyhow::{Context, Result, ensure};
+use schemas::ids;
 use serde_json::json;
 use waltalkie_tests::harness::{Installation, Person, fingerprint};
 
@@ -24,6 +25,8 @@ async fn requests_that_are_wrong_are_refused_with_their_place() -> Result<()> {
         ("/v1/chats", json!({ "member_ids": ["nobody-knows-them"] }), "user_not_found", Some("member_ids")),
         ("/v1/chats", json!({ "is_group": false, "member_ids": [] }), "bad_field", Some("member_ids")),
         ("/v1/chats", json!({ "chat_id": "not allowed" }), "bad_field", Some("chat_id")),
+        // Two others could never have theirs.
+        ("/v1/chats", json!({ "chat_id": ids::one_to_one_chat("bob", "carol") }), "bad_field", Some("chat_id")),
         ("/v1/chats", json!({ "name": "" }), "bad_field", Some("name")),
         ("/v1/chats", json!({ "name": "a\u{0}b" }), "content_not_text", Some("name")),
         ("/v1/chats", json!({ "deleted_shown_as": "ghost" }), "bad_field", Some("deleted_shown_as")),

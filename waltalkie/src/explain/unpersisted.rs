@@ -52,6 +52,7 @@ async fn next_offset(config: &Config, truth: &Client, topic: &str, partition: i3
 
 /// The code of a refusal that is kept.
 async fn refusal(truth: &Client, command_id: &str) -> Result<Option<String>> {
-    let row = truth.query_opt(REFUSAL, &[&Uuid::try_parse(command_id).ok()]).await.context("the persister's answers")?;
+    let row =
+        truth.query_opt(REFUSAL, &[&Uuid::try_parse(command_id).ok()]).await.context("the persister's answers")?;
     Ok(row.and_then(|row| row.get(0)))
 }
