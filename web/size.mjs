@@ -4,9 +4,9 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
-/** All files of a page are loaded; of the package only its code is. */
+/** All files of a page are loaded, but for icons, which whoever installs it asks for; of the package only its code is. */
 const BUILT = [
-  { name: 'page', folder: 'dist', loads: () => true, limitBytes: 120_000 },
+  { name: 'page', folder: 'dist', loads: (file) => !file.endsWith('.png'), limitBytes: 120_000 },
   { name: 'pipeline page', folder: 'ops/dist', loads: () => true, limitBytes: 40_000 },
   { name: 'package', folder: 'client/dist', loads: (file) => file.endsWith('.js'), limitBytes: 20_000 },
 ];

@@ -6,6 +6,10 @@
 //! | when | at once | no device is active, or none has taken the message within [`Policy::look_again_ms`] | still unread after [`Policy::mail_after_ms`], as a [`digest`](crate::digest) |
 //! | kept back in do-not-disturb hours | yes | yes | until they end |
 //!
+//! What is decided of in-app signs is the rule for clients, which have the event, the cursors and the settings themselves:
+//! nothing is sent for it, and nothing here acts on it. The web client decides in `web/app/src/model/signs.ts`, and is held
+//! against the same table of cases, `tests/tables/decisions.txt`.
+//!
 //! *Presence lies in two ways.* A session that died is seen for up to 10 s more, so who looks online is looked at again
 //! before the push is given up. After a restart or flush of Redis everybody looks offline until sessions are written again:
 //! that is [`Presence::NotKnown`], which doesn't count as offline for two minutes.
@@ -99,7 +103,7 @@ pub enum Cause {
 pub struct Decision {
     /// What tells them, also where nothing does in the end.
     pub cause: Cause,
-    /// Signs in the application.
+    /// Signs in the application, which clients give by themselves.
     pub in_app: InApp,
     /// On devices.
     pub push: Push,
@@ -107,7 +111,8 @@ pub struct Decision {
     pub mail: Mail,
 }
 
-/// Signs in the application, such as a sound or a line on the page. Unread counts follow from the cursors alone.
+/// Signs in the application, such as a line that is read out. A number of unread messages, as in a title or on an icon, counts those
+/// for which there is a decision and `in_app` is on, in do-not-disturb hours too: it disturbs nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InApp {
     /// At once.

@@ -13,7 +13,7 @@ use crate::text::Language;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// Signs on the page, such as a badge.
+    /// Signs in the application, such as a badge: clients give them.
     pub in_app: bool,
     /// On the person's devices.
     pub push: bool,

@@ -132,12 +132,12 @@ async function tokenOf(person) {
   return (await signed.json()).token;
 }
 
-/** One call of the HTTP API as a person, who is there from the first one on: a POST if there is a body. */
-export async function api(person, path, body) {
+/** One call of the HTTP API as a person, who is there from the first one on: a POST, or another method, if there is a body. */
+export async function api(person, path, body, method = 'POST') {
   if (!tokens.has(person)) tokens.set(person, await tokenOf(person));
   const answer = await fetch(`${base}${path}`, {
     headers: { authorization: `Bearer ${tokens.get(person)}`, ...(body ? { 'content-type': 'application/json' } : {}) },
-    ...(body ? { method: 'POST', body: JSON.stringify(body) } : {}),
+    ...(body ? { method, body: JSON.stringify(body) } : {}),
   });
   if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
   return answer.json();

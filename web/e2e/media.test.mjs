@@ -110,8 +110,13 @@ function ready(page, name) {
   return page.getByTestId('uploads').locator('li[data-state=ready]', { hasText: name });
 }
 
+/** Gives files to a page by its button, which opens the browser's own dialog. */
 async function pick(page, ...files) {
-  await page.locator('input[type=file]').setInputFiles(files);
+  const opened = page.waitForEvent('filechooser');
+  await page.getByTitle('Attach files').click();
+  const chooser = await opened;
+  assert.ok(chooser.isMultiple());
+  await chooser.setFiles(files);
 }
 
 describe('files', { timeout: 180_000 }, () => {
@@ -151,6 +156,39 @@ describe('files', { timeout: 180_000 }, () => {
     assert.ok(drawn[0] > 0 && drawn[0] <= 1_280, `${drawn}`);
     await here.getByTestId('uploads').waitFor({ state: 'detached' });
     assert.match(await there.locator('.sidebar li a').first().innerText(), /Photo/);
+  });
+
+  test('until a picture comes, what stands in its place looks like it', async () => {
+    await pick(here, { ...photo, name: 'later.png' });
+    await ready(here, 'later.png').waitFor();
+    // Where the picture is isn't told, so that nothing but the message has come.
+    const told = /\/v1\/media\/[^/]+$/;
+    let tell;
+    const held = new Promise((resolve) => (tell = resolve));
+    await there.route(told, async (route) => {
+      await held;
+      await route.continue();
+    });
+    const message = messages(there, `later ${run}`);
+    try {
+      await say(here, `later ${run}`);
+      const place = message.getByTestId('picture');
+      await place.waitFor();
+      assert.equal(await place.locator('img').count(), 0);
+      const drawn = await place.locator('canvas').evaluate((canvas) => {
+        const { width, height } = canvas;
+        const { data } = canvas.getContext('2d').getImageData(0, 0, width, height);
+        const bright = (y) => [0, 1, 2].reduce((sum, at) => sum + data[4 * (y * width + (width >> 1)) + at], 0);
+        return { width, height, top: bright(1), bottom: bright(height - 2), clear: data.filter((value, at) => at % 4 === 3 && value < 255).length };
+      });
+      // In the picture's shape, and like it: a bright sky over a dark sea.
+      assert.ok(drawn.width > 16 && drawn.width > drawn.height && drawn.clear === 0, JSON.stringify(drawn));
+      assert.ok(drawn.top > drawn.bottom + 60, JSON.stringify(drawn));
+    } finally {
+      tell();
+    }
+    await message.locator('[data-testid=picture][data-shown=true]').waitFor();
+    await there.unroute(told);
   });
 
   test('it is looked at large, by mouse and by keyboard', async () => {

@@ -109,6 +109,71 @@ describe('two people', { timeout: 180_000 }, () => {
     await page.context().close();
   });
 
+  test('a muted chat shows in its own row alone, one of mentions counts those, also where that is set on another device', async () => {
+    const reader = `hears-${run}`;
+    await api(reader, '/v1/users/me');
+    const made = async (name) => (await api(one, '/v1/chats', { is_group: true, name: `${name} ${run}`, member_ids: [reader] })).chat_id;
+    const [muted, loud] = [await made('Muted'), await made('Loud')];
+    const page = await newPage(browser);
+    await page.addInitScript(() => {
+      Object.assign(navigator, { setAppBadge: async (count) => void (window.badge = count), clearAppBadge: async () => void (window.badge = 0) });
+    });
+    await page.goto(`${base}/?as=${reader}`);
+    await connection(page, 'connected').waitFor();
+    const row = inList(page, `Muted ${run}`);
+    await row.waitFor();
+    await page.evaluate(() => {
+      window.announced = [];
+      const region = document.querySelector('[aria-live][aria-atomic]');
+      new MutationObserver(() => window.announced.push(region.textContent)).observe(region, { childList: true, characterData: true, subtree: true });
+    });
+    const hear = (chat, content) => api(one, `/v1/chats/${encodeURIComponent(chat)}/messages`, { message_id: randomUUID(), content });
+    const counted = (count) => page.waitForFunction(
+      ([count, title]) => window.badge === count && new RegExp(title).test(document.title), [count, count > 0 ? `^\\(${count}\\) ` : '^[^(]'],
+    );
+    const announced = (text) => page.waitForFunction((text) => window.announced.some((said) => said.endsWith(text)), text);
+    const unread = (text) => row.getByText(text, { exact: true }).waitFor({ state: 'attached' });
+    // Told to the server only: the page learns it once it connects again.
+    const setElsewhere = async (changes) => {
+      await api(reader, '/v1/users/me/settings', changes, 'PATCH');
+      await page.evaluate(() => window.openedSockets.forEach((socket) => socket.close()));
+    };
+
+    await counted(0);
+    await hear(muted, 'heard');
+    await counted(1);
+    await announced('heard');
+    await setElsewhere({ mute: [muted] });
+    await counted(0);
+    await unread('1 unread, muted');
+    await connection(page, 'connected').waitFor();
+    await hear(muted, `silent, @${reader}`);
+    await unread('2 unread, muted');
+    await hear(loud, 'as always');
+    await counted(1);
+    await announced('as always');
+    assert.deepEqual(await violations(page), []);
+
+    await setElsewhere({ unmute: [muted], mentions_only: [muted] });
+    // What names the person counts from when it does, and was said before.
+    await counted(2);
+    await unread('2 unread');
+    await connection(page, 'connected').waitFor();
+    await hear(muted, 'silent for all');
+    await unread('3 unread');
+    await hear(muted, `look, @${reader}`);
+    await counted(3);
+    await announced(`look, @${reader}`);
+    assert.deepEqual(await page.evaluate(() => window.announced.filter((said) => said.includes('silent'))), []);
+
+    await row.click();
+    await counted(1);
+    await inList(page, `Loud ${run}`).click();
+    await counted(0);
+    assert.deepEqual(page.problems, []);
+    await page.context().close();
+  });
+
   test('an edit shows on both pages', async () => {
     const text = `to edit ${run}`;
     const better = `edited ${run}`;

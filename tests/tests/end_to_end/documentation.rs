@@ -1,9 +1,10 @@
-//! `/docs` as a gateway serves it: every page, every error code, nothing from elsewhere.
+//! `/docs` as a gateway serves it: every page, every error code, nothing from elsewhere; and what the web client is installed by.
 
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use schemas::wire::Code;
+use serde_json::Value;
 use waltalkie_tests::harness::{Installation, program};
 
 #[test]
@@ -14,6 +15,31 @@ fn who_reads_the_beginning_only_sees_no_failure() -> Result<()> {
     let output = printing.wait_with_output()?;
     let complained = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success() && complained.is_empty(), "{}: {complained}", output.status);
+    Ok(())
+}
+
+/// Whether a phone can put the web client on its home screen: the page names a manifest and an icon, and what it names is there.
+async fn can_be_installed(gateway: &str, page: &str) -> Result<()> {
+    let fetch = async |path: &str, kind: &str| {
+        let response = reqwest::get(format!("{gateway}{path}")).await?.error_for_status()?;
+        let told = response.headers().get("content-type").and_then(|told| told.to_str().ok()).unwrap_or_default();
+        ensure!(told == kind, "{path}: {told}");
+        Ok::<_, anyhow::Error>(response.bytes().await?)
+    };
+    for named in ["href=\"/manifest.webmanifest\"", "href=\"/apple-touch-icon.png\""] {
+        ensure!(page.contains(named), "no {named}: {page}");
+    }
+    fetch("/apple-touch-icon.png", "image/png").await?;
+    let manifest: Value = serde_json::from_slice(&fetch("/manifest.webmanifest", "application/manifest+json").await?)?;
+    ensure!(manifest["display"] == "standalone" && manifest["start_url"] == "/", "{manifest}");
+    let icons = manifest["icons"].as_array().context("no icons")?;
+    for size in ["any", "192x192", "512x512"] {
+        ensure!(icons.iter().any(|icon| icon["sizes"] == size), "no icon of {size}: {manifest}");
+    }
+    for icon in icons {
+        let (source, kind) = (icon["src"].as_str(), icon["type"].as_str());
+        fetch(source.context("an icon without src")?, kind.context("an icon without type")?).await?;
+    }
     Ok(())
 }
 
@@ -54,11 +80,12 @@ async fn every_page_and_every_error_is_served() -> Result<()> {
     }
     let (status, _, page) = get("/").await?;
     ensure!(status == 200 && page.to_lowercase().starts_with("<!doctype html>"), "{status} {page}");
+    can_be_installed(gateway, &page).await?;
     for nothing in ["/docs/nothing", "/docs/errors/nothing", "/docs/..%2fREADME.md"] {
         ensure!(get(nothing).await?.0 == 404, "{nothing}");
     }
     // What a problem names is a page.
-    let refused: serde_json::Value = reqwest::get(format!("{gateway}/v1/chats")).await?.json().await?;
+    let refused: Value = reqwest::get(format!("{gateway}/v1/chats")).await?.json().await?;
     let (status, ..) = get(refused["type"].as_str().context("no type")?).await?;
     ensure!(status == 200, "{refused}");
     Ok(())

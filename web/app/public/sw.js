@@ -39,6 +39,7 @@ async function show(push) {
     icon: '/favicon.svg',
     data: { chatId, seq, link },
   });
+  // The page, when it is looked at again, sets its own number, or none.
   if (badge > 0) await self.navigator.setAppBadge?.(badge);
 }
 

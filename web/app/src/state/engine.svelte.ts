@@ -9,6 +9,7 @@ import {
 import { SvelteMap } from 'svelte/reactivity';
 import { messageText } from '../model/attachments.ts';
 import { buildBlocks, type Block } from '../model/rows.ts';
+import { countedUnread, isAnnounced, wantedUnread, type Reader } from '../model/signs.ts';
 import { watchAttention } from './attention.ts';
 import { Drafts } from './drafts.ts';
 import { MediaFiles } from './media.svelte.ts';
@@ -21,6 +22,8 @@ import { Unread } from './unread.ts';
 import { Uploads } from './uploads.svelte.ts';
 
 const MINUTE_MS = 60_000;
+/** Settings may be changed on another device, of which nothing is told here: they are read again when they are older. */
+const SETTINGS_MS = 5 * MINUTE_MS;
 /** Groups whose members are offered where people are picked. */
 const GROUPS_LOOKED_AT = 20;
 
@@ -53,6 +56,7 @@ export class Engine {
   readonly #dirty = new Set<string>();
   #thereDirty = false;
   #drawing = false;
+  #looked = false;
   readonly #client: Client;
   #timer: ReturnType<typeof setInterval> | undefined;
   #unwatch = (): void => undefined;
@@ -76,9 +80,16 @@ export class Engine {
   /** Connects. */
   start(): void {
     this.#client.start();
-    this.#unwatch = watchAttention((looks) => (this.#client.active = looks));
-    // What is said to be some minutes ago moves on with the clock.
-    this.#timer = setInterval(() => this.#thereChanged(), MINUTE_MS);
+    this.#unwatch = watchAttention((looks) => {
+      if (looks && !this.#looked) void this.notifications.reread();
+      this.#looked = looks;
+      this.#client.active = looks;
+    });
+    this.#timer = setInterval(() => {
+      // What is said to be some minutes ago moves on with the clock.
+      this.#thereChanged();
+      void this.notifications.reread(SETTINGS_MS);
+    }, MINUTE_MS);
   }
 
   /** Ends everything of this person in this tab. */
@@ -120,6 +131,18 @@ export class Engine {
     if (chat.name) return chat.name;
     if (chat.peer) return chat.peer.name || this.people.name(chat.peer.user_id);
     return chat.isGroup ? 'Group' : chat.chatId;
+  }
+
+  /** How many unread messages the title and the badge count; `null` until it is known which. */
+  get counted(): number | null {
+    const { settings } = this.notifications;
+    return this.listed && settings !== null ? countedUnread(this.chats, settings, this.#reader) : null;
+  }
+
+  /** How many unread messages of a chat the person wants signs of. */
+  wanted(chat: ChatState): number {
+    const { settings } = this.notifications;
+    return settings === null ? chat.unread : wantedUnread(chat, settings, this.#reader);
   }
 
   /** The rows of a chat in blocks. */
@@ -238,6 +261,7 @@ export class Engine {
       this.connection = connection;
       this.development = client.session.hello?.development ?? this.development;
       this.files = client.session.hello?.limits.attachments ?? this.files;
+      if (connection.state === 'connected') void this.notifications.reread();
     });
     client.on('chats', (chats) => {
       this.people.learn(chats.flatMap(({ peer }) => (peer ? [peer] : [])));
@@ -252,13 +276,19 @@ export class Engine {
     client.on('message', (message) => this.#announce(message));
   }
 
+  get #reader(): Reader {
+    return { id: this.me, name: this.people.name(this.me) };
+  }
+
   #announce(message: MessageEvent): void {
-    if (message.sender_id === this.me || message.deleted_at !== null) return;
     const { chat_id: chatId } = message;
     const chat = this.#client.chat(chatId);
-    if (chat && document.visibilityState !== 'visible') this.#unread.missed(chat, message.message_seq);
+    if (chat === undefined || message.sender_id === this.me || message.deleted_at !== null) return;
+    if (document.visibilityState !== 'visible') this.#unread.missed(chat, message.message_seq);
+    const { settings } = this.notifications;
+    if (settings === null || !isAnnounced(message, chat, settings, this.#reader, Date.now())) return;
     this.#announced = { chatId, messageId: message.message_id };
-    const place = chat && chat.isGroup ? ` in ${this.title(chat)}` : '';
+    const place = chat.isGroup ? ` in ${this.title(chat)}` : '';
     this.announcement = `${this.people.name(message.sender_id)}${place}: ${messageText(message).slice(0, 200)}`;
   }
 

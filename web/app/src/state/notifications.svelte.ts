@@ -1,5 +1,6 @@
 /** How the person is told of messages while the page is away: settings, devices, and this browser's own subscription. */
 import type { Api, Device, NotificationChanges, NotificationOptions, NotificationSettings } from '@waltalkie/client';
+import { showBadge } from './badge.ts';
 
 const WORKER = '/sw.js';
 /** Who switched notifications on in this browser: it has one subscription, and that is this person's alone. */
@@ -30,6 +31,8 @@ export class Notifications {
   readonly #deviceId: string;
   readonly #told = new Map<string, number>();
   #worker: Promise<ServiceWorkerRegistration> | null = null;
+  #changes = 0;
+  #readAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(api: Api, me: string) {
     this.#api = api;
@@ -41,7 +44,6 @@ export class Notifications {
 
   /** Opens the chat of a notification that is clicked, and keeps a subscription of this person known to the server. */
   async start(open: (chatId: string) => void): Promise<void> {
-    void this.#api.notificationSettings().then((settings) => (this.settings ??= settings)).catch(() => undefined);
     if (!('serviceWorker' in navigator)) return;
     navigator.serviceWorker.addEventListener('message', ({ data }: MessageEvent<{ type?: string; chatId?: string }>) => {
       if (data.type === 'open' && data.chatId) open(data.chatId);
@@ -64,14 +66,19 @@ export class Notifications {
   }
 
   async load(): Promise<void> {
-    const [options, settings] = await Promise.all([this.#api.notificationOptions(), this.#api.notificationSettings(), this.#loadDevices()]);
+    const [options] = await Promise.all([this.#api.notificationOptions(), this.#read(), this.#loadDevices()]);
     this.options = options;
-    this.settings = settings;
     await this.#look();
+  }
+
+  /** Reads the settings again if they were read longer ago than this; what is known stays where that fails. */
+  async reread(olderThanMs = 0): Promise<void> {
+    if (Date.now() - this.#readAtMs >= olderThanMs) await this.#read().catch(() => undefined);
   }
 
   async change(changes: NotificationChanges): Promise<void> {
     this.settings = await this.#api.changeNotificationSettings(changes);
+    this.#changes += 1;
   }
 
   /** Subscribes this browser, after the person allowed it. */
@@ -97,6 +104,7 @@ export class Notifications {
 
   /** What was switched on here ends with the person's session: the next one at this browser must not get their messages. */
   async leave(): Promise<void> {
+    showBadge(0);
     if (!('serviceWorker' in navigator) || !this.#isMine()) return;
     await this.#unsubscribe();
     await this.#api.removeDevice(this.#deviceId);
@@ -106,6 +114,14 @@ export class Notifications {
     if (this.isHere(device)) return this.disable();
     await this.#api.removeDevice(device.device_id);
     await this.#loadDevices();
+  }
+
+  /** What was changed here meanwhile is newer than the answer. */
+  async #read(): Promise<void> {
+    const changes = this.#changes;
+    const settings = await this.#api.notificationSettings();
+    this.#readAtMs = Date.now();
+    if (changes === this.#changes) this.settings = settings;
   }
 
   #isMine(): boolean {
