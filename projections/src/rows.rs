@@ -5,7 +5,8 @@ use std::hash::Hash;
 use hashbrown::hash_map::EntryRef;
 use hashbrown::{Equivalent, HashMap};
 
-/// Rows by key. Many changes of one row in a batch come down to its last value.
+/// Rows by key, hashed by foldhash with a seed of the process' own: quick, and weaker than SipHash against keys that are chosen
+/// to collide, which a batch bounds. Many changes of one row in a batch come down to its last value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rows<K: Hash + Eq, V> {
     rows: HashMap<K, Row<V>>,

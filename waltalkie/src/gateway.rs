@@ -34,7 +34,7 @@ use crate::{notifications, ops, pages};
 
 /// Connections that may wait to be accepted, as far as the kernel lets them (`net.core.somaxconn`).
 const BACKLOG: u32 = 65_535;
-/// How long sockets may take for their farewells once the drain time is over.
+/// How long sockets may take for their farewells once the drain time, from the stop on, is over.
 const FAREWELLS: Duration = Duration::from_secs(2);
 /// Headers that pages of other origins may ask with.
 const ASKED_WITH: [&str; 6] =
@@ -128,7 +128,12 @@ pub(crate) async fn run(
             tracing::debug!(error = %error, "a connection keeps Nagle's algorithm");
         }
     });
-    let stop = shutdown.clone();
+    let (stop, over) = (shutdown.clone(), shutdown.clone());
+    let most = Duration::from_millis(config.gateway.drain_ms) + FAREWELLS;
+    let time_is_up = tokio::spawn(async move {
+        over.begun().await;
+        tokio::time::sleep(most).await;
+    });
     let serving = axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>())
         .with_graceful_shutdown(async move { stop.begun().await });
     let beat = async {
@@ -147,9 +152,10 @@ pub(crate) async fn run(
         () = beat => {}
     }
     // To the listener sockets are no connections any more once they are open, and they are heard until they have left.
-    let most = Duration::from_millis(config.gateway.drain_ms) + FAREWELLS;
-    if tokio::time::timeout(most, all_left(&node)).await.is_err() {
-        tracing::warn!(connections = node.connections(), "some connections did not leave in time");
+    tokio::select! {
+        biased;
+        () = all_left(&node) => {}
+        _ = time_is_up => tracing::warn!(connections = node.connections(), "some connections did not leave in time"),
     }
     rear.finish(Duration::from_secs(5)).await;
     Ok(())

@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
-import { api, base, choose, connection, cut, enter, launch, messages, newPage, picture, say, sharedChat, texts, vanishing, violations } from './browser.mjs';
+import { api, base, choose, connection, cut, enter, inList, launch, messages, newPage, picture, say, sharedChat, texts, vanishing, violations } from './browser.mjs';
 
 const [one, other] = (process.env.PEOPLE ?? 'alice,bob').split(',');
 const run = randomUUID().slice(0, 8);

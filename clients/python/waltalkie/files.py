@@ -29,7 +29,7 @@ async def upload(client: Client, chat_id: str, file_name: str, content: bytes, c
     wanted = {"chat_id": chat_id, "file_name": file_name, "content_type": content_type, "size_bytes": len(content)}
     known = {name: value for name, value in wanted.items() if value is not None}
     once = {"Idempotency-Key": key or str(uuid.uuid4())}  # without it each try would begin another upload
-    media, failures, fewest = dict[str, Any](), 0, inf
+    media, failures, fewest, is_there = dict[str, Any](), 0, inf, False
     while True:
         try:
             if media:  # what is missing now, with new URLs
@@ -39,8 +39,9 @@ async def upload(client: Client, chat_id: str, file_name: str, content: bytes, c
             whole = media.get("upload") or {"url": None, "parts": []}
             if len(whole["parts"]) < fewest:  # parts have arrived: the row of pauses begins anew
                 failures, fewest = 0, len(whole["parts"])
-            if whole["url"]:
+            if whole["url"] and not is_there:
                 await asyncio.to_thread(_ask, "PUT", whole["url"], content, whole["headers"])
+                is_there = True
             for part in whole["parts"]:
                 size, end = whole["part_bytes"], part["part_number"] * whole["part_bytes"]
                 await asyncio.to_thread(_ask, "PUT", part["url"], content[end - size : end], whole["headers"])
@@ -49,6 +50,7 @@ async def upload(client: Client, chat_id: str, file_name: str, content: bytes, c
         except ForNow as error:
             if failures == len(PAUSES_S):
                 raise
+            is_there = is_there and error.code != "upload_incomplete"
             await asyncio.sleep(max(PAUSES_S[failures], error.retry_after_ms / 1_000))
             failures += 1
 

@@ -237,6 +237,21 @@ impl Gateway {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
+    /// People whose place in a chat hasn't changed after a `seq`.
+    pub(super) async fn unchanged_since(
+        &self,
+        chat_id: &str,
+        user_ids: &[String],
+        seq: i64,
+    ) -> Result<Vec<String>, Rejection> {
+        let client = self.chat.pool().get().await.map_err(unavailable)?;
+        let sql = "SELECT asked.user_id FROM unnest($2::text[]) AS asked(user_id)
+                    WHERE NOT EXISTS (SELECT 1 FROM chat_member m
+                                       WHERE m.chat_id = $1 AND m.user_id = asked.user_id AND m.changed_seq > $3)";
+        let rows = client.query(sql, &[&chat_id, &user_ids, &seq]).await.map_err(unavailable)?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
     /// Refuses people who don't exist.
     pub(crate) async fn check_people(&self, user_ids: &[String], field: &str) -> Result<(), Rejection> {
         let existing = self.users.existing(user_ids).await?;

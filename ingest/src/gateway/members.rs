@@ -89,6 +89,10 @@ pub(crate) async fn add(
     // What comes again is based on what it was at first: whoever was removed meanwhile stays out.
     let based_on_seq = operation.and_then(|Extension(operation)| operation.based_on_seq).or(Some(head));
     gateway.check_company(&caller, &people, "user_ids").await?;
+    if people.len() > MAX_MEMBERS {
+        // Of several commands one that names somebody who was changed since would stop those after it.
+        people = gateway.unchanged_since(&chat_id, &people, based_on_seq.unwrap_or(head)).await?;
+    }
     let mut seqs = Vec::new();
     for (number, some) in people.chunks(MAX_MEMBERS).enumerate() {
         let members = members_of(some, role.map(Role::name));

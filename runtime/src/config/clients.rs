@@ -28,7 +28,7 @@ pub struct Gateway {
     pub resume_events: u32,
     /// Compresses WebSocket messages for clients that offer `permessage-deflate`: less traffic for more CPU time.
     pub compression: bool,
-    /// How long a stopping node waits for its connections to leave.
+    /// How long a stopping node waits for its connections to leave; at most 10000.
     pub drain_ms: u64,
 }
 

@@ -76,6 +76,12 @@ fn check(config: &Config) -> Result<(), ConfigError> {
     if config.gateway.heartbeat_ms < 100 {
         return wrong("gateway.heartbeat_ms", "at least 100 ms");
     }
+    if config.gateway.drain_ms > 10_000 {
+        return wrong(
+            "gateway.drain_ms",
+            "at most 10000: a process waits 20 s for its roles, and what they wrote last",
+        );
+    }
     if config.gateway.resume_events == 0 {
         return wrong("gateway.resume_events", "at least 1, or nobody who was away ever comes back");
     }
@@ -282,6 +288,8 @@ mod tests {
             let error = env("WALTALKIE_GATEWAY__ALLOWED_ORIGINS", wrong).unwrap_err().to_string();
             assert!(error.contains("no origin") && error.contains(wrong), "{error}");
         }
+        let error = env("WALTALKIE_GATEWAY__DRAIN_MS", "10001").unwrap_err().to_string();
+        assert!(error.contains("gateway.drain_ms") && error.contains("at most 10000"), "{error}");
         let error = env("WALTALKIE_KAFKA__BROKER", "x").unwrap_err().to_string();
         assert_eq!(error, "WALTALKIE_KAFKA__BROKER: there is no key `broker` in `kafka`; the nearest is `brokers`");
         let error = env("WALTALKIE_KAFKA__PARTITIONS", "x").unwrap_err().to_string();

@@ -47,12 +47,11 @@ async fn place_of(config: &Config, message_id: Uuid) -> Result<String> {
     Ok(format!("{}/{} offset {}", config.names().topic(Topic::ChatCommands), found.partition, found.offset))
 }
 
-/// Puts a send into chat.commands, past the gateway; gives its message's id.
-async fn put(config: &Config, chat_id: &str, user_id: &str, key: &str) -> Result<Uuid> {
+/// Puts a send into chat.commands, past the gateway.
+async fn put(config: &Config, message_id: Uuid, chat_id: &str, user_id: &str, key: &str) -> Result<()> {
     let names = config.names();
     let registry = Registry::new(config.registry.url.expose(), names.prefix())?;
     let encoder = Encoder::<ChatCommand>::new(registry.id_of::<ChatCommand>().await?);
-    let message_id = Uuid::now_v7();
     let command = ChatCommand {
         command_id: Uuid::now_v7().to_string(),
         command_type: command_type::MESSAGE_SEND.into(),
@@ -66,7 +65,7 @@ async fn put(config: &Config, chat_id: &str, user_id: &str, key: &str) -> Result
     let producer: FutureProducer = producer_config(&config.kafka).create()?;
     let record = FutureRecord::to(&topic).key(key).payload(&value);
     producer.send(record, Timeout::After(LONG)).await.map_err(|(error, _)| error)?;
-    Ok(message_id)
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,7 +91,7 @@ async fn a_message_that_has_not_come_all_the_way_says_where_it_is_and_why() -> R
     ensure!(said.contains("it is at offset 1 "), "{said}");
 
     // Nobody publishes.
-    let _persister = installation.run(&["persister"]).await?;
+    let persister = installation.run(&["persister"]).await?;
     let truth = installation.truth().await?;
     let sql = "SELECT count(*) FROM message_key WHERE message_id = $1";
     until("the message to be persisted", LONG, async || {
@@ -115,7 +114,8 @@ async fn a_message_that_has_not_come_all_the_way_says_where_it_is_and_why() -> R
     ensure!(text.contains("withheld: it could not be published"), "{text}");
 
     // Nobody can decide it: it is in no order under another chat's key.
-    let buried = put(&config, &chat_id, "alice", "another chat").await?;
+    let buried = Uuid::now_v7();
+    put(&config, buried, &chat_id, "alice", "another chat").await?;
     let said = until("the dead letter", LONG, async || {
         let said = why(&installation, buried).await?;
         Ok(said.contains("dead letter").then_some(said))
@@ -130,11 +130,18 @@ async fn a_message_that_has_not_come_all_the_way_says_where_it_is_and_why() -> R
     ensure!(said.ends_with("somebody has dropped it"), "{said}");
 
     // It may not be sent.
-    let refused = put(&config, &chat_id, "mallory", &chat_id).await?;
+    let refused = Uuid::now_v7();
+    put(&config, refused, &chat_id, "mallory", &chat_id).await?;
     until("the refusal", LONG, async || {
         let said = why(&installation, refused).await?;
         Ok(said.ends_with("the persister refused it: chat_not_found").then_some(()))
     })
     .await?;
+
+    // It is sent again, and waits.
+    ensure!(persister.stop().await?.success(), "a persister ends well");
+    put(&config, refused, &chat_id, "mallory", &chat_id).await?;
+    let said = why(&installation, refused).await?;
+    ensure!(said.contains("the persister hasn't come to it"), "{said}");
     Ok(())
 }

@@ -105,9 +105,10 @@ impl Letters {
     pub(super) async fn newest_command(&self, is_it: impl Fn(&ChatCommand) -> bool) -> Result<Option<&Letter>> {
         let Some(Reading::Command(decoder)) = &self.decoder else { bail!("the schema registry doesn't answer") };
         for letter in self.all.iter().rev() {
-            let decoded = decoder.decode(letter.value.as_deref().unwrap_or_default()).await;
-            if decoded.is_ok_and(|command| is_it(&command)) {
-                return Ok(Some(letter));
+            match decoder.decode(letter.value.as_deref().unwrap_or_default()).await {
+                Ok(command) if is_it(&command) => return Ok(Some(letter)),
+                Err(error) if error.is_transient() => return Err(error).context("the registry"),
+                Ok(_) | Err(_) => {}
             }
         }
         Ok(None)

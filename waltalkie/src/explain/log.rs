@@ -37,7 +37,8 @@ pub(super) async fn command_of(
     let partitions = Admin::new(&config.kafka)?.topic_facts(&topic).await?.partitions as i32;
     let partition = partitioner::partition_of(chat_id.as_bytes(), partitions);
     let is_it = |command: &ChatCommand| is_send_of(command, message_id);
-    let found = find::<ChatCommand>(config, partition, Some(created_at_ms - BEFORE_MS), Some(chat_id), is_it).await?;
+    let from_ms = Some(created_at_ms - BEFORE_MS);
+    let found = find::<ChatCommand>(config, Which::First, partition, from_ms, Some(chat_id), is_it).await?;
     Ok(found.map(|(command, received)| Station {
         name: "accepted",
         at_ms: Some(command.issued_at),
@@ -45,13 +46,14 @@ pub(super) async fn command_of(
     }))
 }
 
-/// The command of a message that isn't stored, wherever it is.
+/// The newest command of a message that isn't stored, wherever it is: one that was refused may have been sent again.
 pub(super) async fn command(config: &Config, message_id: Uuid) -> Result<Option<Accepted>> {
     let topic = config.names().topic(Topic::ChatCommands);
     let partitions = Admin::new(&config.kafka)?.topic_facts(&topic).await?.partitions as i32;
     for partition in 0..partitions {
         let is_it = |command: &ChatCommand| is_send_of(command, message_id);
-        if let Some((command, received)) = find::<ChatCommand>(config, partition, None, None, is_it).await? {
+        let found = find::<ChatCommand>(config, Which::Last, partition, None, None, is_it).await?;
+        if let Some((command, received)) = found {
             return Ok(Some(Accepted { command, partition, offset: received.offset }));
         }
     }
@@ -71,7 +73,8 @@ pub(super) async fn event_of(config: &Config, stored: &Stored) -> Result<Option<
     let partition = partitioner::partition_of(stored.chat_id.as_bytes(), partitions);
     let is_it = |event: &ChatEvent| event.chat_id == stored.chat_id && event.seq == stored.seq;
     // One that was given up has the time of that; it is later.
-    let found = find::<ChatEvent>(config, partition, Some(stored.created_at_ms), Some(&stored.chat_id), is_it).await?;
+    let (from_ms, key) = (Some(stored.created_at_ms), Some(stored.chat_id.as_str()));
+    let found = find::<ChatEvent>(config, Which::First, partition, from_ms, key, is_it).await?;
     Ok(found.map(|(event, received)| {
         let place = format!(
             "{topic}/{partition} offset {}, {}, commit LSN {} row {}",
@@ -84,9 +87,17 @@ pub(super) async fn event_of(config: &Config, stored: &Stored) -> Result<Option<
     }))
 }
 
-/// The first record of a partition, from a time on, that is the one.
+/// Which record of several.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    First,
+    Last,
+}
+
+/// The first or last record of a partition, from a time on, that is the one.
 async fn find<R: Record>(
     config: &Config,
+    which: Which,
     partition: i32,
     from_ms: Option<i64>,
     key: Option<&str>,
@@ -108,6 +119,7 @@ async fn find<R: Record>(
     let decoder = Decoder::<R>::new(registry, own_id);
     let span = Span { topic, partition, from, until: None, chunk_records: 1_000 };
     let mut reader = PartitionReader::start(client, GROUP, span)?;
+    let mut found = None;
     while let Some(chunk) = reader.next().await? {
         for received in chunk.records {
             if key.is_some_and(|key| received.key.as_deref() != Some(key.as_bytes())) {
@@ -121,12 +133,15 @@ async fn find<R: Record>(
                 Err(_) => continue,
             };
             if is_it(&record) {
-                return Ok(Some((record, received)));
+                found = Some((record, received));
+                if which == Which::First {
+                    return Ok(found);
+                }
             }
         }
         if chunk.is_end {
             break;
         }
     }
-    Ok(None)
+    Ok(found)
 }

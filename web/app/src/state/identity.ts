@@ -2,6 +2,8 @@
  * Who this tab is, in development: `/?as=alice` says so, and the tab's own storage remembers. Two tabs of
  * one browser can so be two people.
  */
+import { showBadge } from './badge.ts';
+
 const KEY = 'waltalkie.as';
 
 /** The person of this tab, or `null` if nobody signed in. */
@@ -24,5 +26,7 @@ export async function signOut(leave: () => Promise<void>): Promise<void> {
   const late = new Promise<void>((resolve) => setTimeout(resolve, LEAVING_MS));
   await Promise.race([leave().catch(() => undefined), late]);
   sessionStorage.removeItem(KEY);
+  // Last: what came meanwhile may have set it again.
+  showBadge(0);
   location.assign('/');
 }

@@ -1,8 +1,8 @@
 /** How the person is told of messages while the page is away: settings, devices, and this browser's own subscription. */
 import type { Api, Device, NotificationChanges, NotificationOptions, NotificationSettings } from '@waltalkie/client';
-import { showBadge } from './badge.ts';
 
 const WORKER = '/sw.js';
+const RETRY_MS = 3_000;
 /** Who switched notifications on in this browser: it has one subscription, and that is this person's alone. */
 const OWNER = 'waltalkie.push';
 
@@ -73,7 +73,11 @@ export class Notifications {
 
   /** Reads the settings again if they were read longer ago than this; what is known stays where that fails. */
   async reread(olderThanMs = 0): Promise<void> {
-    if (Date.now() - this.#readAtMs >= olderThanMs) await this.#read().catch(() => undefined);
+    if (Date.now() - this.#readAtMs < olderThanMs) return;
+    await this.#read().catch(() => {
+      // Until they are known nothing is counted or announced.
+      if (this.settings === null) setTimeout(() => void this.reread(), RETRY_MS);
+    });
   }
 
   async change(changes: NotificationChanges): Promise<void> {
@@ -104,7 +108,6 @@ export class Notifications {
 
   /** What was switched on here ends with the person's session: the next one at this browser must not get their messages. */
   async leave(): Promise<void> {
-    showBadge(0);
     if (!('serviceWorker' in navigator) || !this.#isMine()) return;
     await this.#unsubscribe();
     await this.#api.removeDevice(this.#deviceId);
