@@ -367,6 +367,13 @@ class Upload(unittest.TestCase):
         self.assertEqual(server.asked, [*sent, self.show, self.complete])
         self.assertEqual(server.there, {"1": b"he", "2": b"ll", "3": b"o"})
 
+    def test_a_file_in_one_piece_is_sent_again_only_where_it_is_not_there(self) -> None:
+        incomplete = {"code": "upload_incomplete", "detail": "it is missing"}
+        with Server(0, {self.complete: [(503, {}), (409, incomplete)]}) as server:
+            self.assertEqual(server.upload(), "m")
+        again = [self.show, self.complete, self.show, "PUT /6/0", self.complete]
+        self.assertEqual(server.asked, [self.begin, "PUT /1/0", self.complete, *again])
+
     def test_the_tries_end_and_the_same_key_goes_on(self) -> None:
         away = (503, {"code": "unavailable", "detail": "The store is away."})
         with Server(3, {self.complete: [away] * 5, self.show: [away] * 100}) as server:
