@@ -242,7 +242,12 @@ describe('files', { timeout: 180_000 }, () => {
     await there.route(signed, (route) => (route.request().resourceType() === 'media' && refused++ === 0 ? route.fulfill({ status: 403 }) : route.continue()));
     await message.getByRole('button', { name: `Play the video ${film.name}` }).click();
     const player = message.locator('video');
-    await there.waitForFunction((video) => video.currentTime > 0 && video.videoWidth === 320, await player.elementHandle(), { timeout: 60_000 });
+    const plays = (label) => [...document.querySelectorAll('video')].some((video) => video.ariaLabel === label && video.currentTime > 0 && video.videoWidth === 320);
+    await there.waitForFunction(plays, `Video: ${film.name}`, { timeout: 60_000 }).catch(async (error) => {
+      const videos = await there.locator('video').evaluateAll((all) =>
+        all.map(({ currentTime, error, networkState, paused, readyState }) => ({ currentTime, code: error?.code, networkState, paused, readyState })));
+      throw new Error(`${JSON.stringify(videos)}, refused ${refused} times`, { cause: error });
+    });
     assert.ok(refused > 1, 'the first URL was not even tried');
     await there.unroute(signed);
     // To another place, and to the end.

@@ -119,7 +119,8 @@ async fn the_cdc_worker_drains_is_measured_and_taken_over_from() -> Result<()> {
     ensure!(latencies.len() == 2, "{report}");
     for figures in latencies.iter().flat_map(|latency| [latency, &latency["bare_producer"]]) {
         let (p50, p99) = (figures["p50_ms"].as_f64(), figures["p99_ms"].as_f64());
-        ensure!(p50 > Some(0.0) && p99 >= p50, "{report}");
+        // Who commits may hear of it after who reads it: that is no time at all.
+        ensure!(p50 >= Some(0.0) && p99 > Some(0.0) && p99 >= p50, "{report}");
     }
     let takeovers = &report["takeovers"][0];
     ensure!(takeovers["history"]["rows"].as_u64() > Some(0), "{report}");
