@@ -130,7 +130,7 @@ pub(crate) async fn create(
         // The request came before and was given up: its chat is there, and what may be missing comes now. Whoever was in it
         // already isn't missing, but removed.
         gateway.one_chat(&caller.user_id, &chat_id).await?;
-        rest = gateway.never_in(&chat_id, &rest).await?;
+        rest = gateway.unchanged_since(&chat_id, &rest, 0).await?;
     }
     for (number, more) in rest.chunks(MAX_MEMBERS).enumerate() {
         // Based on the chat as it was made, so that one that is late undoes nothing.
@@ -228,16 +228,7 @@ impl Gateway {
         Ok(row.get(0))
     }
 
-    /// Those of some people who have had no stay in a chat.
-    async fn never_in(&self, chat_id: &str, user_ids: &[String]) -> Result<Vec<String>, Rejection> {
-        let client = self.chat.pool().get().await.map_err(unavailable)?;
-        let sql = "SELECT asked.user_id FROM unnest($2::text[]) AS asked(user_id)
-                    WHERE NOT EXISTS (SELECT 1 FROM chat_member m WHERE m.chat_id = $1 AND m.user_id = asked.user_id)";
-        let rows = client.query(sql, &[&chat_id, &user_ids]).await.map_err(unavailable)?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    /// People whose place in a chat hasn't changed after a `seq`.
+    /// Those of some people whose place in a chat hasn't changed after a `seq`; after 0, who never had one.
     pub(super) async fn unchanged_since(
         &self,
         chat_id: &str,

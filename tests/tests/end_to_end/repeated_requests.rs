@@ -136,6 +136,22 @@ async fn a_request_that_comes_again_undoes_nothing() -> Result<()> {
     let found: (i64, bool, bool) = (row.get(0), row.get(1), row.get(2));
     ensure!(found == (600, false, true), "members, the removed one, the missing one: {found:?}");
 
+    // Added by two commands, of which the second had never been reached; of the first somebody has another role since.
+    let wide = alice.make_group(&[], json!({})).await?;
+    let members = format!("/v1/chats/{wide}/members");
+    let add = async || alice.post_once(&members, "wide", json!({ "user_ids": everybody })).await?.expect(201);
+    add().await?;
+    alice.patch(&format!("{members}/person-100"), json!({ "role": "admin" })).await?.expect(200)?;
+    truth.execute("DELETE FROM chat_member WHERE chat_id = $1 AND user_id = 'person-651'", &[&wide]).await?;
+    forget().await?;
+    let again = add().await?;
+    ensure!(again["seqs"].as_array().is_some_and(|seqs| seqs.len() == 1), "{again}");
+    let sql = "SELECT count(*), bool_or(user_id = 'person-100' AND role = 'admin'), bool_or(user_id = 'person-651')
+                 FROM chat_member WHERE chat_id = $1 AND left_seq IS NULL";
+    let row = truth.query_one(sql, &[&wide]).await?;
+    let found: (i64, bool, bool) = (row.get(0), row.get(1), row.get(2));
+    ensure!(found == (601, true, true), "members, the admin, the missing one: {found:?}");
+
     // The id of a chat that another request made is taken, however often one asks.
     for _ in 0..2 {
         let other = alice.post_once("/v1/chats", "other", json!({ "chat_id": "large" })).await?;
