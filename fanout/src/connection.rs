@@ -65,7 +65,7 @@ pub(crate) async fn run(
     let gateway = &shared.config.gateway;
     let session_id = Uuid::now_v7().to_string();
     let desk = Arc::new(shared.hub.desk(gateway.outgoing_bytes));
-    desk.outgoing.push(frames::hello(&Hello {
+    desk.outgoing.gather(frames::hello(&Hello {
         session_id: &session_id,
         user_id: &identity.user_id,
         heartbeat_ms: gateway.heartbeat_ms,

@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use schemas::wire::CloseCode;
 use tokio::io::AsyncWrite;
@@ -21,6 +22,12 @@ use crate::websocket::{Frame, Writing};
 const FRAME_OVERHEAD_BYTES: usize = 48;
 /// Most frames that are handed to the socket before the queue is looked at again.
 const BATCH_FRAMES: usize = 64;
+/// How much is gathered before it is written.
+const GATHER_BYTES: usize = 16_384;
+/// The longest that a gathered frame waits for the next ones.
+pub(crate) const GATHER: Duration = Duration::from_millis(50);
+/// The longest that `hello` waits for the chats, which are there within milliseconds but in a crowd.
+const GREETING: Duration = Duration::from_millis(200);
 /// Places in a queue that rests. A burst makes room for more, which isn't kept.
 const RESTING_FRAMES: usize = 4;
 
@@ -74,6 +81,8 @@ struct Queue {
     bytes: usize,
     /// Of these, the ones up to the end of the greeting.
     greeting_bytes: usize,
+    /// The writer has been woken for what waits.
+    is_woken: bool,
     ping: bool,
     pong: Option<Frame>,
     close: Option<Close>,
@@ -119,12 +128,37 @@ impl Outgoing {
         queue.bytes += pages.iter().map(cost).sum::<usize>();
         queue.greeting_bytes = queue.bytes;
         queue.frames.extend(pages);
-        drop(queue);
-        self.filled.notify_one();
+        self.wake(queue);
     }
 
     /// Queues a frame. Over the limit the queue is given up and the connection ends.
     pub(crate) fn push(&self, frame: Frame) {
+        self.queue_up(frame, 0);
+    }
+
+    /// Queues a frame that others follow at once: it is written with them. Whoever calls this pushes or calls [`Outgoing::flush`]
+    /// within [`GATHER`].
+    pub(crate) fn gather(&self, frame: Frame) {
+        self.queue_up(frame, GATHER_BYTES.min(self.limit_bytes / 4));
+    }
+
+    /// Has the writer write what was gathered.
+    pub(crate) fn flush(&self) {
+        let queue = self.queue();
+        if !queue.frames.is_empty() {
+            self.wake(queue);
+        }
+    }
+
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        if !std::mem::replace(&mut queue.is_woken, true) {
+            drop(queue);
+            self.filled.notify_one();
+        }
+    }
+
+    /// The writer is woken if more than `rests_bytes` wait.
+    fn queue_up(&self, frame: Frame, rests_bytes: usize) {
         let mut queue = self.queue();
         if queue.close.is_some() {
             return;
@@ -141,16 +175,14 @@ impl Outgoing {
             return;
         }
         queue.frames.push_back(frame);
-        let was_empty = queue.frames.len() == 1;
-        drop(queue);
-        if was_empty {
-            self.filled.notify_one();
+        if queue.bytes > rests_bytes {
+            self.wake(queue);
         }
     }
 
-    /// Queues a frame once less than half of the limit waits, for what can be read again at leisure; `false` once the
-    /// connection has ended.
-    pub(crate) async fn push_with_room(&self, frame: Frame) -> bool {
+    /// Gathers a frame once less than half of the limit waits, for what can be read again at leisure; `false` once the
+    /// connection has ended. So much isn't gathered without waking the writer.
+    pub(crate) async fn gather_with_room(&self, frame: Frame) -> bool {
         loop {
             let emptied = self.emptied.notified();
             {
@@ -164,7 +196,7 @@ impl Outgoing {
             }
             emptied.await;
         }
-        self.push(frame);
+        self.gather(frame);
         true
     }
 
@@ -210,6 +242,7 @@ impl Outgoing {
     /// Moves what goes next into the batch.
     fn take(&self, batch: &mut Vec<Frame>) {
         let mut queue = self.queue();
+        queue.is_woken = false;
         batch.extend(queue.pong.take());
         let controls = batch.len();
         let count = queue.frames.len().min(BATCH_FRAMES);
@@ -231,7 +264,7 @@ impl Outgoing {
     #[cfg(test)]
     pub(crate) fn take_all(&self) -> Vec<Frame> {
         let mut queue = self.queue();
-        (queue.bytes, queue.greeting_bytes) = (0, 0);
+        (queue.bytes, queue.greeting_bytes, queue.is_woken) = (0, 0, false);
         queue.frames.drain(..).collect()
     }
 
@@ -240,6 +273,8 @@ impl Outgoing {
     where
         W: AsyncWrite + Unpin,
     {
+        // `hello` goes with the chats, if they are known soon.
+        let _ = tokio::time::timeout(GREETING, self.filled.notified()).await;
         loop {
             let filled = self.filled.notified();
             self.take(writing.frames());
@@ -283,57 +318,5 @@ impl Outgoing {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn frame(text: &str) -> Frame {
-        text.to_owned().into()
-    }
-
-    #[tokio::test]
-    async fn a_full_queue_ends_the_connection_and_lets_go_of_its_frames() {
-        let outgoing = Outgoing::new(1_000);
-        for _ in 0..10 {
-            outgoing.push(frame("0123456789"));
-        }
-        assert!(!outgoing.has_ended());
-        for _ in 0..10 {
-            outgoing.push(frame("0123456789"));
-        }
-        assert_eq!(outgoing.ended().await, Close::SLOW);
-        assert_eq!(outgoing.bytes(), 0);
-        assert!(!outgoing.push_with_room(frame("late")).await);
-    }
-
-    #[tokio::test]
-    async fn a_greeting_may_be_longer_than_the_limit_and_what_follows_may_not() {
-        let outgoing = Outgoing::new(1_000);
-        outgoing.push(frame("hello"));
-        let pages = BATCH_FRAMES + 20;
-        outgoing.greet(vec![frame("0123456789"); pages]);
-        assert!(!outgoing.has_ended() && !outgoing.has_room() && !outgoing.has_room_for(1));
-        for _ in 0..10 {
-            outgoing.push(frame("0123456789"));
-        }
-        assert!(!outgoing.has_ended());
-        let mut batch = Vec::new();
-        outgoing.take(&mut batch);
-        assert_eq!(batch.len(), BATCH_FRAMES);
-        // What has left makes no room for others: it never counted.
-        for _ in 0..10 {
-            outgoing.push(frame("0123456789"));
-        }
-        assert_eq!(outgoing.ended().await, Close::SLOW);
-    }
-
-    #[test]
-    fn bytes_are_counted_down_by_batches() {
-        let outgoing = Outgoing::new(1 << 20);
-        for _ in 0..=BATCH_FRAMES {
-            outgoing.push(frame("0123456789"));
-        }
-        let mut batch = Vec::new();
-        outgoing.take(&mut batch);
-        assert_eq!((batch.len(), outgoing.bytes()), (BATCH_FRAMES, 12 + FRAME_OVERHEAD_BYTES));
-    }
-}
+#[path = "writer_tests.rs"]
+mod tests;

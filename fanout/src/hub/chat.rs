@@ -358,7 +358,8 @@ impl Chat {
         self.rest_if_idle(now_ms);
     }
 
-    /// A resume has come to `to`: what was held follows, unless it isn't whole. Returns where to resume once more.
+    /// A resume has come to `to`: what was held follows, unless it isn't whole. All of it is gathered; the caller flushes.
+    /// Returns where to resume once more.
     pub(crate) fn finish_resume(&mut self, user_id: &str, connection: u64, done: &Resumed, now_ms: u64) -> Option<i64> {
         let last = self.last_seq();
         let chat_id = Arc::clone(&self.id);
@@ -369,12 +370,12 @@ impl Chat {
         let fits = held.frames.is_empty() || link.desk.outgoing.has_room_for(held.bytes);
         let is_whole = done.is_complete && !held.is_broken && fits;
         if done.is_announced || !is_whole {
-            link.desk.outgoing.push(server::resumed(&chat_id, done.from_seq, done.to_seq, is_whole).into());
+            link.desk.outgoing.gather(server::resumed(&chat_id, done.from_seq, done.to_seq, is_whole).into());
         }
         link.is_behind = !is_whole;
         if is_whole {
             for frame in held.frames {
-                link.desk.outgoing.push(frame);
+                link.desk.outgoing.gather(frame);
             }
         }
         let desk = Arc::clone(&link.desk);

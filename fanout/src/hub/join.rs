@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::chat::{Chat, Link};
+use super::filler::Job;
 use super::load::{self, Failure, Place};
-use super::resume::Job;
 use super::task::{Found, Join, Stage, Task};
 use crate::frames::{self, ChatEntry};
 

@@ -17,6 +17,7 @@
 mod chat;
 mod desk;
 mod entitlement;
+mod filler;
 mod follow;
 mod heads;
 mod hearing;

@@ -12,15 +12,14 @@ use runtime::clock;
 use runtime::redis::Commands;
 use schemas::wire::relay::{Kind, Relayed};
 
-use super::present::{Announcement, State};
+use super::present::{Announcement, GATHER_MS, State};
 use super::task::{Found, Task};
 use crate::frames;
 use crate::whisper::Whispers;
 
-/// How long changes gather before they are told.
-const GATHER_MS: u64 = 500;
-/// Chats told of in one look at the clock.
+/// Chats told of in one look at the clock, and chats looked at, of which some go on gathering.
 const TURNS: usize = 100;
+const LOOKS: usize = 2_000;
 /// How often nodes show that they live, and look at each other.
 const LOOK_EVERY_MS: u64 = 2_000;
 /// How long the key of a node that died lives on.
@@ -34,7 +33,7 @@ pub(super) struct Presence {
     pub(super) whispers: Whispers,
     redis: Commands,
     most_people: usize,
-    /// Chats that have something to tell, by when.
+    /// Chats that may have something to tell, by when to look.
     due: BTreeSet<(u64, Arc<str>)>,
     /// Other nodes, and since when their key is away.
     nodes: HashMap<Arc<str>, Option<u64>>,
@@ -78,8 +77,11 @@ impl Presence {
 impl Task {
     /// Who is online in a chat may have changed.
     pub(super) fn presence_changed(&mut self, chat_id: &Arc<str>) {
-        let at_ms = self.now_ms() + GATHER_MS;
-        self.presence_due(chat_id, at_ms);
+        let now_ms = self.now_ms();
+        if let Some(chat) = self.chats.get_mut(chat_id) {
+            chat.present.changed(now_ms);
+        }
+        self.presence_due(chat_id, now_ms + GATHER_MS);
     }
 
     fn presence_due(&mut self, chat_id: &Arc<str>, at_ms: u64) {
@@ -99,13 +101,17 @@ impl Task {
 
     /// Tells what is due, and looks whether the other nodes live.
     pub(super) fn presence_tick(&mut self, now_ms: u64) {
-        for _ in 0..TURNS {
+        let mut turns = 0;
+        for _ in 0..LOOKS {
+            if turns == TURNS {
+                break;
+            }
             match self.presence.due.first() {
                 Some((due_ms, _)) if *due_ms <= now_ms => {}
                 _ => break,
             }
             if let Some((_, chat_id)) = self.presence.due.pop_first() {
-                self.presence_turn(&chat_id, now_ms);
+                turns += usize::from(self.presence_turn(&chat_id, now_ms));
             }
         }
         if now_ms >= self.presence.next_look_ms && !self.presence.is_looking && self.presence.is_on() {
@@ -114,9 +120,14 @@ impl Task {
         }
     }
 
-    fn presence_turn(&mut self, chat_id: &Arc<str>, now_ms: u64) {
-        let Some(chat) = self.chats.get_mut(chat_id) else { return };
+    /// `false` if there was nothing to tell yet.
+    fn presence_turn(&mut self, chat_id: &Arc<str>, now_ms: u64) -> bool {
+        let Some(chat) = self.chats.get_mut(chat_id) else { return false };
         chat.present.due_ms = None;
+        if let Some(until_ms) = chat.present.gathers_until(now_ms) {
+            self.presence_due(chat_id, until_ms);
+            return false;
+        }
         let members = chat.members.iter().filter(|(_, member)| member.stays.open_since().is_some());
         let members = members.map(|(user_id, _)| user_id);
         let turn = chat.present.turn(&self.presence.node, members, now_ms, self.presence.most_people);
@@ -150,6 +161,7 @@ impl Task {
         if let Some(next_ms) = next_ms {
             self.presence_due(chat_id, next_ms.max(now_ms + GATHER_MS));
         }
+        true
     }
 
     /// Another node says who is connected to it; this one hears itself as well.

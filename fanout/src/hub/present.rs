@@ -13,6 +13,12 @@ const GRACE_MS: u64 = 3_000;
 /// How long the other nodes may take to answer. One that doesn't follow the chat any more never does.
 const ANSWER_MS: u64 = 5_000;
 
+/// Changes are told once there was none for so long: a node's people come together when another one dies, and their messages go
+/// first.
+pub(crate) const GATHER_MS: u64 = 500;
+/// The longest that the first change waits. Well below [`ANSWER_MS`], since answers of other nodes gather as well.
+const GATHER_MOST_MS: u64 = 2_000;
+
 /// How a person looks to the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -112,11 +118,26 @@ pub(crate) struct Present {
     asked: Option<(u64, HashSet<Arc<str>>)>,
     /// More are online than are told of each other.
     is_large: bool,
-    /// When the next turn is due.
+    /// When to look whether a turn is due.
     pub(crate) due_ms: Option<u64>,
+    /// The first and the last change since the last turn.
+    changed_ms: Option<(u64, u64)>,
 }
 
 impl Present {
+    /// Something has changed that the next turn may tell of.
+    pub(crate) fn changed(&mut self, now_ms: u64) {
+        let (first_ms, _) = self.changed_ms.unwrap_or((now_ms, now_ms));
+        self.changed_ms = Some((first_ms, now_ms));
+    }
+
+    /// Until when changes go on gathering; none if it is time to tell them.
+    pub(crate) fn gathers_until(&self, now_ms: u64) -> Option<u64> {
+        let (first_ms, last_ms) = self.changed_ms?;
+        let until_ms = (last_ms + GATHER_MS).min(first_ms + GATHER_MOST_MS);
+        (until_ms > now_ms).then_some(until_ms)
+    }
+
     /// Somebody's last connection here has ended.
     pub(crate) fn left(&mut self, user_id: &Arc<str>, now_ms: u64, seen_at: i64) {
         self.leaving.insert(Arc::clone(user_id), (now_ms + GRACE_MS, seen_at));
@@ -202,6 +223,7 @@ impl Present {
         now_ms: u64,
         most: usize,
     ) -> Turn {
+        self.changed_ms = None;
         let here = self.here(members, now_ms);
         if let Some((_, silent)) = self.asked.take_if(|(until_ms, _)| now_ms >= *until_ms) {
             for node in silent {

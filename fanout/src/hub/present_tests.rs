@@ -46,6 +46,20 @@ fn who_comes_and_goes_is_told_once() {
 }
 
 #[test]
+fn changes_are_told_once_it_is_quiet_or_the_first_has_waited_long() {
+    let mut present = Present::default();
+    assert_eq!(present.gathers_until(0), None, "nothing has changed");
+    for now_ms in (0..=1_600).step_by(400) {
+        present.changed(now_ms);
+        assert_eq!(present.gathers_until(now_ms + 399), Some((now_ms + 500).min(2_000)));
+    }
+    assert_eq!(present.gathers_until(2_000), None, "the first of them waits no longer");
+    turn(&mut present, &["ana"], 2_000);
+    present.changed(2_100);
+    assert_eq!((present.gathers_until(2_599), present.gathers_until(2_600)), (Some(2_600), None));
+}
+
+#[test]
 fn who_comes_back_was_never_away() {
     let mut present = Present::default();
     turn(&mut present, &["ana"], 0);

@@ -7,38 +7,63 @@
 
 use std::ops::Deref;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use deadpool_postgres::Pool;
 use futures_util::TryStreamExt;
 use runtime::Shutdown;
+use schemas::ChatEvent;
 use schemas::history::{self, RANGES_SQL, Range};
+use schemas::wire::server;
 use tokio::sync::oneshot;
 
 use super::chat::Item;
 use super::load::{Failure, client, failure};
 use super::ranges::{Ranges, Span, Waiter};
 use crate::metrics;
+use crate::websocket::Frame;
+
+/// An event as it was read, and the frame of it that everybody gets who asked for it and may see it.
+#[derive(Debug)]
+pub(crate) struct ReadEvent {
+    event: ChatEvent,
+    frame: OnceLock<Frame>,
+}
+
+impl ReadEvent {
+    pub(super) const fn event(&self) -> &ChatEvent {
+        &self.event
+    }
+
+    pub(super) fn frame(&self) -> Frame {
+        self.frame.get_or_init(|| server::event_frame(&self.event, None).into()).clone()
+    }
+
+    /// To be delivered.
+    pub(super) fn item(&self) -> Item {
+        Item { event: self.event.clone(), way: None, span: None }
+    }
+}
 
 /// The events that somebody asked for, in order, among those that were read for others too.
 #[derive(Debug, Clone)]
 pub(crate) struct Events {
-    read: Arc<Vec<Item>>,
+    read: Arc<Vec<ReadEvent>>,
     first: usize,
     end: usize,
 }
 
 impl Events {
-    fn among(read: &Arc<Vec<Item>>, from: i64, to: i64) -> Self {
-        let place = |seq: i64| read.partition_point(|item| item.event.seq < seq);
+    fn among(read: &Arc<Vec<ReadEvent>>, from: i64, to: i64) -> Self {
+        let place = |seq: i64| read.partition_point(|read| read.event.seq < seq);
         Self { read: Arc::clone(read), first: place(from), end: place(to + 1) }
     }
 }
 
 impl Deref for Events {
-    type Target = [Item];
+    type Target = [ReadEvent];
 
-    fn deref(&self) -> &[Item] {
+    fn deref(&self) -> &[ReadEvent] {
         &self.read[self.first..self.end]
     }
 }
@@ -110,7 +135,7 @@ impl Reads {
         }
     }
 
-    async fn read(&self, batch: &Batch) -> Result<Vec<Arc<Vec<Item>>>, Failure> {
+    async fn read(&self, batch: &Batch) -> Result<Vec<Arc<Vec<ReadEvent>>>, Failure> {
         ::metrics::counter!(metrics::RANGE_QUERIES).increment(1);
         let client = client(&self.pool).await?;
         let statement = client.prepare_cached(RANGES_SQL).await.map_err(failure)?;
@@ -118,10 +143,10 @@ impl Reads {
         let ranges: Vec<Range> = batch.iter().map(range).collect();
         let unreadable = |error: history::HistoryError| error.to_string();
         let mut rows = pin!(history::read_ranges(&**client, &statement, &ranges).await.map_err(unreadable)?);
-        let mut found: Vec<Vec<Item>> = ranges.iter().map(|_| Vec::new()).collect();
+        let mut found: Vec<Vec<ReadEvent>> = ranges.iter().map(|_| Vec::new()).collect();
         while let Some(row) = rows.try_next().await.map_err(failure)? {
             let (place, event) = history::event_in(&row).map_err(unreadable)?;
-            found[place].push(Item { event, way: None, span: None });
+            found[place].push(ReadEvent { event, frame: OnceLock::new() });
         }
         Ok(found.into_iter().map(Arc::new).collect())
     }

@@ -4,22 +4,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use deadpool_postgres::Pool;
-use schemas::event_type;
 use schemas::wire::{Code, Rejection, server};
 use serde_json::Value;
-use tokio::sync::{Semaphore, mpsc};
 
-use super::chat::Resumed;
-use super::desk::Desk;
-use super::entitlement::{Share, Stays};
-use super::load;
-use super::plan::{Plan, Skipped};
-use super::reads::{Events, Reads};
-use super::sequence::PAGE;
-use super::task::{AskedResume, Found, Stage, Task};
+use super::filler::{Done, Filler, Job, Sources};
+use super::task::{AskedResume, Stage, Task};
 use crate::metrics;
 use crate::websocket::Frame;
 use crate::writer::cost;
@@ -30,29 +20,10 @@ const RESUMES_AT_A_TIME: usize = 8;
 const WAITING_RESUMES: usize = 64;
 /// Chats in these frames, at most.
 const WAITING_CURSORS: usize = 20_000;
-/// Times that a page is tried.
-const TRIES: u32 = 4;
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// Whether a frame with so many chats may wait behind these.
 fn has_place(waiting: &VecDeque<AskedResume>, chats: usize) -> bool {
     let before: usize = waiting.iter().map(|(cursors, _)| cursors.len()).sum();
     waiting.len() < WAITING_RESUMES && before + chats <= WAITING_CURSORS
-}
-
-/// One chat to resume.
-pub(super) struct Job {
-    chat_id: Arc<str>,
-    from: i64,
-    known: Option<(i64, Stays)>,
-    is_announced: bool,
-}
-
-impl Job {
-    /// Of a chat that the connection is attached to: events after `from` up to `to`, which the stays are good for.
-    pub(super) fn known(chat_id: &Arc<str>, from: i64, to: i64, stays: Stays, is_announced: bool) -> Self {
-        Self { chat_id: Arc::clone(chat_id), from, known: Some((to, stays)), is_announced }
-    }
 }
 
 impl Task {
@@ -91,7 +62,7 @@ impl Task {
         }
     }
 
-    pub(super) fn fills_ended(&mut self, id: u64) {
+    fn fill_ended(&mut self, id: u64) {
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.fills = connection.fills.saturating_sub(1);
             self.begin_resumes(id);
@@ -130,171 +101,33 @@ impl Task {
             return;
         }
         connection.fills += 1;
-        let filler = Filler {
-            connection: id,
-            user_id: Arc::clone(&connection.user_id),
-            desk: Arc::clone(&connection.desk),
+        let sources = Sources {
             pool: self.truth.clone(),
             lookups: Arc::clone(&self.lookups),
             reads: self.resumes.clone(),
-            found: self.found.clone(),
             most_events: self.resume_events,
         };
+        let (user_id, desk) = (Arc::clone(&connection.user_id), Arc::clone(&connection.desk));
+        let filler = Filler::new(user_id, desk, sources, self.found.clone());
         self.shutdown.spawn(async move { filler.run(jobs, frame_id).await });
     }
 
-    pub(super) fn filled(&mut self, id: u64, chat_id: &Arc<str>, done: &Resumed) {
+    /// Chats were read as far as they go; `is_last` once the whole frame is answered, if with none any more.
+    pub(super) fn filled(&mut self, id: u64, done: &[Done], is_last: bool) {
         let now_ms = self.now_ms();
-        let Some(user_id) = self.connections.get(&id).map(|connection| Arc::clone(&connection.user_id)) else { return };
-        let Some(chat) = self.chats.get_mut(chat_id) else { return };
-        let again = chat.finish_resume(&user_id, id, done, now_ms);
-        if let Some(from) = again
-            && let Some(job) = self.resume_chat(&user_id, id, chat_id, from)
-        {
-            self.fill(id, vec![job], None);
-        }
-    }
-}
-
-struct Filler {
-    connection: u64,
-    user_id: Arc<str>,
-    desk: Arc<Desk>,
-    pool: Pool,
-    /// For chats that aren't the connection's: few at a time, since anybody may ask for any number.
-    lookups: Arc<Semaphore>,
-    reads: Reads,
-    found: mpsc::Sender<Found>,
-    /// Of one chat.
-    most_events: i64,
-}
-
-impl Filler {
-    async fn run(self, mut jobs: Vec<Job>, frame_id: Option<Value>) {
-        if self.look_up(&mut jobs, frame_id.as_ref()).await {
-            for job in jobs {
-                let Some((to, stays)) = job.known else { continue };
-                let lacks_nothing = job.from == to;
-                if lacks_nothing {
-                    // Of very many chats where nothing is missing the answers are many: they wait for room as well.
-                    self.push(server::resumed(&job.chat_id, to, to, true)).await;
-                }
-                let reached = self.fill(&job.chat_id, &stays, job.from, to).await;
-                let done = Resumed {
-                    from_seq: job.from,
-                    to_seq: reached,
-                    is_complete: reached >= to,
-                    is_announced: job.is_announced && !lacks_nothing,
-                };
-                if self
-                    .found
-                    .send(Found::Filled { connection: self.connection, chat_id: job.chat_id, done })
-                    .await
-                    .is_err()
-                {
-                    return;
-                }
+        let Some(connection) = self.connections.get(&id) else { return };
+        let (user_id, desk) = (Arc::clone(&connection.user_id), Arc::clone(&connection.desk));
+        let mut again = Vec::new();
+        for (chat_id, resumed) in done {
+            let Some(chat) = self.chats.get_mut(chat_id) else { continue };
+            if let Some(from) = chat.finish_resume(&user_id, id, resumed, now_ms) {
+                again.extend(self.resume_chat(&user_id, id, chat_id, from));
             }
         }
-        let _ = self.found.send(Found::FillsEnded { connection: self.connection }).await;
-    }
-
-    /// Answers for chats that the connection isn't attached to: people may see what they could see before they left, and
-    /// of chats that never were theirs there is one answer. `false` once the connection has ended.
-    async fn look_up(&self, jobs: &mut Vec<Job>, frame_id: Option<&Value>) -> bool {
-        let unknown: Vec<Job> = jobs.extract_if(.., |job| job.known.is_none()).collect();
-        if unknown.is_empty() {
-            return true;
-        }
-        let chat_ids: Vec<String> = unknown.iter().map(|job| job.chat_id.to_string()).collect();
-        let user_ids = vec![self.user_id.to_string(); chat_ids.len()];
-        let permit = self.lookups.acquire().await;
-        let places = load::places_of_pairs(&self.pool, &user_ids, &chat_ids).await;
-        drop(permit);
-        let places = match places {
-            Ok(places) => places,
-            Err(error) => {
-                tracing::warn!(%error, "a resume can't be answered now");
-                for job in unknown {
-                    self.refuse(frame_id, &Rejection::unavailable(), &job.chat_id).await;
-                }
-                return !self.desk.outgoing.has_ended();
-            }
-        };
-        for job in unknown {
-            let Some(place) = places.iter().find(|place| place.chat_id == *job.chat_id) else {
-                self.refuse(frame_id, &Rejection::chat_not_found(), &job.chat_id).await;
-                continue;
-            };
-            let to = place.stays.ended_at().map_or(place.head, |end| end.min(place.head));
-            let from = job.from.min(to);
-            let reached = self.fill(&job.chat_id, &place.stays, from, to).await;
-            if !self.push(server::resumed(&job.chat_id, from, reached, reached >= to)).await {
-                return false;
-            }
-        }
-        true
-    }
-
-    async fn refuse(&self, frame_id: Option<&Value>, rejection: &Rejection, chat_id: &str) {
-        self.push(server::error(frame_id, rejection, Some(chat_id), None)).await;
-    }
-
-    /// Queues what a member may see of `from+1 ..= to`, `skipped` for the rest; returns how far it came.
-    async fn fill(&self, chat_id: &Arc<str>, stays: &Stays, from: i64, to: i64) -> i64 {
-        let mut plan = Plan::new(stays.visible(), from, to, self.most_events);
-        'reading: while let Some((first, last)) = plan.read(PAGE) {
-            let Some(events) = self.page(chat_id, first, last).await else { break };
-            for item in events.iter() {
-                let is_shown = stays.share(&item.event) == Share::Shown;
-                let Ok(skipped) = plan.take(item.event.seq, is_shown) else { break };
-                if !self.skip(chat_id, skipped).await
-                    || is_shown && !self.push(server::event_frame(&item.event, None)).await
-                {
-                    break 'reading;
-                }
-            }
-        }
-        let rest = plan.end();
-        self.skip(chat_id, rest).await;
-        plan.reached()
-    }
-
-    /// Events from `from` on; none if they can't be had now, or the connection has ended.
-    async fn page(&self, chat_id: &Arc<str>, from: i64, to: i64) -> Option<Events> {
-        for attempt in 0..TRIES {
-            if self.desk.outgoing.has_ended() {
-                return None;
-            }
-            if attempt > 0 {
-                tokio::time::sleep(PAUSE * attempt).await;
-            }
-            match self.reads.range(chat_id, from, to).await {
-                // The stream can be a moment ahead of what others see in the tables.
-                Ok(events) if events.first().is_some_and(|item| item.event.seq == from) => {
-                    ::metrics::counter!(metrics::RESUMED_EVENTS).increment(events.len() as u64);
-                    let unknown = events.iter().filter(|item| !event_type::is_known(&item.event.event_type)).count();
-                    if unknown > 0 {
-                        ::metrics::counter!(metrics::UNKNOWN).increment(unknown as u64);
-                    }
-                    return Some(events);
-                }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "events to resume can't be read; trying again"),
-            }
-        }
-        None
-    }
-
-    async fn push(&self, frame: impl Into<Frame>) -> bool {
-        self.desk.outgoing.push_with_room(frame.into()).await
-    }
-
-    /// `false` once the connection has ended.
-    async fn skip(&self, chat_id: &str, skipped: Option<Skipped>) -> bool {
-        match skipped {
-            Some(Skipped { from, to }) => self.push(server::skipped(chat_id, from, to)).await,
-            None => true,
+        desk.outgoing.flush();
+        self.fill(id, again, None);
+        if is_last {
+            self.fill_ended(id);
         }
     }
 }

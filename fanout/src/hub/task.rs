@@ -12,13 +12,13 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
-use super::chat::{CatchUp, Chat, Item, Resumed};
+use super::chat::{CatchUp, Chat, Item};
 use super::desk::Desk;
+use super::filler::{Done, Job};
 use super::load::{Cursors, Failure, Place};
 use super::presence::{Look, Presence};
-use super::reads::Reads;
+use super::reads::{ReadEvent, Reads};
 use super::receipts::Gathered;
-use super::resume::Job;
 use super::{Ask, Pools, SUBSCRIBE_PATIENCE_MS};
 use crate::metrics;
 
@@ -45,8 +45,7 @@ pub(super) enum Found {
     OpenStays { outcome: Result<Vec<(String, String)>, Failure>, is_last: bool },
     Heads { is_late: bool, outcome: Result<Vec<(String, i64)>, Failure> },
     Healed { chat_id: Arc<str>, outcome: Result<Vec<Item>, Failure> },
-    Filled { connection: u64, chat_id: Arc<str>, done: Resumed },
-    FillsEnded { connection: u64 },
+    Filled { connection: u64, done: Vec<Done>, is_last: bool },
     Nodes(Result<Look, redis::RedisError>),
 }
 
@@ -302,9 +301,8 @@ impl Task {
             Found::OpenStays { outcome, is_last } => self.take_open_stays(outcome, is_last),
             Found::Heads { is_late, outcome } => self.take_heads(is_late, outcome),
             Found::Healed { chat_id, outcome } => self.healed(&chat_id, outcome),
-            Found::Filled { connection, chat_id, done } => self.filled(connection, &chat_id, &done),
+            Found::Filled { connection, done, is_last } => self.filled(connection, &done, is_last),
             Found::Nodes(look) => self.take_look(look),
-            Found::FillsEnded { connection } => self.fills_ended(connection),
         }
     }
 
@@ -345,7 +343,8 @@ impl Task {
         tracing::debug!(chat = &**chat_id, from, to, "events are missing and read from Postgres");
         let (chat_id, reads, found) = (Arc::clone(chat_id), self.heals.clone(), self.found.clone());
         self.shutdown.spawn(async move {
-            let outcome = reads.range(&chat_id, from, to).await.map(|events| events.to_vec());
+            let outcome =
+                reads.range(&chat_id, from, to).await.map(|events| events.iter().map(ReadEvent::item).collect());
             let _ = found.send(Found::Healed { chat_id, outcome }).await;
         });
     }

@@ -301,6 +301,21 @@ async fn a_stranger_gets_no_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_answered_does_not_wait_for_a_read_that_hangs() {
+    let mut world = World::start().await;
+    let chat = world.chat(&["alice", "bob"]).await;
+    world.write(&chat, "alice", "read late").await;
+    let mut bob = world.online("bob").await;
+    let mut locks = world.another_connection().await;
+    let lock = World::lock_messages(&mut locks).await;
+    bob.resume(&[("no-such-chat", 0), (&chat, 1)]).await;
+    assert_eq!(bob.expect("error").await["code"], "chat_not_found");
+    lock.commit().await.expect("commit");
+    assert_eq!(bob.expect("message").await["content"], "read late");
+    assert_eq!(bob.expect("resumed").await["complete"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn somebody_added_while_connected_gets_the_chat_and_its_events() {
     let mut world = World::start().await;
     let mut carol = world.online("carol").await;

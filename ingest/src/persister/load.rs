@@ -1,4 +1,4 @@
-//! Reads what a batch depends on, under the locks of its chats' counters: [`questions`], [`lock`], [`look_up`].
+//! Reads what a batch depends on, under the locks of its chats' counters: [`questions`], [`read`].
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,6 +10,7 @@ use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::book::{Book, Change, Key, Media, Message, Settings, Stay};
+use super::phases::{Phase, Stopwatch};
 use super::roles::Role;
 use super::sequencer::Candidate;
 
@@ -65,8 +66,12 @@ pub(super) fn questions(batch: &[&Candidate]) -> Questions {
     asked
 }
 
-/// Locks the batch's chats; gives the book with how far each of them is.
-pub(super) async fn lock(transaction: &Transaction<'_>, asked: &Questions) -> Result<Book, tokio_postgres::Error> {
+/// Locks the batch's chats and reads what is asked of them. The clock is read behind the locks, so that times follow `seq`.
+pub(super) async fn read(
+    transaction: &Transaction<'_>,
+    asked: &Questions,
+    stopwatch: &mut Stopwatch,
+) -> Result<Book, tokio_postgres::Error> {
     let chats: Vec<&str> = asked.chats.iter().map(String::as_str).collect();
     if !asked.created.is_empty() {
         // A chat that is about to be made needs a row to lock.
@@ -80,23 +85,6 @@ pub(super) async fn lock(transaction: &Transaction<'_>, asked: &Questions) -> Re
             "SELECT chat_id, last_seq, last_at FROM chat_counter WHERE chat_id = ANY($1) ORDER BY chat_id FOR UPDATE",
         )
         .await?;
-    let counters = transaction.query(&lock, &[&chats]).await?;
-    let mut book = Book::default();
-    for row in &counters {
-        let chat = book.chats.entry(row.get(0)).or_default();
-        chat.last_seq = row.get(1);
-        chat.last_at_ms = timestamp::from_offset(row.get(2));
-    }
-    Ok(book)
-}
-
-/// Reads the rest of the book. The clock is read here, where the locks are held, so that times follow `seq`.
-pub(super) async fn look_up(
-    transaction: &Transaction<'_>,
-    asked: &Questions,
-    book: &mut Book,
-) -> Result<(), tokio_postgres::Error> {
-    let chats: Vec<&str> = asked.chats.iter().map(String::as_str).collect();
     let now = transaction.prepare_cached("SELECT clock_timestamp()").await?;
     let settings = transaction
         .prepare_cached(
@@ -132,39 +120,51 @@ pub(super) async fn look_up(
     let of_chats: [&(dyn ToSql + Sync); 1] = [&chats];
     let of_people: [&(dyn ToSql + Sync); 2] = [&people_chats, &people];
     let of_messages: [&(dyn ToSql + Sync); 1] = [&messages];
-    // Sent together, answered together: one round trip.
-    let (now_row, setting_rows, stay_rows, key_rows) = futures_util::try_join!(
+    let lock = async {
+        let rows = transaction.query(&lock, &of_chats).await?;
+        stopwatch.end(Phase::Lock);
+        Ok(rows)
+    };
+    // Sent together, in this order, and answered together: one round trip. PostgreSQL begins with the second when it has the
+    // locks, and each sees what was committed before it begins (READ COMMITTED).
+    let (counter_rows, now_row, setting_rows, stay_rows, key_rows) = futures_util::try_join!(
+        lock,
         transaction.query_one(&now, &[]),
         transaction.query(&settings, &of_chats),
         transaction.query(&stays, &of_people),
         transaction.query(&keys, &of_messages),
     )?;
-    book.now_ms = timestamp::from_offset(now_row.get(0));
+    let mut book = Book { now_ms: timestamp::from_offset(now_row.get(0)), ..Book::default() };
+    for row in &counter_rows {
+        let chat = book.chats.entry(row.get(0)).or_default();
+        chat.last_seq = row.get(1);
+        chat.last_at_ms = timestamp::from_offset(row.get(2));
+    }
     for row in &setting_rows {
         book.chats.entry(row.get(0)).or_default().settings = Some(settings_of(row));
     }
     for row in &stay_rows {
-        insert_stay(book, row);
+        insert_stay(&mut book, row);
     }
     for row in &key_rows {
-        insert_key(book, row);
+        insert_key(&mut book, row);
     }
     if !asked.with_owners.is_empty() {
         let with_owners: Vec<&str> = asked.with_owners.iter().map(String::as_str).collect();
-        load_owners(transaction, book, &with_owners).await?;
+        load_owners(transaction, &mut book, &with_owners).await?;
     }
     if !asked.with_past.is_empty() {
-        load_past(transaction, book, &asked.with_past).await?;
+        load_past(transaction, &mut book, &asked.with_past).await?;
     }
     if !asked.media.is_empty() {
-        load_media(transaction, book, &asked.media).await?;
+        load_media(transaction, &mut book, &asked.media).await?;
     }
     for chat_id in &asked.with_heirs {
         // Each person of the batch may be one who leaves or changes in it: one more than they are.
         let most = asked.people.iter().filter(|(chat, _)| chat == chat_id).count() as i64 + 1;
-        load_heirs(transaction, book, chat_id, most).await?;
+        load_heirs(transaction, &mut book, chat_id, most).await?;
     }
-    Ok(())
+    Ok(book)
 }
 
 /// Ended stays of people who ask about a message.

@@ -188,9 +188,7 @@ impl Persister {
         let candidates: Vec<&Candidate> = part.iter().filter_map(|entry| entry.candidate.as_ref()).collect();
         let asked = load::questions(&candidates);
         stopwatch.end(Phase::Begin);
-        let mut book = load::lock(&transaction, &asked).await?;
-        stopwatch.end(Phase::Lock);
-        load::look_up(&transaction, &asked, &mut book).await?;
+        let mut book = load::read(&transaction, &asked, &mut stopwatch).await?;
         stopwatch.end(Phase::LookUp);
         let mut decisions = sequencer::decide(&mut book, &candidates);
         decisions.answers.extend(part.iter().filter_map(|entry| Some((entry.refusal.clone()?, true))));
