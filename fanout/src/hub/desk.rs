@@ -8,6 +8,9 @@ use crate::frames;
 use crate::websocket::Frame;
 use crate::writer::Outgoing;
 
+/// What a chat takes in `heads` beside its id.
+const HEAD_BYTES: usize = 24;
+
 /// The last delivered `seq` of a chat on this node; shared by all who are attached to it.
 #[derive(Debug)]
 pub(crate) struct Head {
@@ -46,6 +49,8 @@ struct Views {
     views: Vec<View>,
     /// Those that the person is in no more, while a resume of them is still being answered.
     closed: Vec<Arc<str>>,
+    /// The place where the next `heads` begin: what had no room in the last comes first.
+    heads_from: usize,
 }
 
 struct View {
@@ -134,18 +139,67 @@ impl Desk {
         (!chats.closed.contains(&view.head.chat_id)).then(|| view.head.get())
     }
 
-    /// The `heads` frame of the chats that moved since it was last asked for.
+    /// The `heads` frame of the chats that moved since it was last asked for. So many that they take a quarter of what may wait
+    /// for the socket are told with the next.
     pub(crate) fn heads(&self) -> Frame {
         let mut chats = self.chats();
-        let Views { views, closed } = &mut *chats;
+        let Views { views, closed, heads_from } = &mut *chats;
+        let count = views.len();
+        let first = (*heads_from).min(count);
+        let (before, after) = views.split_at_mut(first);
         let mut moved = BTreeMap::new();
-        for view in views.iter_mut().filter(|view| !closed.contains(&view.head.chat_id)) {
+        let mut room_bytes = self.outgoing.limit_bytes() / 4;
+        for (place, view) in after.iter_mut().chain(before).enumerate() {
             let head = view.head.get();
-            if head > view.told {
-                view.told = head;
-                moved.insert(&*view.head.chat_id, head);
+            if head <= view.told || closed.contains(&view.head.chat_id) {
+                continue;
             }
+            let bytes = view.head.chat_id.len() + HEAD_BYTES;
+            if bytes > room_bytes {
+                *heads_from = (first + place) % count;
+                break;
+            }
+            room_bytes -= bytes;
+            view.told = head;
+            moved.insert(&*view.head.chat_id, head);
         }
         frames::heads(moved)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_of_very_many_chats_come_one_part_after_the_other() {
+        const CHATS: usize = 3_000;
+        const LIMIT_BYTES: usize = 65_536;
+        let desk = Desk::new(1, LIMIT_BYTES);
+        let heads: Vec<Arc<Head>> =
+            (0..CHATS).map(|number| Arc::new(Head::new(Arc::from(format!("chat-{number:04}"))))).collect();
+        for head in &heads {
+            desk.attach(head, 0);
+        }
+        assert_eq!(desk.heads().text(), r#"{"event":"heads","payload":{}}"#);
+        let mut told = std::collections::HashMap::new();
+        for round in 1..=10 {
+            // All of them move all the time: each has its turn all the same.
+            for head in &heads {
+                head.set(round);
+            }
+            let frame = desk.heads();
+            assert!(frame.len() <= LIMIT_BYTES / 4 + 100, "{} bytes", frame.len());
+            let frame: serde_json::Value = serde_json::from_str(frame.text()).expect("JSON");
+            for (chat_id, seq) in frame["payload"].as_object().expect("heads") {
+                assert!(told.insert(chat_id.clone(), seq.as_i64()).is_none_or(|before| before < seq.as_i64()));
+            }
+        }
+        assert_eq!(told.len(), CHATS);
+        // And what stands still is told once, whole.
+        for _ in 0..10 {
+            desk.heads();
+        }
+        assert_eq!(desk.heads().text(), r#"{"event":"heads","payload":{}}"#);
     }
 }

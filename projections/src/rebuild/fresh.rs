@@ -1,9 +1,11 @@
 //! The schema in which tables are made again: like the live ones in everything but their rows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use deadpool_postgres::Pool;
 use runtime::postgres::{self, quoted};
+use tokio::time::Instant;
 use tokio_postgres::{Client, GenericClient, Transaction};
 
 use super::{Rebuilder, Replay};
@@ -114,6 +116,10 @@ pub(super) struct Fresh {
     lock: Client,
 }
 
+/// One that was ended a moment ago holds the lock until PostgreSQL has seen the end of its connection.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
+
 /// What becomes of tables that an unfinished rebuild has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Begin {
@@ -134,9 +140,7 @@ impl Fresh {
     ) -> Result<Self, Error> {
         let url = &rebuilder.wiring.config.postgres.read_url;
         let client = postgres::connect(&postgres::parse(url, "postgres.read_url")?).await?;
-        let failed = || Error::database("making tables to rebuild into");
-        let row = client.query_one("SELECT pg_try_advisory_lock(7768, hashtext($1))", &[&schema]).await;
-        if !row.map_err(failed())?.get::<_, bool>(0) {
+        if !lock(&client, schema).await? {
             return Err(Error::RebuiltElsewhere { projection: P::NAME });
         }
         let workers = std::thread::available_parallelism().map_or(2, usize::from);
@@ -196,6 +200,19 @@ impl Fresh {
         drop_schema(&self.lock, &self.schema).await?;
         let unlocked = self.lock.execute("SELECT pg_advisory_unlock(7768, hashtext($1))", &[&self.schema]).await;
         unlocked.map(drop).map_err(Error::database("removing the tables of a rebuild"))
+    }
+}
+
+/// `false` if somebody else has the schema for longer than it takes to see that one has gone.
+async fn lock(client: &Client, schema: &str) -> Result<bool, Error> {
+    let until = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let row = client.query_one("SELECT pg_try_advisory_lock(7768, hashtext($1))", &[&schema]).await;
+        let is_locked = row.map_err(Error::database("locking the tables of a rebuild"))?.get(0);
+        if is_locked || Instant::now() >= until {
+            return Ok(is_locked);
+        }
+        tokio::time::sleep(LOCK_PAUSE).await;
     }
 }
 

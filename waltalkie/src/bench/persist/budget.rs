@@ -14,7 +14,7 @@ const PHASES: [(&str, &str); 7] = [
     ("decode", "records into commands, beside the batch before"),
     ("begin", "a connection, BEGIN"),
     ("lock", "the chats' counters, in one order"),
-    ("lookup", "settings, members, keys: one round trip"),
+    ("lookup", "settings, members, keys: asked for with the lock"),
     ("decide", "the sequencer, without I/O"),
     ("insert", "keys, rows, results, offsets: one round trip"),
     ("commit", "COMMIT: the log on disk"),
