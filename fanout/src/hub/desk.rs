@@ -37,14 +37,14 @@ pub(crate) struct Desk {
     /// The connection's number at the hub.
     pub(crate) connection: u64,
     pub(crate) outgoing: Outgoing,
-    chats: Mutex<Views>,
+    chats: Mutex<Attached>,
     /// Bytes of frames that wait behind resumes, of all chats. The hub's alone.
     held_bytes: AtomicUsize,
 }
 
 /// The chats of one connection. There are many desks, and most have few chats.
 #[derive(Default)]
-struct Views {
+struct Attached {
     /// Ordered by the chats' ids.
     views: Vec<View>,
     /// Those that the person is in no more, while a resume of them is still being answered.
@@ -58,7 +58,7 @@ struct View {
     told: i64,
 }
 
-impl Views {
+impl Attached {
     fn place_of(&self, chat_id: &str) -> Result<usize, usize> {
         self.views.binary_search_by(|view| (*view.head.chat_id).cmp(chat_id))
     }
@@ -92,7 +92,7 @@ impl Desk {
         self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn chats(&self) -> MutexGuard<'_, Views> {
+    fn chats(&self) -> MutexGuard<'_, Attached> {
         self.chats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -143,7 +143,7 @@ impl Desk {
     /// for the socket are told with the next.
     pub(crate) fn heads(&self) -> Frame {
         let mut chats = self.chats();
-        let Views { views, closed, heads_from } = &mut *chats;
+        let Attached { views, closed, heads_from } = &mut *chats;
         let count = views.len();
         let first = (*heads_from).min(count);
         let (before, after) = views.split_at_mut(first);
