@@ -137,7 +137,7 @@ impl Outgoing {
     }
 
     /// Queues a frame that others follow at once: it is written with them. Whoever calls this pushes or calls [`Outgoing::flush`]
-    /// within [`GATHER`].
+    /// soon, as a rule within [`GATHER`].
     pub(crate) fn gather(&self, frame: Frame) {
         self.queue_up(frame, GATHER_BYTES.min(self.limit_bytes / 4));
     }

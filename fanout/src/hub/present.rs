@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// How long somebody whose last connection has ended counts as online: people reconnect.
 const GRACE_MS: u64 = 3_000;
 /// How long the other nodes may take to answer. One that doesn't follow the chat any more never does.
-const ANSWER_MS: u64 = 5_000;
+const ANSWER_MS: u64 = 7_000;
 
 /// Changes are told once there was none for so long: a node's people come together when another one dies, and their messages go
 /// first.

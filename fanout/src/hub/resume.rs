@@ -20,6 +20,7 @@ const RESUMES_AT_A_TIME: usize = 8;
 const WAITING_RESUMES: usize = 64;
 /// Chats in these frames, at most.
 const WAITING_CURSORS: usize = 20_000;
+
 /// Whether a frame with so many chats may wait behind these.
 fn has_place(waiting: &VecDeque<AskedResume>, chats: usize) -> bool {
     let before: usize = waiting.iter().map(|(cursors, _)| cursors.len()).sum();

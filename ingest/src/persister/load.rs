@@ -121,32 +121,36 @@ pub(super) async fn read(
     let of_people: [&(dyn ToSql + Sync); 2] = [&people_chats, &people];
     let of_messages: [&(dyn ToSql + Sync); 1] = [&messages];
     let lock = async {
-        let rows = transaction.query(&lock, &of_chats).await?;
-        stopwatch.end(Phase::Lock);
-        Ok(rows)
+        let rows = transaction.query(&lock, &of_chats).await;
+        if rows.is_ok() {
+            stopwatch.end(Phase::Lock);
+        }
+        rows
     };
     // Sent together, in this order, and answered together: one round trip. PostgreSQL begins with the second when it has the
     // locks, and each sees what was committed before it begins (READ COMMITTED).
-    let (counter_rows, now_row, setting_rows, stay_rows, key_rows) = futures_util::try_join!(
+    let (counter_rows, now_row, setting_rows, stay_rows, key_rows) = futures_util::join!(
         lock,
         transaction.query_one(&now, &[]),
         transaction.query(&settings, &of_chats),
         transaction.query(&stays, &of_people),
         transaction.query(&keys, &of_messages),
-    )?;
-    let mut book = Book { now_ms: timestamp::from_offset(now_row.get(0)), ..Book::default() };
+    );
+    // After one has failed the others fail for that alone: the first that failed says why.
+    let counter_rows = counter_rows?;
+    let mut book = Book { now_ms: timestamp::from_offset(now_row?.get(0)), ..Book::default() };
     for row in &counter_rows {
         let chat = book.chats.entry(row.get(0)).or_default();
         chat.last_seq = row.get(1);
         chat.last_at_ms = timestamp::from_offset(row.get(2));
     }
-    for row in &setting_rows {
+    for row in &setting_rows? {
         book.chats.entry(row.get(0)).or_default().settings = Some(settings_of(row));
     }
-    for row in &stay_rows {
+    for row in &stay_rows? {
         insert_stay(&mut book, row);
     }
-    for row in &key_rows {
+    for row in &key_rows? {
         insert_key(&mut book, row);
     }
     if !asked.with_owners.is_empty() {

@@ -195,12 +195,13 @@ async fn only_one_rebuilds_at_a_time() {
         let refused = rebuild(&stack, "chat_head").await;
         assert!(matches!(refused, Err(Error::RebuiltElsewhere { projection: "chat_head" })), "{refused:?}");
         // One that was ended a moment ago may hold it while the next one begins.
+        let tries = "SELECT count(*) FROM pg_stat_activity
+                      WHERE datname = current_database() AND query LIKE 'SELECT pg_try_advisory_lock%'";
         let gone = async {
-            let tries = "SELECT count(*) FROM pg_stat_activity
-                          WHERE datname = current_database() AND query LIKE 'SELECT pg_try_advisory_lock%'";
             until("it has tried", || async { stack.count(tries).await > 0 }).await;
             drop(holder);
         };
+        until("the refused one has gone", || async { stack.count(tries).await == 0 }).await;
         let (rebuilt, ()) = tokio::join!(rebuild(&stack, "chat_head"), gone);
         // Without any live loop: the rebuilt tables and offsets are what it begins with.
         rebuilt.expect("rebuilt");

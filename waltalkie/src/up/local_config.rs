@@ -17,16 +17,16 @@ use uuid::Uuid;
 pub(super) async fn complete(mut config: Config, stack: &LocalStack) -> Result<Config> {
     let names = config.names();
     let endpoints = stack.endpoints();
-    // A Unix socket takes less of both ends' time than TCP.
-    let postgres_url = |database: Database| {
-        let name = names.database(database);
-        endpoints.postgres_socket_url(&name).or_else(|| endpoints.postgres_url(&name))
-    };
-    if let Some(url) = postgres_url(Database::Truth) {
+    if let Some(url) = endpoints.postgres_url(&names.database(Database::Truth)) {
         config.postgres.truth_url = Secret::new(url);
+        if config.postgres.replication_url.is_empty()
+            && let Some(url) = endpoints.postgres_socket_url(&names.database(Database::Truth))
+        {
+            config.postgres.replication_url = Secret::new(url);
+        }
     }
     if config.postgres.read_url.is_empty() {
-        match postgres_url(Database::Read) {
+        match endpoints.postgres_url(&names.database(Database::Read)) {
             Some(url) => config.postgres.read_url = Secret::new(url),
             None => bail!("postgres.truth_url is set and postgres.read_url isn't: name both databases, or neither"),
         }

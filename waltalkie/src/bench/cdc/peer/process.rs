@@ -11,12 +11,7 @@ use crate::bench::program::Program;
 /// Starts it with its orders in the environment.
 pub(super) fn start(peer: &Peer, task: &Task<'_>, events: u64) -> Result<Program> {
     let server = postgres::parse(&task.config.postgres.truth_url, "postgres.truth_url")?;
-    let host = match server.get_hosts().first() {
-        Some(Host::Tcp(host)) => host.clone(),
-        // Peers know TCP alone. The server of a local stack listens on loopback as well.
-        Some(Host::Unix(_)) => "127.0.0.1".to_owned(),
-        None => bail!("postgres.truth_url names no server"),
-    };
+    let Some(Host::Tcp(host)) = server.get_hosts().first() else { bail!("a peer needs PostgreSQL by TCP") };
     let port = server.get_ports().first().copied().unwrap_or(5432);
     peer.start(|folder| {
         vec![
