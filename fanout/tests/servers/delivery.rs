@@ -302,7 +302,10 @@ async fn a_stranger_gets_no_byte() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_answered_does_not_wait_for_a_read_that_hangs() {
-    let mut world = World::start().await;
+    let mut setup = Setup::default();
+    // Nothing else has the connection written to.
+    (setup.config.gateway.presence_people, setup.config.gateway.heartbeat_ms) = (0, 60_000);
+    let mut world = World::with(setup).await;
     let chat = world.chat(&["alice", "bob"]).await;
     world.write(&chat, "alice", "read late").await;
     let mut bob = world.online("bob").await;
