@@ -72,7 +72,6 @@ async fn what_is_gathered_waits_until_it_is_flushed_or_much_or_somebody_pushes()
     assert!(is_woken(&outgoing).await);
 }
 
-/// What each write of a connection's writer begins with, and after how long.
 #[tokio::test(start_paused = true)]
 async fn hello_goes_with_the_chats_unless_they_take_long() {
     for (after_ms, together) in [(150, true), (250, false)] {
@@ -81,7 +80,6 @@ async fn hello_goes_with_the_chats_unless_they_take_long() {
         outgoing.gather(frame("hello"));
         let writer = std::sync::Arc::clone(&outgoing);
         let writing = tokio::spawn(async move { writer.write(&mut io, &mut Writing::default(), false).await });
-        let began = tokio::time::Instant::now();
         let greeting = async {
             tokio::time::sleep(Duration::from_millis(after_ms)).await;
             outgoing.greet(vec![frame("chats")]);
@@ -90,7 +88,6 @@ async fn hello_goes_with_the_chats_unless_they_take_long() {
         let (read, ()) = tokio::join!(tokio::io::AsyncReadExt::read(&mut client, &mut bytes), greeting);
         let first = String::from_utf8_lossy(&bytes[..read.expect("bytes")]).into_owned();
         assert_eq!((first.contains("hello"), first.contains("chats")), (true, together), "{first:?}");
-        assert!(began.elapsed() >= Duration::from_millis(150));
         writing.abort();
     }
 }
